@@ -1,0 +1,44 @@
+"""featx: spatiotemporal features from videos with pretrained 3D ConvNets.
+
+    features = featx.extract("a.mp4")                          one video, with the embedded checkpoint
+    featx.extract_to("videos/", "features.h5")                 a folder, resumable
+    featx.open("features.h5").descriptors("pool5")             the design matrix, (V, D)
+    featx.pca("features.h5", "compact.h5", dims=500)
+    featx.svm_eval("features.h5", "ucf101", splits="ucfTrainTestlist")
+
+Names are loaded when they are first used, so that `import featx` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+# public name -> (module, name there)
+_PUBLIC = {
+    "Extractor": ("featx.extractor", "Extractor"),
+    "Features": ("featx.features", "Features"),
+    "FeatureSet": ("featx.store", "FeatureSet"),
+    "FeatxError": ("featx.errors", "FeatxError"),
+    "extract": ("featx.extractor", "extract"),
+    "extract_to": ("featx.run", "extract_to"),
+    "list_backbones": ("featx.catalog", "list_backbones"),
+    "merge": ("featx.run", "merge"),
+    "open": ("featx.store", "open_features"),
+    "pca": ("featx.compact", "pca"),
+    "svm_eval": ("featx.evaluation", "svm_eval"),
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'featx' has no attribute '{name}'")
+    module, attribute = _PUBLIC[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

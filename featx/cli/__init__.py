@@ -1,0 +1,81 @@
+"""The command line: one file a command, each a parse, one API call and a print; loaded only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from featx import __version__
+from featx.errors import FeatxError, UnknownNameError
+
+# command name -> module of featx.cli; the module's `command` is the click command
+COMMANDS = {
+    "extract": "extract",
+    "info": "info",
+    "merge": "merge",
+    "pca": "pca",
+    "svm-eval": "svm_eval",
+}
+
+# read without importing the command, so that `featx --help` starts no numpy and no torch
+SUMMARIES = {
+    "extract": "Extract features from videos into a feature file.",
+    "info": "Print what a feature file holds and how it was made.",
+    "merge": "Join a feature file with its parts, or several shards, into one file.",
+    "pca": "Make the descriptors of a feature file compact.",
+    "svm-eval": "Run the linear-SVM protocol of a data set on a feature file.",
+}
+
+
+class _Commands(click.Group):
+    """Finds commands by name, imports one when it runs, and turns a FeatxError into one line and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"featx.cli.{COMMANDS[name]}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UnknownNameError("command", args[0], COMMANDS, "See 'featx --help'.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: featx extract examples/videos -o features.h5",
+)
+@click.version_option(__version__, prog_name="featx")
+def cli() -> None:
+    """Turn a folder of videos into spatiotemporal features with pretrained 3D ConvNets."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 all done, 1 some videos failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = cli.main(args=args, prog_name="featx", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("featx: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except FeatxError as error:
+        click.echo(f"featx: error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # the reader of our output went away (`| head`); keep Python from complaining again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,65 @@
+"""Every error that featx raises on purpose.
+
+FeatxError                    anything featx refuses to do; the message gives the value, the rule and the remedy
+├── UsageError                a request that cannot be met as it stands (also a ValueError)
+│   ├── UnknownNameError      a name that is in no table; suggests the nearest ones
+│   └── ProvenanceError       feature files, or a file and a request, that were not made in the same way
+├── CheckpointError           weights that are missing, damaged, or not the card's
+├── FeatureFileError          a feature file that is damaged, or not one at all
+└── VideoError                one video that cannot be turned into frames or clips; costs that video only
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "FeatureFileError",
+    "FeatxError",
+    "ProvenanceError",
+    "UnknownNameError",
+    "UsageError",
+    "VideoError",
+]
+
+
+class FeatxError(Exception):
+    """Anything featx refuses to do."""
+
+
+class UsageError(FeatxError, ValueError):
+    """A request that cannot be met as it stands."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is in no table.
+
+    The message is ``unknown <kind> '<name>'; did you mean '<nearest>'? <remedy>``; without a near name all are listed.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5)
+        if nearest:
+            hint = "did you mean " + " or ".join(f"'{n}'" for n in nearest) + "?"
+        else:
+            hint = "known: " + ", ".join(self.known) + "."
+        super().__init__(f"unknown {kind} '{name}'; {hint} {remedy}".rstrip())
+
+
+class ProvenanceError(UsageError):
+    """Feature files, or a file and a request, that were not made in the same way."""
+
+
+class CheckpointError(FeatxError):
+    """Weights that are missing, damaged, or not the card's."""
+
+
+class FeatureFileError(FeatxError):
+    """A feature file that is damaged, or not one at all."""
+
+
+class VideoError(FeatxError):
+    """One video that cannot be turned into frames or clips; it costs that video and no other."""

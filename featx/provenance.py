@@ -1,0 +1,86 @@
+"""Provenance: how features were made. Files merge, and a run continues a file, only where it agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from featx.errors import ProvenanceError
+
+__all__ = ["FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
+
+# raised when readers of older files would misread new ones
+FORMAT_VERSION = 1
+# raised when decoding, resizing or normalising gives other pixels than before
+PIXELS_VERSION = 1
+
+# May differ between files that belong together: they change nothing, or only the last bits of a number.
+_MAY_DIFFER = {"featx_version", "engine", "batch_size"}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The root attributes of a feature file, in the words of DESIGN's tables; all values are str, int, float or tuples.
+
+    `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171" (height x width), "short 112" or "none";
+    `crop_offset` "8,29" (y, x) or "centre"; `mean` and `std` three numbers in `channel_order`.
+    """
+
+    backbone: str
+    checkpoint: str
+    checkpoint_sha256: str
+    variant: str
+    layers: tuple[str, ...]
+    length: int
+    stride: int
+    frame_step: int
+    num_clips_even: int
+    fps: float
+    short: str
+    tail: str
+    resize: str
+    interpolation: str
+    crop: int
+    crop_offset: str
+    scale: float
+    mean: tuple[float, ...]
+    mean_cube_sha256: str
+    std: tuple[float, ...]
+    channel_order: str
+    precision: str
+    save: str
+    dtype: str
+    engine: str
+    batch_size: int
+    featx_version: str
+    pixels_version: int = PIXELS_VERSION
+    format_version: int = FORMAT_VERSION
+    format: str = "featx"
+
+    def differences(self, other: Provenance) -> list[str]:
+        """The fields in which two provenances that should agree do not."""
+        return [
+            f.name
+            for f in fields(self)
+            if f.name not in _MAY_DIFFER and getattr(self, f.name) != getattr(other, f.name)
+        ]
+
+    def require_agreement(self, other: Provenance, this: str, that: str, remedy: str) -> None:
+        """Raise ProvenanceError, naming the fields and both values, unless `other` agrees."""
+        names = self.differences(other)
+        if names:
+            pairs = "; ".join(
+                f"{name} is {getattr(self, name)!r} {this}, {getattr(other, name)!r} {that}" for name in names
+            )
+            raise ProvenanceError(f"{pairs}. Features made in different ways do not belong in one file. {remedy}")
+
+
+def common(provenances: Iterable[tuple[str, Provenance]]) -> Provenance:
+    """The first of several named provenances; raises ProvenanceError where one disagrees with it."""
+    first_name, first = None, None
+    for name, provenance in provenances:
+        if first is None:
+            first_name, first = name, provenance
+        else:
+            first.require_agreement(provenance, f"in {first_name}", f"in {name}", "Leave one of them out.")
+    return first
