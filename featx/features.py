@@ -1,0 +1,93 @@
+"""Features: everything that featx knows of one video once it has been through a backbone, as one checked record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["ClipTable", "Failure", "Features"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClipTable:
+    """Where the clips of one video lie: four arrays of shape (M,), in order of time.
+
+    `start_frame`, `end_frame` (exclusive): int64 source frames, after resampling to `fps` when that was asked for.
+    `start_seconds`, `end_seconds`: float64, from the first frame of the video.
+    """
+
+    start_frame: np.ndarray
+    end_frame: np.ndarray
+    start_seconds: np.ndarray
+    end_seconds: np.ndarray
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in self.__dataclass_fields__}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"the columns of a clip table must have one length, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.start_frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features of one video.
+
+    `descriptors`: layer -> float32 (D,), the mean of the clip features, L2-normalised (a zero vector stays zero); empty when
+    only clip features were kept. `clips`: layer -> float32 or float16 (M, D), row i belongs to row i of `clip_table`; empty,
+    and `clip_table` None, unless clip features were kept. `size_bytes` and `mtime_ns` are the file's when it was read;
+    `fps` in frames a second.
+    """
+
+    key: str
+    path: str
+    num_frames: int
+    num_clips: int
+    fps: float
+    duration_seconds: float
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    label: str = ""
+    start_seconds: float = 0.0
+    end_seconds: float = 0.0
+    descriptors: dict[str, np.ndarray] = field(default_factory=dict)
+    clips: dict[str, np.ndarray] = field(default_factory=dict)
+    clip_table: ClipTable | None = None
+
+    def __post_init__(self) -> None:
+        for layer, vector in self.descriptors.items():
+            if vector.ndim != 1 or vector.dtype != np.float32:
+                raise ValueError(
+                    f"descriptor {layer} of '{self.key}' is {vector.dtype} {vector.shape}, not float32 (D,)"
+                )
+        if self.clips and (self.clip_table is None or len(self.clip_table) != self.num_clips):
+            raise ValueError(f"clip features of '{self.key}' need a clip table of {self.num_clips} rows")
+        for layer, rows in self.clips.items():
+            if rows.ndim != 2 or len(rows) != self.num_clips or rows.dtype not in (np.float32, np.float16):
+                raise ValueError(
+                    f"clip features {layer} of '{self.key}' are {rows.dtype} {rows.shape}, "
+                    f"not float32 or float16 ({self.num_clips}, D)"
+                )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers held, as descriptors, clip features or both."""
+        return tuple(self.descriptors or self.clips)
+
+    def __repr__(self) -> str:
+        held = [f"{layer} ({len(vector)},)" for layer, vector in self.descriptors.items()]
+        held += [f"{layer} clips {rows.shape}" for layer, rows in self.clips.items()]
+        return f"Features('{self.key}', {self.num_frames} frames, {self.num_clips} clips: {', '.join(held)})"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that gave no features, and the one-line reason. `size_bytes` and `mtime_ns` tell whether it changed since."""
+
+    key: str
+    path: str
+    reason: str
+    size_bytes: int = 0
+    mtime_ns: int = 0

@@ -1,0 +1,245 @@
+"""Frames of a video file, exactly as OpenCV would give them, one at a time; the only module that imports av.
+
+Runs in the decode workers, so it knows nothing of torch. Pixels come from swscale's fast path (BICUBIC without the
+"accurate" flags), which is what OpenCV's reader uses; one scaler is kept for the whole video, since building one costs more
+than using it. Frames keep the decoder's order, which is the order of presentation: time stamps of packed B-frames in AVI
+are swapped though the order is right, so nothing is ever sorted by them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from featx.containers import missing_bytes
+from featx.errors import VideoError
+
+__all__ = ["VIDEO_SUFFIXES", "Frame", "VideoHeader", "count_frames", "read_frames", "read_header"]
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+)
+
+# 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
+MAX_PIXELS = 2**27
+
+# how libav names what it is given, for a reader who does not know its error codes
+_OPEN_REASONS = {
+    av.error.InvalidDataError: "not a video, or damaged at its start",
+    av.error.EOFError: "not a video, or cut at its start",
+    av.error.PermissionError: "no permission to read it",
+    av.error.FileNotFoundError: "no such file",
+    av.error.IsADirectoryError: "a folder, not a video file",
+}
+
+av.logging.set_level(None)
+
+
+class Frame(NamedTuple):
+    """One picture: `index` from 0 in order of presentation, `seconds` after the first frame, BGR uint8 (H, W, 3)."""
+
+    index: int
+    seconds: float
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a file says about its video before anything is decoded; every number may be wrong.
+
+    `num_frames` is 0 where the header does not tell and no duration gives an estimate; `fps` in frames a second;
+    `height` and `width` in pixels, after rotation is *not* yet applied.
+    """
+
+    height: int
+    width: int
+    fps: float
+    num_frames: int
+    duration_seconds: float
+    codec: str
+
+
+def read_header(path: str | os.PathLike) -> VideoHeader:
+    """Read a video's header without decoding it. Raises VideoError where there is no video to decode."""
+    with _open(path) as container:
+        stream = _video_stream(container)
+        fps = _frame_rate(stream)
+        if stream.duration is not None and stream.time_base is not None:
+            duration_seconds = float(stream.duration * stream.time_base)
+        else:
+            duration_seconds = (container.duration or 0) / av.time_base
+        num_frames = stream.frames or round(duration_seconds * fps)
+        return VideoHeader(stream.height, stream.width, fps, num_frames, duration_seconds, stream.codec_context.name)
+
+
+def count_frames(
+    path: str | os.PathLike, fps: float | None = None, on_decoded: Callable[[], None] = lambda: None
+) -> int:
+    """Decode a whole video and count the frames that `read_frames` would give."""
+    return sum(1 for _ in _sequence(path, fps, on_decoded))
+
+
+def read_frames(
+    path: str | os.PathLike, fps: float | None = None, on_decoded: Callable[[], None] = lambda: None
+) -> Iterator[Frame]:
+    """Decode a video, frame by frame.
+
+    With `fps`, frames are dropped and repeated so that `fps` of them come a second (see `resample`). Rotation metadata is
+    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `pixels` is read-only and
+    contiguous; the same array comes again where a frame is repeated.
+
+    Raises VideoError, after the last good frame, for a stream that is damaged or cut short: the reason says where.
+    """
+    reformatter = VideoReformatter()
+    converted, pixels = None, None
+    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded)):
+        if frame is not converted:
+            converted, pixels = frame, _to_bgr(reformatter, frame)
+        yield Frame(index, seconds, pixels)
+
+
+def resample(timed: Iterator[tuple[float, object]], fps: float, frame_seconds: float) -> Iterator[tuple[float, object]]:
+    """Drop and repeat the items of ``(seconds, item)`` pairs so that `fps` of them come a second.
+
+    Each item goes to the output slot nearest its time; of several in one slot the last stays, an empty slot repeats the item
+    before. The output lasts as long as the input: `frame_seconds` is how long the last item is shown.
+    """
+    slot, held, end, start = 0, None, 0.0, None
+    for seconds, item in timed:
+        start = seconds if start is None else start
+        new_slot = int((seconds - start) * fps + 0.5)
+        while slot < new_slot:
+            yield start + slot / fps, held
+            slot += 1
+        held, end = item, seconds - start + frame_seconds
+    if start is not None:
+        for last_slot in range(slot, max(int(end * fps + 0.5), 1)):
+            yield start + last_slot / fps, held
+
+
+def _sequence(
+    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None]
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    with _open(path) as container:
+        stream = _video_stream(container)
+        timed = _decoded(path, container, stream, on_decoded)
+        yield from timed if fps is None else resample(timed, fps, 1 / _frame_rate(stream))
+
+
+def _decoded(path, container, stream, on_decoded: Callable[[], None]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Every frame with its time in seconds after the first; the checks for silent damage are made here."""
+    clock = _Clock(container, stream)
+    num_packets = num_frames = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+            frames = packet.decode()
+        except StopIteration:
+            break
+        except av.error.FFmpegError as error:
+            raise _damage(path, f"the decoder failed after {num_frames} good frames ({_text(error)})") from error
+        num_packets += packet.size > 0 and not packet.is_discard
+        for frame in frames:
+            if frame.is_corrupt:
+                raise _damage(path, f"the decoder marks frame {num_frames} as corrupt")
+            on_decoded()
+            yield clock.seconds(num_frames, frame), frame
+            num_frames += 1
+    if not num_frames:
+        raise VideoError("no frames: the video stream is empty")
+    # Formats with fields or hidden frames use up to two packets a picture. Fewer pictures than that were lost in silence.
+    if num_frames < 0.4 * num_packets:
+        raise _damage(path, f"only {num_frames} frames came out of {num_packets} packets")
+    # Some writers leave a wrong size in an otherwise whole file, and packed streams hold one frame less than they say.
+    lost = missing_bytes(path)
+    if lost and (not stream.frames or num_frames < stream.frames - 1):
+        raise _damage(path, f"the file ends after {num_frames} frames")
+
+
+def _damage(path: str | os.PathLike, symptom: str) -> VideoError:
+    """The error for a stream that went wrong: a missing end is the likelier cause wherever there is one."""
+    lost = missing_bytes(path)
+    return VideoError(f"cut short: {lost} bytes are missing at its end; {symptom}" if lost else f"damaged: {symptom}")
+
+
+class _Clock:
+    """The time of each frame: by count and rate in AVI, whose stamps are unreliable, else by stamps kept rising."""
+
+    def __init__(self, container, stream) -> None:
+        self._by_count = container.format.name == "avi"
+        self._frame_seconds = 1 / _frame_rate(stream)
+        self._first = self._last = None
+
+    def seconds(self, index: int, frame: av.VideoFrame) -> float:
+        if self._by_count:
+            return index * self._frame_seconds
+        if frame.pts is None or frame.time_base is None:
+            now = 0.0 if self._last is None else self._last + self._frame_seconds
+        else:
+            stamp = float(frame.pts * frame.time_base)
+            self._first = stamp if self._first is None else self._first
+            now = stamp - self._first
+        if self._last is not None and now <= self._last:
+            now = self._last + self._frame_seconds
+        self._last = now
+        return now
+
+
+def _open(path: str | os.PathLike):
+    path = Path(path)
+    try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise VideoError("an empty file")
+        # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page
+        return av.open("file:" + os.fspath(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        reason = next((text for kind, text in _OPEN_REASONS.items() if isinstance(error, kind)), _text(error))
+        if path.is_file() and (lost := missing_bytes(path)):
+            reason = f"cut short, {lost} bytes are missing at its end"
+        raise VideoError(f"cannot be opened: {reason}") from error
+
+
+def _video_stream(container):
+    """The stream that players show; a cover picture in a music file is not a video."""
+    cover = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    if not streams:
+        raise VideoError("no video stream: " + ("audio only" if container.streams.audio else "nothing to decode"))
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise VideoError("no decoder for its video stream")
+    if stream.width * stream.height > MAX_PIXELS:
+        raise VideoError(f"frames of {stream.width}x{stream.height} pixels; at most {MAX_PIXELS} pixels are taken")
+    stream.codec_context.thread_count = 1  # one decoder a core, several videos at once: threads inside one gain little
+    return stream
+
+
+def _frame_rate(stream) -> float:
+    """Frames a second from the header; 25 where it gives none (needed only for frames without a time stamp)."""
+    return float(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
+
+
+def _to_bgr(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
+    """Convert to BGR uint8 (H, W, 3), upright."""
+    if frame.width * frame.height > MAX_PIXELS:
+        raise VideoError(f"a frame of {frame.width}x{frame.height} pixels; at most {MAX_PIXELS} pixels are taken")
+    bgr = reformatter.reformat(frame, format="bgr24", interpolation=Interpolation.BICUBIC, threads=1)
+    plane = bgr.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(bgr.height, plane.line_size)
+    pixels = rows[:, : bgr.width * 3].reshape(bgr.height, bgr.width, 3)
+    if frame.rotation % 90 == 0:
+        pixels = np.rot90(pixels, frame.rotation // 90 % 4)  # the stored angle is counterclockwise, as numpy's
+    return pixels
+
+
+def _text(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
