@@ -1,0 +1,30 @@
+"""The feature file: what it holds (schema), reading and writing; the only room that imports h5py.
+
+    /                 attributes: the Provenance
+    /videos/*         (V,)   one row a video, sorted by key
+    /descriptors/*    (V, D) float32, one matrix a layer
+    /clips/*          (M,) and (M, D), the clips of video i are rows first_clip[i] : first_clip[i] + num_clips[i]
+    /failures/*       (F,)   videos that gave no features, and why
+    /basis/*          after PCA
+    /checksums/*      a CRC-32 for every block of rows of every dataset
+
+A part written during a run, a shard's output and a final result are the same kind of file, and a *feature set* is one such
+file, a file with its sibling parts (OUT.h5 + OUT.h5.parts/), or a folder of them. Files are written aside, synced, and
+renamed: a file with its final name is whole.
+"""
+
+from featx.store.reader import FeatureSet, open_features, verify
+from featx.store.schema import SCHEMA, parts_folder
+from featx.store.writer import Transform, merge, write_features, write_transformed
+
+__all__ = [
+    "SCHEMA",
+    "FeatureSet",
+    "Transform",
+    "merge",
+    "open_features",
+    "parts_folder",
+    "verify",
+    "write_features",
+    "write_transformed",
+]

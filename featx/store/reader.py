@@ -1,0 +1,295 @@
+"""Reading feature files: one of them (_Member), a set of them (FeatureSet), and checking them against their checksums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featx import provenance as _provenance
+from featx.errors import FeatureFileError, UnknownNameError, UsageError
+from featx.features import ClipTable, Failure, Features
+from featx.provenance import Provenance
+from featx.store.schema import PARTS_SUFFIX, SCHEMA, crc, from_attribute, parts_folder
+
+__all__ = ["FeatureSet", "open_features", "verify"]
+
+
+class _Member:
+    """One open file of a feature set."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.h5 = h5py.File(path, "r")
+        except OSError as error:
+            why = "no such file" if not path.exists() else "not an HDF5 file, or damaged"
+            raise FeatureFileError(f"{path}: {why}; a feature file is what 'featx extract -o' writes") from error
+        self.provenance = self._read_provenance()
+        self.keys: list[str] = self.strings("videos/key")
+
+    def _read_provenance(self) -> Provenance:
+        attributes = self.h5.attrs
+        if attributes.get("format") != "featx":
+            raise FeatureFileError(f"{self.path}: an HDF5 file, but not a feature file that 'featx extract' wrote")
+        version = int(attributes.get("format_version", 0))
+        if version != _provenance.FORMAT_VERSION:
+            raise FeatureFileError(
+                f"{self.path}: format version {version}, but this featx reads version {_provenance.FORMAT_VERSION}; "
+                "use the featx that wrote it, or extract again"
+            )
+        missing = [f.name for f in fields(Provenance) if f.name not in attributes]
+        if missing:
+            raise FeatureFileError(f"{self.path}: damaged: its attribute '{missing[0]}' is missing; extract again")
+        return Provenance(**{f.name: from_attribute(attributes[f.name]) for f in fields(Provenance)})
+
+    def strings(self, name: str) -> list[str]:
+        return list(self.h5[name].asstr()[:]) if len(self.h5[name]) else []
+
+    def array(self, name: str) -> np.ndarray:
+        """A dataset as an array that is read when it is touched: contiguous datasets are memory-mapped."""
+        dataset = self.h5[name]
+        if dataset.dtype.kind == "O":
+            return np.array(self.strings(name), dtype=object)
+        offset = dataset.id.get_offset()
+        if offset is None or not dataset.size:
+            return dataset[...]
+        return np.memmap(self.path, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+
+
+class FeatureSet:
+    """The features of many videos, read lazily from one file, from a file with its parts, or from a folder of files.
+
+    Rows are in the order of `keys`, which are sorted. Where a file and its parts hold the same key, the part written last
+    counts. Use it in a ``with`` block, or call `close`.
+    """
+
+    def __init__(self, members: Sequence[Path], *, later_wins: bool = True) -> None:
+        self._members: list[_Member] = []
+        try:
+            self._members = [_Member(path) for path in members]
+            self.provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
+            self._index(later_wins)
+        except BaseException:
+            self.close()
+            raise
+
+    def _index(self, later_wins: bool) -> None:
+        """Find the member and row of every key, and what remains of the failures."""
+        where: dict[str, tuple[int, int]] = {}
+        failures: dict[str, Failure] = {}
+        for m, member in enumerate(self._members):
+            for key in member.keys if not later_wins else ():
+                if key in where:
+                    first = self._members[where[key][0]].path
+                    raise UsageError(f"the video '{key}' stands in {first} and in {member.path}; leave one of them out")
+            where.update((key, (m, row)) for row, key in enumerate(member.keys))
+            for key in member.keys:
+                failures.pop(key, None)
+            columns = [member.array(f"failures/{name}").tolist() for name in SCHEMA["failures"]]
+            for row in zip(*columns, strict=True):
+                failure = Failure(**dict(zip(SCHEMA["failures"], row, strict=True)))
+                failures[failure.key] = failure
+                where.pop(failure.key, None)
+        self.keys: list[str] = sorted(where)
+        self.failures: list[Failure] = [failures[key] for key in sorted(failures)]
+        self._row_of_key = {key: i for i, key in enumerate(self.keys)}
+        places = np.array([where[key] for key in self.keys], np.int64).reshape(-1, 2)
+        self._member_of, self._row_of = places[:, 0], places[:, 1]
+
+    # what there is
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers held."""
+        return self.provenance.layers
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that make up the set."""
+        return [member.path for member in self._members]
+
+    @property
+    def num_videos(self) -> int:
+        return len(self.keys)
+
+    @property
+    def num_clips(self) -> int:
+        return int(self.column("num_clips").sum())
+
+    @property
+    def has_descriptors(self) -> bool:
+        return self.provenance.save != "clips"
+
+    @property
+    def has_clips(self) -> bool:
+        return self.provenance.save != "descriptors"
+
+    @property
+    def bases(self) -> dict[str, dict[str, np.ndarray | float | int | str]]:
+        """layer -> what PCA saved of its basis; empty before PCA."""
+        group = self._members[0].h5.get("basis", {})
+        return {
+            layer: {name: from_attribute(value) for name, value in entry.attrs.items()}
+            | {name: dataset[...] for name, dataset in entry.items()}
+            for layer, entry in group.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._row_of_key
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __repr__(self) -> str:
+        return f"FeatureSet({self.num_videos} videos, layers {', '.join(self.layers)}, {self.provenance.checkpoint})"
+
+    # what it holds
+
+    def num_dims(self, layer: str) -> int:
+        """D of a layer."""
+        self._check_layer(layer)
+        group = "descriptors" if self.has_descriptors else "clips"
+        # a part that holds only failures has no width to tell
+        return max(int(member.h5[f"{group}/{layer}"].shape[1]) for member in self._members)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names."""
+        if name not in SCHEMA["videos"]:
+            raise UnknownNameError("video column", name, SCHEMA["videos"])
+        return self._gather(f"videos/{name}", self._member_of, self._row_of)
+
+    def descriptors(self, layer: str) -> np.ndarray:
+        """The design matrix of a layer: float32 (V, D), rows in the order of `keys`.
+
+        Memory-mapped (read-only) where the set is one file. Raises UsageError where only clip features were kept.
+        """
+        name = self._descriptor_name(layer)
+        if len(self._members) == 1 and len(self) == len(self._members[0].keys):
+            return self._members[0].array(name)
+        return self.rows(layer, np.arange(len(self)))
+
+    def rows(self, layer: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Some rows of the design matrix, float32 (len(indices), D)."""
+        indices = np.asarray(indices, np.int64)
+        return self._gather(self._descriptor_name(layer), self._member_of[indices], self._row_of[indices])
+
+    def blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
+        """The design matrix in blocks of at most `rows` rows, float32 (n, D), in the order of `keys`."""
+        for start in range(0, len(self), rows):
+            yield self.rows(layer, np.arange(start, min(start + rows, len(self))))
+
+    def clip_blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
+        """The clip features of all videos in blocks of at most `rows` rows, (n, D), videos in the order of `keys`."""
+        self._check_layer(layer)
+        self._check_clips()
+        return self._clip_column_blocks(layer, rows)
+
+    def __getitem__(self, key: str) -> Features:
+        """Everything held of one video."""
+        if key not in self._row_of_key:
+            raise UnknownNameError("video", key, self.keys if len(self) < 1000 else self.keys[:20])
+        i = self._row_of_key[key]
+        member, row = self._members[self._member_of[i]], int(self._row_of[i])
+        values = {name: member.array(f"videos/{name}")[row] for name in SCHEMA["videos"]}
+        first = int(values.pop("first_clip"))
+        clips = slice(first, first + int(values["num_clips"]))
+        table = None
+        if self.has_clips:
+            table = ClipTable(**{name: np.array(member.h5[f"clips/{name}"][clips]) for name in SCHEMA["clips"]})
+        return Features(
+            **{name: value if isinstance(value, str) else value.item() for name, value in values.items()},
+            descriptors={n: member.h5[f"descriptors/{n}"][row] for n in self.layers} if self.has_descriptors else {},
+            clips={n: member.h5[f"clips/{n}"][clips] for n in self.layers} if self.has_clips else {},
+            clip_table=table,
+        )
+
+    def close(self) -> None:
+        """Close the files. Arrays that were handed out stay valid."""
+        for member in self._members:
+            member.h5.close()
+
+    def __enter__(self) -> FeatureSet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # how it is found
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.layers:
+            raise UnknownNameError("layer", layer, self.layers, f"The file holds {', '.join(self.layers)}.")
+
+    def _check_clips(self) -> None:
+        if not self.has_clips:
+            raise UsageError("the feature file holds descriptors only; extract with '--save clips' or '--save both'")
+
+    def _descriptor_name(self, layer: str) -> str:
+        self._check_layer(layer)
+        if not self.has_descriptors:
+            raise UsageError(
+                "the feature file holds clip features only; extract with '--save descriptors' or '--save both'"
+            )
+        return f"descriptors/{layer}"
+
+    def _gather(self, name: str, members: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Rows of one dataset, each from its own member."""
+        present = np.unique(members)
+        if len(present) == 1:
+            return np.asarray(self._members[present[0]].array(name)[rows])
+        first = self._members[present[0] if len(present) else 0].h5[name]
+        out = np.empty((len(rows), *first.shape[1:]), object if first.dtype.kind == "O" else first.dtype)
+        for m in present:
+            out[members == m] = self._members[m].array(name)[rows[members == m]]
+        return out
+
+    def _clip_column_blocks(self, name: str, rows: int) -> Iterator[np.ndarray]:
+        counts, firsts = self.column("num_clips"), self.column("first_clip")
+        ends = np.cumsum(counts)
+        total = int(ends[-1]) if len(ends) else 0
+        for start in range(0, total, rows):
+            positions = np.arange(start, min(start + rows, total))
+            video = np.searchsorted(ends, positions, side="right")
+            own_row = firsts[video] + positions - (ends[video] - counts[video])
+            yield self._gather(f"clips/{name}", self._member_of[video], own_row)
+
+
+def open_features(path: str | os.PathLike) -> FeatureSet:
+    """Open a feature set: a file (with its sibling parts, if any), or a folder of feature files.
+
+    Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
+    """
+    path = Path(path)
+    if path.is_dir():
+        members = sorted(p for p in path.glob("*.h5") if not p.name.startswith("."))
+        if not members:
+            raise FeatureFileError(f"{path}: a folder without feature files (*.h5)")
+        return FeatureSet(members, later_wins=path.name.endswith(PARTS_SUFFIX))
+    parts = sorted(parts_folder(path).glob("part-*.h5"))
+    return FeatureSet([path, *parts] if path.exists() or not parts else parts)
+
+
+def verify(path: str | os.PathLike) -> None:
+    """Compare every block of one feature file with its checksum; raise FeatureFileError naming the first that differs."""
+    member = _Member(Path(path))
+    with member.h5 as h5:
+        names: list[str] = []
+        h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            if name.startswith("checksums/"):
+                continue
+            sums = h5.get(f"checksums/{name}")
+            if sums is None:
+                raise FeatureFileError(f"{path}: damaged: {name} has no checksums; extract again")
+            values, step = member.array(name), int(sums.attrs["block_rows"])
+            for i, start in enumerate(range(0, len(values), step)):
+                if crc(values[start : start + step]) != sums[i]:
+                    raise FeatureFileError(f"{path}: damaged: rows {start} to {start + step} of {name}; extract again")

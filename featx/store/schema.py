@@ -1,0 +1,78 @@
+"""What stands where in a feature file, and in which type: SCHEMA, and the small conversions that both sides use."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+STRING = h5py.string_dtype("utf-8")
+
+# group -> column -> dtype; first_clip is derived when a file is written
+SCHEMA: dict[str, dict[str, object]] = {
+    "videos": {
+        "key": STRING,
+        "path": STRING,
+        "label": STRING,
+        "size_bytes": np.dtype("<i8"),
+        "mtime_ns": np.dtype("<i8"),
+        "num_frames": np.dtype("<i8"),
+        "fps": np.dtype("<f8"),
+        "duration_seconds": np.dtype("<f8"),
+        "start_seconds": np.dtype("<f8"),
+        "end_seconds": np.dtype("<f8"),
+        "num_clips": np.dtype("<i8"),
+        "first_clip": np.dtype("<i8"),
+    },
+    "clips": {
+        "start_frame": np.dtype("<i8"),
+        "end_frame": np.dtype("<i8"),
+        "start_seconds": np.dtype("<f8"),
+        "end_seconds": np.dtype("<f8"),
+    },
+    "failures": {
+        "key": STRING,
+        "path": STRING,
+        "reason": STRING,
+        "size_bytes": np.dtype("<i8"),
+        "mtime_ns": np.dtype("<i8"),
+    },
+}
+
+BLOCK_BYTES = 4 * 2**20  # what is read, copied and checksummed at once
+PARTS_SUFFIX = ".parts"
+
+
+def parts_folder(path: str | os.PathLike) -> Path:
+    """The folder beside a feature file that holds the parts not yet merged into it."""
+    return Path(os.fspath(path) + PARTS_SUFFIX)
+
+
+def crc(values: np.ndarray) -> int:
+    if values.dtype == object:
+        return zlib.crc32("\0".join(values.tolist()).encode())
+    return zlib.crc32(np.ascontiguousarray(values))
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_attribute(value: object) -> object:
+    if isinstance(value, tuple):
+        return np.array(value, STRING) if value and isinstance(value[0], str) else np.array(value, "<f8")
+    return value
+
+
+def from_attribute(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return tuple(v.item() if isinstance(v, np.generic) else v for v in value)
+    return value.item() if isinstance(value, np.generic) else value

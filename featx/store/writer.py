@@ -1,0 +1,217 @@
+"""Writing feature files, always aside and renamed: from records, from a set (merge), and mapped (after PCA)."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+
+from featx.errors import UsageError
+from featx.features import Failure, Features
+from featx.provenance import Provenance
+from featx.store import schema
+from featx.store.reader import FeatureSet
+from featx.store.schema import SCHEMA, STRING, crc, sync, to_attribute
+
+__all__ = ["Transform", "merge", "write_features", "write_transformed"]
+
+
+class Transform(Protocol):
+    """What `write_transformed` needs of a projection such as a PCA basis."""
+
+    num_dims: int
+
+    def apply(self, block: np.ndarray) -> np.ndarray:
+        """Map float32 (n, D) to float32 (n, num_dims)."""
+
+
+def write_features(
+    path: str | os.PathLike, provenance: Provenance, features: Iterable[Features], failures: Iterable[Failure] = ()
+) -> None:
+    """Write one whole feature file, aside and renamed; keys are sorted. An existing file is replaced."""
+    videos = sorted(features, key=lambda f: f.key)
+    counts = np.array([f.num_clips for f in videos], np.int64)
+    first_clip = np.cumsum(counts) - counts if provenance.save != "descriptors" else np.zeros_like(counts)
+    with _Writer(Path(path), provenance) as writer:
+        for name in SCHEMA["videos"]:
+            writer.column("videos", name, first_clip if name == "first_clip" else [getattr(f, name) for f in videos])
+        failed = sorted(failures, key=lambda f: f.key)
+        for name in SCHEMA["failures"]:
+            writer.column("failures", name, [getattr(f, name) for f in failed])
+        if provenance.save != "clips":
+            for layer in provenance.layers:
+                writer.matrix(f"descriptors/{layer}", len(videos), (f.descriptors[layer][None] for f in videos))
+        if provenance.save != "descriptors":
+            for name in SCHEMA["clips"]:
+                columns = [getattr(f.clip_table, name) for f in videos]
+                writer.column("clips", name, np.concatenate(columns) if columns else [])
+            for layer in provenance.layers:
+                writer.matrix(f"clips/{layer}", int(counts.sum()), (f.clips[layer] for f in videos))
+
+
+def merge(sources: FeatureSet, output: str | os.PathLike) -> None:
+    """Write a feature set as one file, in bounded memory; `output` may be a file of the set itself."""
+    _rewrite(sources, Path(output), sources.provenance, {}, sources.bases)
+
+
+def write_transformed(
+    source: FeatureSet,
+    output: str | os.PathLike,
+    transforms: dict[str, Transform],
+    *,
+    bases: dict[str, dict[str, np.ndarray | float | int | str]],
+    overwrite: bool = False,
+) -> None:
+    """Write the layers in `transforms` of a feature set, each mapped by its transform, with everything else as it was.
+
+    `bases[layer]`: arrays and scalars kept under /basis/<layer>. Raises UsageError where `output` exists, unless `overwrite`.
+    """
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
+    attributes = {f.name: getattr(source.provenance, f.name) for f in fields(Provenance)}
+    provenance = Provenance(**attributes | {"layers": tuple(n for n in source.layers if n in transforms)})
+    _rewrite(source, output, provenance, transforms, bases)
+
+
+def _rewrite(
+    source: FeatureSet, output: Path, provenance: Provenance, transforms: dict[str, Transform], bases: dict[str, dict]
+) -> None:
+    counts = source.column("num_clips") if len(source) else np.zeros(0, np.int64)
+    first_clip = np.cumsum(counts) - counts if source.has_clips else np.zeros_like(counts)
+    total = int(counts.sum())
+    with _Writer(output, provenance) as writer:
+        for name in SCHEMA["videos"]:
+            values = [] if not len(source) else first_clip if name == "first_clip" else source.column(name)
+            writer.column("videos", name, values)
+        for name in SCHEMA["failures"]:
+            writer.column("failures", name, [getattr(f, name) for f in source.failures])
+        for layer in provenance.layers if source.has_descriptors else ():
+            apply, rows, empty = _mapping(source, layer, transforms)
+            writer.matrix(f"descriptors/{layer}", len(source), map(apply, source.blocks(layer, rows)), empty)
+        if source.has_clips:
+            for name in SCHEMA["clips"]:
+                columns = list(source._clip_column_blocks(name, 2**20)) if total else []
+                writer.column("clips", name, np.concatenate(columns) if columns else [])
+            dtype = np.dtype(provenance.dtype)
+            for layer in provenance.layers:
+                apply, rows, empty = _mapping(source, layer, transforms)
+                blocks = (
+                    apply(b.astype(np.float32, copy=False)).astype(dtype) for b in source.clip_blocks(layer, rows)
+                )
+                writer.matrix(f"clips/{layer}", total, blocks, empty.astype(dtype))
+        for layer, values in bases.items():
+            writer.basis(layer, values)
+
+
+def _mapping(source: FeatureSet, layer: str, transforms: dict[str, Transform]) -> tuple:
+    """How a layer's blocks are mapped, their rows, and an empty mapped block, which tells the width where there are no rows."""
+    apply = transforms[layer].apply if layer in transforms else lambda block: block
+    num_dims = max(source.num_dims(layer), 1)
+    return apply, max(1, schema.BLOCK_BYTES // (4 * num_dims)), apply(np.zeros((0, source.num_dims(layer)), np.float32))
+
+
+class _Writer:
+    """Writes one feature file aside; on leaving the ``with`` block it is synced and takes its name, or vanishes."""
+
+    def __init__(self, path: Path, provenance: Provenance) -> None:
+        self.path = path
+        self.aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.h5 = h5py.File(self.aside, "w", libver=("earliest", "v110"))
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+        for f in fields(provenance):
+            self.h5.attrs[f.name] = to_attribute(getattr(provenance, f.name))
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.h5.close()
+        if kind is not None:
+            self.aside.unlink(missing_ok=True)
+            return
+        sync(self.aside)
+        os.replace(self.aside, self.path)
+        sync(self.path.parent)
+
+    def column(self, group: str, name: str, values: Sequence | np.ndarray) -> None:
+        """One value a row, all in memory."""
+        dtype = SCHEMA[group][name]
+        if dtype is STRING:
+            array = np.array(list(values), dtype=object)
+        else:
+            array = np.asarray(values, dtype)
+        self.h5.create_dataset(f"{group}/{name}", data=array, shape=(len(array),), dtype=dtype)
+        self._checksums(f"{group}/{name}", array, max(1, schema.BLOCK_BYTES // 8))
+
+    def matrix(self, name: str, num_rows: int, blocks: Iterable[np.ndarray], empty: np.ndarray | None = None) -> None:
+        """Rows in blocks of any size, stored contiguously; `empty` (0, D) gives width and dtype where there are no rows."""
+        dataset, filled, sums = None, 0, None
+        for block in blocks:
+            if dataset is None:
+                dataset, sums = self._create(name, num_rows, block)
+            dataset[filled : filled + len(block)] = block
+            sums.add(block)
+            filled += len(block)
+        if dataset is None:
+            dataset, sums = self._create(name, num_rows, np.zeros((0, 0), np.float32) if empty is None else empty)
+        if filled != num_rows:
+            raise ValueError(f"{name}: {filled} rows came for {num_rows}")
+        self._store_checksums(name, sums.finish(), sums.block_rows)
+
+    def basis(self, layer: str, values: dict[str, np.ndarray | float | int | str]) -> None:
+        group = self.h5.create_group(f"basis/{layer}")
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and value.ndim:
+                group[name] = value
+                self._checksums(f"basis/{layer}/{name}", value, max(1, schema.BLOCK_BYTES // max(value[:1].nbytes, 1)))
+            else:
+                group.attrs[name] = to_attribute(value)
+
+    def _create(self, name: str, num_rows: int, like: np.ndarray) -> tuple[h5py.Dataset, _BlockSums]:
+        dataset = self.h5.create_dataset(name, (num_rows, like.shape[1]), like.dtype.newbyteorder("<"))
+        return dataset, _BlockSums(max(1, schema.BLOCK_BYTES // max(like.shape[1] * like.dtype.itemsize, 1)))
+
+    def _checksums(self, name: str, array: np.ndarray, block_rows: int) -> None:
+        sums = [crc(array[i : i + block_rows]) for i in range(0, len(array), block_rows)]
+        self._store_checksums(name, sums, block_rows)
+
+    def _store_checksums(self, name: str, sums: list[int], block_rows: int) -> None:
+        dataset = self.h5.create_dataset(f"checksums/{name}", data=np.array(sums, "<u4"))
+        dataset.attrs["block_rows"] = block_rows
+
+
+class _BlockSums:
+    """CRC-32 of every `block_rows` rows of a matrix that arrives in blocks of any other size."""
+
+    def __init__(self, block_rows: int) -> None:
+        self.block_rows = block_rows
+        self._sums: list[int] = []
+        self._open_rows = self._open_sum = 0
+
+    def add(self, block: np.ndarray) -> None:
+        while len(block):
+            taken = block[: self.block_rows - self._open_rows]
+            self._open_sum = zlib.crc32(np.ascontiguousarray(taken), self._open_sum)
+            self._open_rows += len(taken)
+            block = block[len(taken) :]
+            if self._open_rows == self.block_rows:
+                self._close()
+
+    def finish(self) -> list[int]:
+        if self._open_rows:
+            self._close()
+        return self._sums
+
+    def _close(self) -> None:
+        self._sums.append(self._open_sum)
+        self._open_rows = self._open_sum = 0
