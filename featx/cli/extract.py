@@ -1,0 +1,172 @@
+"""`featx extract`: videos in, a feature file out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from featx.clips import SHORT_POLICIES, TAIL_POLICIES
+
+EXAMPLES = """\b
+Examples:
+  featx extract examples/videos -o features.h5
+  featx extract a.mp4 b.mp4 -o ab.h5 --layer res5b --layer pool5 --save both
+  featx extract ucf101/ -o c3d.h5 --backbone c3d-sports1m --weights c3d.pickle
+"""
+
+
+@click.command("extract", epilog=EXAMPLES)
+@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The feature file to write, or to continue.")
+@click.option(
+    "--list", "lists", multiple=True, type=click.Path(path_type=Path), help="A file with a video's path a line."
+)
+@click.option(
+    "--backbone", default="res3d-mini", show_default=True, help="A card's name; 'featx info --backbones' lists them."
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="The card's file on disk (not needed for res3d-mini).")
+@click.option("--variant", help="A variant of the card, such as 'port' of the P3D cards.")
+@click.option("--layer", "layers", multiple=True, help="Layer to take; repeatable. Default: the card's.")
+@click.option("--length", type=int, help="Frames a clip. Default: the card's.")
+@click.option("--stride", type=int, help="Frames between the starts of neighbouring clips. Default: the card's.")
+@click.option("--frame-step", type=int, help="Take every N-th frame in a clip. Default: the card's.")
+@click.option("--clips", "num_clips", type=int, help="N evenly spread clips instead of a stride.")
+@click.option("--fps", type=float, help="Resample to so many frames a second, by time stamps. Default: as filmed.")
+@click.option("--save", type=click.Choice(["descriptors", "clips", "both"]), default="descriptors", show_default=True)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of clip features."
+)
+@click.option(
+    "--short", type=click.Choice(SHORT_POLICIES), default="loop", show_default=True, help="Videos below one clip."
+)
+@click.option(
+    "--tail", type=click.Choice(TAIL_POLICIES), default="drop", show_default=True, help="Frames after the last clip."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--batch-size", type=int, help="Clips a batch. Default: by the device; recorded and kept.")
+@click.option(
+    "--keys-from", type=click.Choice(["name", "path"]), default="name", show_default=True, help="path keeps suffixes."
+)
+@click.option(
+    "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="When a video fails."
+)
+@click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
+@click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
+@click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
+@click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
+@click.option("--quiet", is_flag=True, help="Print failures and errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the closing summary as JSON on stdout.")
+def command(**options: object) -> int:
+    """Extract features from videos into a feature file.
+
+    INPUT is any mix of video files and folders, which are searched. A second run with the same output does what is missing.
+    Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage.
+    """
+    output, dry_run = options.pop("output"), options.pop("dry_run")
+    quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
+    if not options["inputs"] and not options["lists"]:
+        raise click.UsageError("name video files or folders, or a list with --list; see 'featx extract --help'")
+    say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
+    if dry_run:
+        return _estimate(options, count, say, as_json)
+    if count:
+        raise click.UsageError("--count belongs to --dry-run")
+    if output is None:
+        raise click.UsageError("name the feature file to write with -o, such as '-o features.h5'")
+    _say_backbone(options, say)
+    return _extract(options, output, quiet, say, as_json)
+
+
+def _say_backbone(options: dict, say) -> None:
+    if options["backbone"] == "res3d-mini":
+        say(
+            "backbone res3d-mini, the small embedded checkpoint; for published figures name a published one (--backbone)"
+        )
+    else:
+        say(f"backbone {options['backbone']}, weights {options['weights'] or 'of the card'}")
+
+
+def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> int:
+    from tqdm import tqdm
+
+    from featx.features import Failure
+    from featx.run import extract_to
+
+    bar = tqdm(total=0, unit="video", disable=True if quiet else None, dynamic_ncols=True, desc="extract")
+
+    def planned(summary) -> None:
+        if summary.num_present or summary.num_failed_before:
+            say(
+                f"{output} holds {summary.num_present} of {summary.num_planned} videos"
+                + (
+                    f"; {summary.num_failed_before} failed before (--retry-failed tries them again)"
+                    * bool(summary.num_failed_before)
+                )
+            )
+        bar.reset(total=summary.num_planned - summary.num_present - summary.num_failed_before)
+        bar.clips = 0
+
+    def done(result) -> None:
+        if isinstance(result, Failure):
+            bar.clear()
+            click.echo(f"failed: {result.key} ({result.path}): {result.reason}", err=True)
+        else:
+            bar.clips += result.num_clips
+        bar.update()
+        seconds = bar.format_dict["elapsed"]
+        bar.set_postfix_str(f"{bar.clips / seconds if seconds else 0:.1f} clips/s", refresh=False)
+
+    layers = options.pop("layers") or None
+    remarks: list[str] = []
+    with bar:
+        summary = extract_to(
+            options.pop("inputs"),
+            output,
+            layers=layers,
+            on_note=remarks.append,
+            on_planned=planned,
+            on_result=done,
+            **options,
+        )
+    for remark in remarks:
+        say(remark)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
+        return summary.exit_code
+    frames_per_second = summary.num_frames / summary.seconds if summary.seconds else 0
+    say(
+        f"{output}: {summary.num_videos} videos done, {summary.num_clips} clips, {frames_per_second:.0f} frames/s, "
+        f"{len(summary.failures)} failures, {summary.seconds:.1f} s"
+    )
+    if summary.num_zero_descriptors:
+        say(f"{summary.num_zero_descriptors} descriptors are zero vectors: no unit of the layer responds")
+    if summary.parts_left:
+        say(
+            f"{summary.parts_left} new parts lie in {output}.parts and count as the file's; 'featx merge {output} -o {output}' joins"
+        )
+    return summary.exit_code
+
+
+def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
+    from featx.run import estimate
+
+    for name in ("on_error", "retry_failed", "overwrite"):
+        options.pop(name)
+    layers = options.pop("layers") or None
+    result = estimate(options.pop("inputs"), layers=layers, count=count, **options)
+    for failure in result.failures:
+        click.echo(f"would fail: {failure.key} ({failure.path}): {failure.reason}", err=True)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
+    else:
+        for key, num_frames, num_clips in result.videos:
+            say(f"{key}: {num_frames} frames, {num_clips} clips")
+        kind = "counted by decoding" if count else "an estimate from the headers (--count decodes to be sure)"
+        say(
+            f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "
+            f"{result.num_bytes / 1e6:.1f} MB of features: {kind}; nothing was written"
+        )
+    return 1 if result.failures else 0

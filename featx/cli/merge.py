@@ -1,0 +1,22 @@
+"""`featx merge`: feature files into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("merge", epilog="Example: featx merge monday.h5 tuesday.h5 -o week.h5")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def command(inputs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+    """Join feature files, or a file with its parts, into one file.
+
+    INPUT is a feature file or a folder of them; they must have been made in the same way. `featx merge F.h5 -o F.h5` takes the
+    parts in F.h5.parts into F.h5.
+    """
+    from featx.run import merge
+
+    click.echo(f"{output}: {merge(inputs, output, overwrite=overwrite)} videos")

@@ -1,0 +1,279 @@
+"""Step 2, decode: persistent worker processes that turn videos into chunks of frames in shared memory.
+
+A decoder that crashes or hangs costs its video: the worker is killed and another takes its place. Workers are started as
+programs of their own, not forked or spawned, so that a user's script needs no ``if __name__ == "__main__"``.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
+
+__all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Started"]
+
+SLOT_BYTES = 8 * 2**20  # grown for larger frames
+
+
+@dataclass(frozen=True)
+class Started:
+    """Frames of video `index` will follow. `num_frames` is counted, and None unless that was asked for."""
+
+    index: int
+    fps: float
+    num_frames: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """The next frames of video `index`: BGR uint8 (n, H, W, 3), valid only until the next event is taken; seconds (n,)."""
+
+    index: int
+    frames: np.ndarray
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """All frames of video `index` have come."""
+
+    index: int
+    fps: float
+    num_frames: int
+    duration_seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Video `index` cannot be decoded, and why; chunks that came before count for nothing."""
+
+    index: int
+    reason: str
+
+
+class DecodePool:
+    """`num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
+
+    `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails.
+    """
+
+    def __init__(self, num_workers: int, timeout_seconds: float = 60.0) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._workers = [_WorkerProcess() for _ in range(num_workers)]
+
+    def decode(
+        self, paths: Iterable[Path], fps: float | None = None, count_first: bool = False
+    ) -> Iterator[Started | Chunk | Ended | Failed]:
+        """Decode videos, several at once; events of one video come in order, those of different videos mixed.
+
+        A video's `index` is its place in `paths`, which is read only as workers become free.
+        """
+        if self.closed:
+            raise ValueError("the decode pool is closed")
+        jobs = enumerate(paths)
+        busy: dict[_WorkerProcess, int] = {}
+
+        def next_job(worker: _WorkerProcess) -> None:
+            for index, path in jobs:
+                worker.send({"decode": os.fspath(path), "fps": fps, "count_first": count_first})
+                worker.touch()
+                busy[worker] = index
+                break
+
+        for worker in list(self._workers):
+            if worker.exited():  # it died while it had nothing to do; no video is to blame
+                self._replace(worker)
+        for worker in self._workers:
+            next_job(worker)
+        with selectors.DefaultSelector() as selector:
+            for worker in busy:
+                selector.register(worker.stdout, selectors.EVENT_READ, worker)
+            while busy:
+                ready = [key.data for key, _ in selector.select(timeout=min(1.0, self._timeout_seconds / 4))]
+                for worker in ready:
+                    for message in worker.messages():
+                        yield from self._event(worker, busy[worker], message)
+                        if "end" in message or "error" in message:
+                            del busy[worker]
+                            next_job(worker)
+                            if worker not in busy:
+                                selector.unregister(worker.stdout)
+                # A worker with something to say waits for us, however long we took; only a mute one is judged.
+                speaking = {key.data for key, _ in selector.select(timeout=0)}
+                mute = [w for w in busy if w not in speaking and w.silent_seconds() > self._timeout_seconds]
+                for worker in mute + [w for w in busy if w.dead()]:
+                    index = busy.pop(worker)
+                    reason = (
+                        worker.last_words() if worker.dead() else f"no frame decoded for {self._timeout_seconds:g} s"
+                    )
+                    selector.unregister(worker.stdout)
+                    self._replace(worker)
+                    yield Failed(index, reason)
+                    fresh = self._workers[-1]
+                    next_job(fresh)
+                    if fresh in busy:
+                        selector.register(fresh.stdout, selectors.EVENT_READ, fresh)
+
+    def _event(self, worker: _WorkerProcess, index: int, message: dict) -> Iterator[Started | Chunk | Ended | Failed]:
+        worker.touch()
+        if "chunk" in message:
+            slot = message["chunk"]
+            yield Chunk(index, worker.frames(slot, message["shape"]), message["seconds"])
+            worker.send({"free": slot})
+            worker.touch()  # the wait was ours
+        elif "start" in message:
+            yield Started(index, message["start"]["fps"], message["start"].get("num_frames"))
+        elif "end" in message:
+            yield Ended(index, **message["end"])
+        elif "grow" in message:
+            worker.grow(message["grow"])
+        else:
+            yield Failed(index, message["error"])
+
+    def _replace(self, worker: _WorkerProcess) -> None:
+        worker.close()
+        self._workers.remove(worker)
+        self._workers.append(_WorkerProcess())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the workers have been ended; a closed pool decodes nothing more."""
+        return not self._workers
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _WorkerProcess:
+    """The parent's side of one worker: the process, its pipes, its arena."""
+
+    def __init__(self) -> None:
+        self._arena = _anonymous_file()
+        os.ftruncate(self._arena, HEADER_BYTES + NUM_SLOTS * SLOT_BYTES)
+        self._map()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "featx.decode_worker", str(self._arena)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            pass_fds=[self._arena],
+            env=os.environ | {"PYTHONPATH": _python_path()},
+        )
+        self.stdout = self._process.stdout
+        self._unread = b""
+        self._ended = False
+        self.touch()
+
+    def send(self, message: dict) -> None:
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._ended = True
+
+    def messages(self) -> Iterator[dict]:
+        """What has arrived; call when `stdout` is readable."""
+        data = os.read(self.stdout.fileno(), 2**16)
+        self._ended = self._ended or not data
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        yield from map(json.loads, lines)
+
+    def frames(self, slot: int, shape: list[int]) -> np.ndarray:
+        size = int(np.prod(shape)) * 3
+        start = HEADER_BYTES + slot * self._slot_bytes
+        return np.frombuffer(self._memory, np.uint8, size, start).reshape(*shape, 3)
+
+    def grow(self, frame_bytes: int) -> None:
+        """Make every slot large enough for a frame of that size."""
+        os.ftruncate(self._arena, HEADER_BYTES + NUM_SLOTS * frame_bytes)
+        self._map()
+        self.send({"grown": frame_bytes})
+
+    def _map(self) -> None:
+        self._memory = mmap.mmap(self._arena, 0)
+        self._heartbeat = np.frombuffer(self._memory, np.int64, 1)
+        self._slot_bytes = (len(self._memory) - HEADER_BYTES) // NUM_SLOTS
+        self._last_beat = -1
+
+    def touch(self) -> None:
+        """Note that the worker is alive, or that it waited for us."""
+        self._alive_at = time.monotonic()
+
+    def silent_seconds(self) -> float:
+        beat = int(self._heartbeat[0])
+        if beat != self._last_beat:
+            self._last_beat = beat
+            self.touch()
+        return time.monotonic() - self._alive_at
+
+    def exited(self) -> bool:
+        return self._process.poll() is not None
+
+    def dead(self) -> bool:
+        """Its pipe is closed, and all that it said has been read."""
+        return self._ended
+
+    def last_words(self) -> str:
+        """Why a dead worker died."""
+        code = self._process.wait()
+        if code < 0:
+            return f"the decoder crashed ({signal.Signals(-code).name})"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return "the decoder failed: " + (lines[-1] if lines else f"exit code {code}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            try:
+                pipe.close()
+            except BrokenPipeError:  # unsent bytes for a dead worker
+                pass
+        os.close(self._arena)
+
+
+def _python_path() -> str:
+    """So that the worker finds this very featx, also where it is run from a folder that is not installed."""
+    own = str(Path(__file__).resolve().parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    return own if not inherited else own + os.pathsep + inherited
+
+
+def _anonymous_file() -> int:
+    """A file descriptor of memory without a name, so that nothing is left behind however the run ends."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("featx-frames")
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - its descriptor is duplicated and outlives it
+    return os.dup(file.fileno())
+
+
+def default_num_workers() -> int:
+    """One decoder a core that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

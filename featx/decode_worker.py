@@ -1,0 +1,145 @@
+"""The program of one decode worker: `python -m featx.decode_worker FD`; knows av and numpy only.
+
+It takes jobs as JSON lines on stdin and answers with JSON lines on stdout. Frames travel through shared memory: the arena
+that the parent opened as file descriptor FD, laid out as
+
+    | heartbeat int64 | ... 64 bytes | slot 0 | slot 1 | ... |
+
+A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3). The heartbeat counts decoded frames, so that the parent
+sees that a long job is alive without a message a frame.
+
+    parent -> worker   {"decode": PATH, "fps": F, "count_first": B}   {"free": SLOT}   {"grown": SLOT_BYTES}
+    worker -> parent   {"start": {"fps", "num_frames"}}   {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
+                       {"grow": FRAME_BYTES}   {"end": {"fps", "num_frames", "duration_seconds"}}   {"error": REASON}
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import sys
+
+import numpy as np
+
+from featx import video
+from featx.errors import VideoError
+
+HEADER_BYTES = 64
+NUM_SLOTS = 3
+MAX_CHUNK_FRAMES = 32
+
+
+class _Arena:
+    """The worker's view of the shared memory."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._map()
+
+    def _map(self) -> None:
+        self._memory = mmap.mmap(self._descriptor, 0)
+        self._heartbeat = np.frombuffer(self._memory, np.int64, 1)
+        self.slot_bytes = (len(self._memory) - HEADER_BYTES) // NUM_SLOTS
+
+    def grown(self) -> None:
+        """Map again, after the parent made the file larger."""
+        self._map()
+
+    def beat(self) -> None:
+        self._heartbeat[0] += 1
+
+    def slot(self, index: int, num_bytes: int) -> np.ndarray:
+        return np.frombuffer(self._memory, np.uint8, num_bytes, HEADER_BYTES + index * self.slot_bytes)
+
+
+class _Worker:
+    def __init__(self, descriptor: int) -> None:
+        self._arena = _Arena(descriptor)
+        self._free = list(range(NUM_SLOTS))
+
+    def serve(self) -> None:
+        """Decode until the parent closes the pipe."""
+        while job := self._receive():
+            if "free" in job:
+                self._free.append(job["free"])
+                continue
+            try:
+                self._decode(job["decode"], job["fps"], job["count_first"])
+            except VideoError as error:
+                self._send({"error": str(error)})
+            except MemoryError:
+                self._send({"error": "its frames do not fit into memory"})
+            except OSError as error:
+                self._send({"error": f"cannot be read: {error.strerror or error}"})
+
+    def _decode(self, path: str, fps: float | None, count_first: bool) -> None:
+        header = video.read_header(path)
+        start = {"fps": fps or header.fps}
+        if count_first:
+            start["num_frames"] = video.count_frames(path, fps, self._arena.beat)
+        self._send({"start": start})
+        chunk: list[np.ndarray] = []
+        seconds: list[float] = []
+        num_frames, last, before_last = 0, 0.0, 0.0
+        for frame in video.read_frames(path, fps, self._arena.beat):
+            if chunk and (frame.pixels.shape != chunk[0].shape or len(chunk) == self._capacity(chunk[0].nbytes)):
+                self._flush(chunk, seconds)
+            chunk.append(frame.pixels)
+            seconds.append(frame.seconds)
+            num_frames, last, before_last = num_frames + 1, frame.seconds, last
+        self._flush(chunk, seconds)
+        # the last picture is shown as long as the one before it
+        shown = last - before_last if num_frames > 1 else 1 / start["fps"]
+        self._send({"end": start | {"num_frames": num_frames, "duration_seconds": last + shown}})
+
+    def _capacity(self, frame_bytes: int) -> int:
+        return max(1, min(MAX_CHUNK_FRAMES, self._arena.slot_bytes // frame_bytes))
+
+    def _flush(self, chunk: list[np.ndarray], seconds: list[float]) -> None:
+        """Copy the chunk into a slot and announce it; both lists are emptied."""
+        frame_bytes = chunk[0].nbytes
+        if frame_bytes > self._arena.slot_bytes:
+            while len(self._free) < NUM_SLOTS:  # the parent may move memory only when it reads none of it
+                self._free.append(self._receive_or_leave()["free"])
+            self._send({"grow": frame_bytes})
+            self._receive_or_leave()
+            self._arena.grown()
+        while not self._free:
+            self._free.append(self._receive_or_leave()["free"])
+        slot = self._free.pop()
+        place = self._arena.slot(slot, frame_bytes * len(chunk)).reshape(len(chunk), *chunk[0].shape)
+        for i, pixels in enumerate(chunk):
+            place[i] = pixels
+        self._send({"chunk": slot, "shape": list(place.shape[:3]), "seconds": seconds})
+        chunk.clear()
+        seconds.clear()
+
+    @staticmethod
+    def _receive() -> dict | None:
+        line = sys.stdin.buffer.readline()
+        return json.loads(line) if line else None
+
+    def _receive_or_leave(self) -> dict:
+        message = self._receive()
+        if message is None:  # the parent is gone
+            sys.exit(0)
+        return message
+
+    @staticmethod
+    def _send(message: dict) -> None:
+        sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    try:
+        _Worker(int(sys.argv[1])).serve()
+    except BrokenPipeError:  # the parent is gone
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Extractor: videos in, features out; composes decoding, windowing, the backbone and aggregation (steps 2 to 6).
+
+    decode workers          one thread                                the caller's thread
+    --------------          ---------------------------------         -----------------------------------
+    frames (H, W, 3)   ->   resize, crop, window: clips (T, h, w, 3)  -> batch, forward, aggregate: Features
+
+Everything between the arrows is bounded, so memory depends neither on a video's length nor on the number of videos.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import featx
+from featx import checkpoints, decode_pool
+from featx.catalog import Checkpoint, get_checkpoint
+from featx.clip_rows import ClipRows
+from featx.clips import Sampling
+from featx.decode_pool import DecodePool
+from featx.descriptors import MeanAccumulator, l2_normalise
+from featx.engine import Engine, choose_device
+from featx.errors import UnknownNameError, UsageError, VideoError
+from featx.features import Failure, Features
+from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
+from featx.plan import VideoItem, key_of
+from featx.provenance import Provenance
+
+__all__ = ["Extractor", "extract"]
+
+SAVE_FORMS = ("descriptors", "clips", "both")
+CLIP_DTYPES = ("float32", "float16")
+
+
+class Extractor:
+    """A checkpoint made ready to extract features; keep one for many videos.
+
+    >>> with Extractor("res3d-mini", layers=["pool5"]) as extractor:              # doctest: +SKIP
+    ...     features = extractor.extract("a.mp4")
+
+    `backbone`: a card's name; `weights`: the file of that card, not needed for the embedded one; `variant`: a variant of the
+    card. `layers`: names of activations (default: the card's). `length`, `stride`, `frame_step`: of clips, in frames
+    (default: the card's); `num_clips`: that many evenly spread clips instead of a stride; `fps`, `short`, `tail`: see
+    `featx.clips.Sampling`. `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16".
+    `device`: "auto", "cpu", "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device).
+
+    Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "res3d-mini",
+        *,
+        weights: str | os.PathLike | None = None,
+        variant: str | None = None,
+        layers: Iterable[str] | None = None,
+        length: int | None = None,
+        stride: int | None = None,
+        frame_step: int | None = None,
+        num_clips: int | None = None,
+        fps: float | None = None,
+        short: str = "loop",
+        tail: str = "drop",
+        save: str = "descriptors",
+        dtype: str = "float32",
+        device: str = "auto",
+        batch_size: int | None = None,
+    ) -> None:
+        checkpoint = get_checkpoint(backbone)
+        self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
+        self.layers = _check_layers(self.checkpoint, layers)
+        self.sampling = _check_sampling(self.checkpoint, length, stride, frame_step, num_clips, fps, short, tail)
+        for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
+            if value not in known:
+                raise UsageError(f"{name} is '{value}', but must be one of {', '.join(known)}")
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
+        self.save, self.dtype = save, np.dtype(dtype)
+        chosen = choose_device(device)
+        loaded = checkpoints.load(self.checkpoint, weights)
+        self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
+        self.engine = Engine(
+            loaded.backbone,
+            self.checkpoint.preprocess,
+            self.layers,
+            length=self.sampling.length,
+            device=chosen,
+            batch_size=batch_size,
+        )
+        self.checkpoint_sha256 = loaded.sha256
+        self._pool: DecodePool | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """How this extractor makes features: what a feature file records."""
+        preprocess, sampling = self.checkpoint.preprocess, self.sampling
+        return Provenance(
+            backbone=self.checkpoint.architecture,
+            checkpoint=self.checkpoint.name,
+            checkpoint_sha256=self.checkpoint_sha256,
+            variant=self.checkpoint.variant,
+            layers=self.layers,
+            length=sampling.length,
+            stride=sampling.stride,
+            frame_step=sampling.frame_step,
+            num_clips_even=sampling.num_clips_even or 0,
+            fps=float(sampling.fps or 0),
+            short=sampling.short,
+            tail=sampling.tail,
+            resize=_size_text(preprocess.resize),
+            interpolation=preprocess.interpolation,
+            crop=preprocess.crop,
+            crop_offset="centre" if preprocess.crop_offset is None else "{},{}".format(*preprocess.crop_offset),
+            scale=float(preprocess.scale),
+            mean=tuple(map(float, preprocess.mean)),
+            mean_cube_sha256=preprocess.mean_cube_sha256(),
+            std=tuple(map(float, preprocess.std)),
+            channel_order=preprocess.channel_order,
+            precision=self.engine.precision,
+            save=self.save,
+            dtype=self.dtype.name,
+            engine=self.engine.description,
+            batch_size=self.engine.batch_size,
+            featx_version=featx.__version__,
+        )
+
+    def extract(self, path: str | os.PathLike) -> Features:
+        """The features of one video; its key is the file's stem. Raises VideoError where there are none."""
+        path = Path(path)
+        if not path.exists():
+            raise UsageError(f"no such video: {path}")
+        (result,) = self.extract_many([VideoItem(key_of(path.name), path)])
+        if isinstance(result, Failure):
+            raise VideoError(f"{path}: {result.reason}")
+        return result
+
+    def extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
+        """The features of many videos, or why there are none, in the order in which they are finished.
+
+        Clips of several videos share batches; the numbers do not depend on which.
+        """
+        feeder = Feeder(self._decoders(), items, self.sampling, self.checkpoint.preprocess, 2 * self.engine.batch_size)
+        videos: dict[int, _VideoInWork] = {}
+        batch: list[tuple[_VideoInWork, torch.Tensor]] = []
+        num_results = 0
+        with feeder:
+            for event in feeder.events():
+                if isinstance(event, ClipReady):
+                    video = videos.setdefault(event.index, _VideoInWork(self))
+                    batch.append((video, event.frames))
+                    if len(batch) == self.engine.batch_size:
+                        self._forward(batch)
+                else:
+                    videos.setdefault(event.index, _VideoInWork(self)).outcome = event
+                for index in [i for i, video in videos.items() if video.is_complete()]:
+                    num_results += 1
+                    yield videos.pop(index).result()
+            if batch:
+                self._forward(batch)
+            for video in videos.values():
+                yield video.result()
+        if num_results + len(videos) != feeder.num_started:
+            raise AssertionError(f"{feeder.num_started} videos went in, {num_results + len(videos)} results came out")
+
+    def close(self) -> None:
+        """End the decode workers."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pool", None) is not None:
+            self.close()
+
+    def _decoders(self) -> DecodePool:
+        if self._pool is None or self._pool.closed:
+            self._pool = DecodePool(decode_pool.default_num_workers())
+        return self._pool
+
+    def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:
+        """Run the batch, hand each row to its video in clip order, and empty the batch."""
+        activations = self.engine.run([frames for _, frames in batch])
+        for row, (video, _) in enumerate(batch):
+            video.add({layer: values[row] for layer, values in activations.items()})
+        batch.clear()
+
+
+def extract(path: str | os.PathLike, backbone: str = "res3d-mini", **options: object) -> Features:
+    """The features of one video. `options` are those of `Extractor`, which is better for more than one.
+
+    Raises VideoError where the video gives none, and what `Extractor` raises.
+    """
+    with Extractor(backbone, **options) as extractor:
+        return extractor.extract(path)
+
+
+# ------------------------------------------------------------------------------------------- one video in the forward pass
+
+
+class _VideoInWork:
+    """Steps 5 and 6 for one video: sums, and if asked for keeps, its clip features as they arrive, in clip order."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.outcome: VideoEnded | VideoFailed | None = None
+        self._save, self._dtype = extractor.save, extractor.dtype
+        self._num_clips = 0
+        self._means = {layer: MeanAccumulator(extractor.num_dims[layer]) for layer in extractor.layers}
+        self._rows = {}
+        if self._save != "descriptors":
+            self._rows = {layer: ClipRows(extractor.num_dims[layer], self._dtype) for layer in extractor.layers}
+        self._problem: str | None = None
+
+    def add(self, clip_features: dict[str, np.ndarray]) -> None:
+        """Take the features of the next clip, float32 (D,) a layer."""
+        self._num_clips += 1
+        for layer, values in clip_features.items():
+            if not np.isfinite(values).all():
+                self._problem = f"clip {self._num_clips - 1} gives values that are not finite in {layer}"
+                continue
+            self._means[layer].add(values[None])
+            if layer in self._rows:
+                if self._dtype == np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+                    self._problem = f"{layer} has values beyond float16's range; keep clip features as float32"
+                    continue
+                self._rows[layer].append(values.astype(self._dtype))
+
+    def is_complete(self) -> bool:
+        outcome = self.outcome
+        return isinstance(outcome, VideoFailed) or (outcome is not None and self._num_clips == len(outcome.clip_table))
+
+    def result(self) -> Features | Failure:
+        """The video's features once every clip has come, or its failure."""
+        outcome = self.outcome
+        if isinstance(outcome, VideoFailed):
+            return outcome.failure
+        if self._problem is not None:
+            f = outcome.features
+            return Failure(f.key, f.path, self._problem, f.size_bytes, f.mtime_ns)
+        if self._num_clips != len(outcome.clip_table):
+            raise AssertionError(
+                f"{self._num_clips} of {len(outcome.clip_table)} clips of {outcome.features.path} came back"
+            )
+        descriptors, clips = {}, {}
+        if self._save != "clips":
+            descriptors = {layer: l2_normalise(mean.result()) for layer, mean in self._means.items()}
+        if self._save != "descriptors":
+            clips = {layer: rows.result() for layer, rows in self._rows.items()}
+        table = outcome.clip_table if clips else None
+        return replace(outcome.features, descriptors=descriptors, clips=clips, clip_table=table)
+
+
+# ------------------------------------------------------------------------------------------------- what an Extractor checks
+
+
+def _check_layers(checkpoint: Checkpoint, layers: Iterable[str] | None) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(layers)) if layers else (checkpoint.default_layer,)
+    for name in names:
+        if name not in checkpoint.layers:
+            raise UnknownNameError(f"layer of {checkpoint.name}:", name, checkpoint.layers)
+    return names
+
+
+def _check_sampling(checkpoint, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:
+    if num_clips is not None and stride is not None:
+        raise UsageError(
+            f"both num_clips {num_clips} and stride {stride} are given; evenly spread clips have no stride"
+        )
+    given = {"length": length, "stride": stride, "frame_step": frame_step, "num_clips_even": num_clips, "fps": fps}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(checkpoint.sampling, short=short, tail=tail, **given)
+
+
+def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:
+    """D of each layer for clips of the length asked for; raises UsageError where the network cannot take them."""
+    crop = checkpoint.preprocess.crop
+    try:
+        shapes = backbone.layer_shapes((3, sampling.length, crop, crop), layers)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{checkpoint.name} cannot take clips of {sampling.length} frames for {', '.join(layers)}; "
+            f"it was trained on {checkpoint.sampling.length}"
+        ) from error
+    return {layer: int(np.prod(shape)) for layer, shape in shapes.items()}
+
+
+def _size_text(resize: tuple[int, int] | int | None) -> str:
+    if resize is None:
+        return "none"
+    return f"short {resize}" if isinstance(resize, int) else "{}x{}".format(*resize)

@@ -1,0 +1,203 @@
+"""Steps 2b and 3, resize and window: a thread that turns decoded frames into clips, a bounded way ahead of the forward pass.
+
+Chunk (n, H, W, 3) uint8  ->  resize, crop once a frame  ->  window  ->  ClipReady (T, crop, crop, 3) uint8
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featx.clips import Clip, ClipWindow, Sampling
+from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.errors import VideoError
+from featx.features import ClipTable, Failure, Features
+from featx.plan import VideoItem, key_of
+from featx.preprocess import Preprocess
+
+__all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClipReady:
+    """The next clip of video `index`, its place among the items given."""
+
+    index: int
+    frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class VideoEnded:
+    """All clips of video `index` have come."""
+
+    index: int
+    features: Features  # without its arrays
+    clip_table: ClipTable
+
+
+@dataclass(frozen=True)
+class VideoFailed:
+    """Video `index` gives no features; clips of it that came before count for nothing."""
+
+    index: int
+    failure: Failure
+
+
+@dataclass(eq=False)
+class _VideoInDecode:
+    """Steps 2b and 3 for one video: its window of prepared frames, and the table of its clips so far."""
+
+    item: VideoItem
+    size_bytes: int
+    mtime_ns: int
+    failed: bool = False
+    window: ClipWindow[torch.Tensor] | None = None
+    clips: list[Clip] = field(default_factory=list)
+    times: array = field(default_factory=lambda: array("d"))  # seconds of every frame
+
+
+class Feeder:
+    """Decodes, resizes and windows in a thread of its own, at most `ahead` events before the reader.
+
+    Leaving its ``with`` block before the last event closes the pool, whose workers are then in the middle of videos.
+    """
+
+    def __init__(
+        self, pool: DecodePool, items: Iterable[VideoItem], sampling: Sampling, preprocess: Preprocess, ahead: int
+    ) -> None:
+        self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
+        self._videos: dict[int, _VideoInDecode] = {}
+        self._queue: queue.Queue = queue.Queue(maxsize=max(ahead, 4))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="featx-feeder", daemon=True)
+        self.num_started = 0
+        self._finished = False
+
+    def __enter__(self) -> Feeder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self._finished:
+            self._pool.close()
+
+    def events(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
+        """What the thread makes, in order for each video; raises what the thread raised."""
+        while (event := self._queue.get()) is not None:
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+        self._finished = True
+
+    def _run(self) -> None:
+        try:
+            for event in self._clips():
+                self._put(event)
+            self._put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            try:
+                self._put(error)
+            except _Stopped:
+                pass
+
+    def _put(self, event: object) -> None:
+        while not self._stop.is_set():
+            try:
+                return self._queue.put(event, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
+        even = self._sampling.num_clips_even is not None
+        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first=even):
+            try:
+                yield from self._advance(self._videos[event.index], event)
+            except VideoError as error:
+                yield self._failed(event.index, str(error))
+            if isinstance(event, Ended | Failed):
+                del self._videos[event.index]
+
+    def _paths(self) -> Iterator[Path]:
+        for index, item in enumerate(self._items):
+            try:
+                status = item.path.stat()
+                self._videos[index] = _VideoInDecode(item, status.st_size, status.st_mtime_ns)
+            except OSError:  # the decoder will say so
+                self._videos[index] = _VideoInDecode(item, 0, 0)
+            self.num_started += 1
+            yield item.path
+
+    def _advance(
+        self, video: _VideoInDecode, event: Started | Chunk | Ended | Failed
+    ) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
+        if video.failed:  # by us; what the decoder still has to say of it is passed over
+            return
+        if isinstance(event, Failed):
+            yield self._failed(event.index, event.reason)
+        elif isinstance(event, Started):
+            video.window = ClipWindow(self._sampling, event.num_frames)
+        elif isinstance(event, Chunk):
+            video.times.extend(event.seconds)
+            for frame in self._prepare(event.frames):
+                yield from self._ready(event.index, video, video.window.push(frame))
+        else:
+            yield from self._ready(event.index, video, video.window.finish())
+            yield self._ended(video, event)
+
+    def _prepare(self, frames: np.ndarray) -> torch.Tensor:
+        """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
+        resized = self._preprocess.resize_frames(torch.from_numpy(frames))
+        return self._preprocess.crop_frames(resized).clone(memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def _ready(index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None) -> Iterator[ClipReady]:
+        if clip is not None:
+            video.clips.append(clip[0])
+            yield ClipReady(index, torch.stack(clip[1]))
+
+    def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
+        expected = video.window.num_frames
+        if event.num_frames != expected:
+            raise AssertionError(f"{expected} of {event.num_frames} frames of {video.item.path} came through")
+        times = np.append(np.frombuffer(video.times, np.float64), event.duration_seconds)
+        starts = np.array([clip.start_frame for clip in video.clips], np.int64)
+        ends = np.array([clip.end_frame for clip in video.clips], np.int64)
+        features = Features(
+            key=video.item.key,
+            path=_text(video.item.path),
+            num_frames=event.num_frames,
+            num_clips=len(video.clips),
+            fps=event.fps,
+            duration_seconds=event.duration_seconds,
+            size_bytes=video.size_bytes,
+            mtime_ns=video.mtime_ns,
+            end_seconds=event.duration_seconds,
+        )
+        return VideoEnded(event.index, features, ClipTable(starts, ends, times[starts], times[ends]))
+
+    def _failed(self, index: int, reason: str) -> VideoFailed:
+        video = self._videos[index]
+        video.failed = True
+        failure = Failure(video.item.key, _text(video.item.path), reason, video.size_bytes, video.mtime_ns)
+        return VideoFailed(index, failure)
+
+
+class _Stopped(Exception):
+    """The reader of a feeder has left."""
+
+
+def _text(path: Path) -> str:
+    """A path as valid UTF-8, in the same way as keys."""
+    return key_of(path, keep_suffix=True)

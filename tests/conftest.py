@@ -1,0 +1,71 @@
+"""Videos and small networks that the tests make themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+
+def write_video(
+    path: Path,
+    num_frames: int,
+    *,
+    size: tuple[int, int] = (48, 64),
+    fps: int = 25,
+    codec: str = "mpeg4",
+    pix_fmt: str = "yuv420p",
+    times: list[float] | None = None,
+    brightness: Callable[[int], int] = lambda i: 16 + 3 * i % 220,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A video of uniformly grey frames, the index of each written into its brightness; `times` in seconds makes it uneven."""
+    height, width = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(num_frames):
+            picture = np.full((height, width, 3), brightness(i), np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=pix_fmt)
+            frame.pts = i if times is None else round(times[i] * 1000)
+            frame.time_base = Fraction(1, fps) if times is None else Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_noise_video(
+    path: Path, num_frames: int, *, seed: int = 0, size: tuple[int, int] = (48, 64), **options
+) -> Path:
+    """A video of smooth coloured noise that moves, so that every frame and every place differs."""
+    height, width = size
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 8, 8 + num_frames // 4)).astype(np.float32))
+    wide = torch.nn.functional.interpolate(coarse, (height, width + num_frames), mode="bicubic").clamp(0, 255)[0]
+    pictures = wide.permute(1, 2, 0).numpy().astype(np.uint8)  # (3, H, W) -> (H, W, 3)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(options.get("codec", "mpeg4"), rate=25, options={"qscale": "3"})
+        stream.width, stream.height, stream.pix_fmt = width, height, options.get("pix_fmt", "yuv420p")
+        for i in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pictures[:, i : i + width]), format="bgr24")
+            container.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory) -> Path:
+    """dog/000 (40 frames), dog/001 (7), cat/000 (23) and a text file that is no video."""
+    folder = tmp_path_factory.mktemp("clips")
+    for seed, (name, num_frames) in enumerate([("dog/000.mp4", 40), ("dog/001.avi", 7), ("cat/000.mkv", 23)]):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_noise_video(folder / name, num_frames, seed=seed)
+    (folder / "notes.txt").write_text("not a video")
+    return folder

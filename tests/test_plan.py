@@ -1,0 +1,83 @@
+"""plan.py: keys and clashes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from featx.errors import UsageError
+from featx.plan import key_of, plan_videos
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("dog/000.mp4", "cat/000.MP4", "cat/deep/x.y.avi", ".hidden/a.mp4", "cat/.b.mp4", "cat/readme.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def keys(*args, **kwargs):
+    return [item.key for item in plan_videos(*args, **kwargs)]
+
+
+def test_a_folder_is_searched(tree):
+    assert keys([tree]) == ["cat/000", "cat/deep/x.y", "dog/000"]
+
+
+def test_files_and_folders_mix(tree):
+    assert keys([tree / "dog", tree / "cat/deep/x.y.avi"]) == ["000", "x.y"]
+    assert keys([tree / "cat/readme.txt"]) == ["readme"]  # a file that is named is taken whatever its suffix
+
+
+def test_a_clash_names_both_files_and_the_remedy(tree):
+    with pytest.raises(UsageError, match="'000': .*cat/000.MP4 and .*dog/000.mp4.*--keys-from path"):
+        keys([tree / "cat", tree / "dog"])
+    assert keys([tree / "cat", tree / "dog"], keys_from="path") == sorted(
+        f"{tree}/{name}" for name in ("cat/000.MP4", "cat/deep/x.y.avi", "dog/000.mp4")
+    )
+    (tree / "dog/000.avi").touch()
+    with pytest.raises(UsageError, match=r"000.avi and .*000.mp4"):
+        keys([tree / "dog"])
+
+
+def test_the_same_file_twice_is_one_video(tree):
+    assert keys([tree / "dog", tree / "dog/000.mp4"]) == ["000"]
+
+
+def test_lists(tree, tmp_path):
+    (tree / "list.txt").write_text(f"{tree}/dog/000.mp4\n\n{tree}/cat/000.MP4\n")
+    assert keys([], [tree / "list.txt"]) == ["cat/000", "dog/000"]
+    (tree / "relative.txt").write_text("dog/000.mp4\nfish/absent.mp4\n")
+    assert keys([], [tree / "relative.txt"]) == ["dog/000", "fish/absent"]
+    (tree / "one.txt").write_text("dog/000.mp4\n")
+    assert keys([], [tree / "one.txt"]) == ["000"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"), [(["absent.mp4"], "no such file or folder: absent.mp4"), ([], "no videos to extract")]
+)
+def test_nothing_to_do_is_an_error(inputs, reason):
+    with pytest.raises(UsageError, match=reason):
+        plan_videos(inputs)
+
+
+def test_an_empty_folder_and_an_unreadable_list_are_errors(tmp_path):
+    with pytest.raises(UsageError, match="no videos in"):
+        plan_videos([tmp_path])
+    with pytest.raises(UsageError, match="cannot read the list"):
+        plan_videos([], [tmp_path / "absent.txt"])
+
+
+def test_folder_loops_end(tree):
+    (tree / "dog/up").symlink_to(tree, target_is_directory=True)
+    assert len(keys([tree])) == 3
+
+
+def test_names_that_are_not_utf8_get_a_reversible_key():
+    assert key_of(os.fsdecode(b"caf\xe9.mp4")) == "caf%E9"
+    assert key_of("100%25.mp4") == "100%2525"
+    assert key_of("50% off.mp4") == "50% off"
+    assert key_of(Path("a/b.c.mp4"), keep_suffix=True) == "a/b.c.mp4"

@@ -1,0 +1,71 @@
+"""The shape of the package: what imports what, and what an import costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import featx
+
+PACKAGE = Path(featx.__file__).parent
+ONLY_IMPORTER = {"av": {"video"}, "h5py": {"store"}, "click": {"cli"}, "matplotlib": {"plots"}, "ray": {"cluster"}}
+
+# Imports point down: a module may import those of its own line and of the lines below it.
+LEVELS = [
+    {"cli", "__main__"},
+    {"run", "compact", "evaluation"},
+    {"extractor", "parts"},
+    {"feeder"},
+    {"engine", "checkpoints", "store", "basis", "decode_pool"},
+    {"catalog", "descriptors", "plan", "decode_worker", "lists", "clip_rows"},
+    {"backbones", "preprocess", "clips", "video", "features", "provenance"},
+    {"containers", "errors", "weights"},
+]
+LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        yield relative.parts[0].removesuffix(".py"), relative, ast.parse(path.read_text())
+
+
+def imports(tree):
+    """Top-level package and, for featx, the module below it, of every import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "featx":
+                for alias in node.names:
+                    yield ["featx", alias.name]
+            else:
+                yield node.module.split(".")
+
+
+@pytest.mark.parametrize(("room", "path", "tree"), list(modules()), ids=lambda x: str(x) if isinstance(x, Path) else "")
+def test_imports(room, path, tree):
+    for name, *below in imports(tree):
+        assert room in ONLY_IMPORTER.get(name, {room}), f"{path} imports {name}"
+        if name == "featx" and below and room != "__init__" and below[0] != "__version__":
+            assert LEVEL_OF[below[0]] <= LEVEL_OF[room], f"{path} imports featx.{below[0]}, which is above it"
+
+
+def test_public_names_are_pinned_and_exist():
+    assert featx.__all__ == sorted(
+        "Extractor FeatureSet Features FeatxError extract extract_to list_backbones merge open pca svm_eval".split()
+    )
+    for name in featx.__all__:
+        assert getattr(featx, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'extarct'"):
+        featx.extarct  # noqa: B018
+
+
+@pytest.mark.parametrize("code", ["import featx", "import featx.cli", "import featx.decode_worker"])
+def test_import_is_cheap(code):
+    heavy = f"{code}; import sys; print([m for m in ('torch', 'sklearn', 'h5py') if m in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
