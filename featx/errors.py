@@ -41,12 +41,19 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5)
+        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) or self._by_first_word(name)
         if nearest:
             hint = "did you mean " + " or ".join(f"'{n}'" for n in nearest) + "?"
         else:
             hint = "known: " + ", ".join(self.known) + "."
         super().__init__(f"unknown {kind} '{name}'; {hint} {remedy}".rstrip())
+
+    def _by_first_word(self, name: str) -> list[str]:
+        """'cd3' is far from 'c3d-sports1m', but near its first word."""
+        heads = {known.split("-")[0] for known in self.known}
+        near = difflib.get_close_matches(name.split("-")[0], heads, n=1, cutoff=0.5)
+        return [known for known in self.known if known.split("-")[0] in near]
+
 
 
 class ProvenanceError(UsageError):
