@@ -30,7 +30,7 @@ _PUBLIC = {
     "svm_eval": ("featx.evaluation", "svm_eval"),
 }
 
-__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:

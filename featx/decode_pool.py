@@ -65,14 +65,15 @@ class Failed:
 
 
 class DecodePool:
-    """`num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
+    """Up to `num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
 
     `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails.
     """
 
     def __init__(self, num_workers: int, timeout_seconds: float = 60.0) -> None:
-        self._timeout_seconds = timeout_seconds
-        self._workers = [_WorkerProcess() for _ in range(num_workers)]
+        self._num_workers, self._timeout_seconds = num_workers, timeout_seconds
+        self._workers: list[_WorkerProcess] = []  # started when there is work for them
+        self.closed = False
 
     def decode(
         self, paths: Iterable[Path], fps: float | None = None, count_first: bool = False
@@ -85,47 +86,43 @@ class DecodePool:
             raise ValueError("the decode pool is closed")
         jobs = enumerate(paths)
         busy: dict[_WorkerProcess, int] = {}
-
-        def next_job(worker: _WorkerProcess) -> None:
-            for index, path in jobs:
-                worker.send({"decode": os.fspath(path), "fps": fps, "count_first": count_first})
-                worker.touch()
-                busy[worker] = index
-                break
-
-        for worker in list(self._workers):
-            if worker.exited():  # it died while it had nothing to do; no video is to blame
-                self._replace(worker)
-        for worker in self._workers:
-            next_job(worker)
+        idle = [worker for worker in list(self._workers) if self._keep(worker)]
         with selectors.DefaultSelector() as selector:
-            for worker in busy:
-                selector.register(worker.stdout, selectors.EVENT_READ, worker)
+
+            def hand_out() -> None:
+                while len(busy) < self._num_workers:
+                    index, path = next(jobs, (None, None))
+                    if path is None:
+                        return
+                    worker = idle.pop() if idle else self._start()
+                    worker.send({"decode": os.fspath(path), "fps": fps, "count_first": count_first})
+                    worker.touch()
+                    busy[worker] = index
+                    selector.register(worker.stdout, selectors.EVENT_READ, worker)
+
+            def take_back(worker: _WorkerProcess) -> int:
+                selector.unregister(worker.stdout)
+                return busy.pop(worker)
+
+            hand_out()
             while busy:
-                ready = [key.data for key, _ in selector.select(timeout=min(1.0, self._timeout_seconds / 4))]
-                for worker in ready:
-                    for message in worker.messages():
-                        yield from self._event(worker, busy[worker], message)
+                for key, _ in selector.select(timeout=min(1.0, self._timeout_seconds / 4)):
+                    for message in key.data.messages():
+                        yield from self._event(key.data, busy[key.data], message)
                         if "end" in message or "error" in message:
-                            del busy[worker]
-                            next_job(worker)
-                            if worker not in busy:
-                                selector.unregister(worker.stdout)
+                            take_back(key.data)
+                            idle.append(key.data)
                 # A worker with something to say waits for us, however long we took; only a mute one is judged.
                 speaking = {key.data for key, _ in selector.select(timeout=0)}
-                mute = [w for w in busy if w not in speaking and w.silent_seconds() > self._timeout_seconds]
-                for worker in mute + [w for w in busy if w.dead()]:
-                    index = busy.pop(worker)
-                    reason = (
-                        worker.last_words() if worker.dead() else f"no frame decoded for {self._timeout_seconds:g} s"
-                    )
-                    selector.unregister(worker.stdout)
-                    self._replace(worker)
-                    yield Failed(index, reason)
-                    fresh = self._workers[-1]
-                    next_job(fresh)
-                    if fresh in busy:
-                        selector.register(fresh.stdout, selectors.EVENT_READ, fresh)
+                for worker in list(busy):
+                    mute = worker not in speaking and worker.silent_seconds() > self._timeout_seconds
+                    if mute or worker.ended:
+                        silence = f"no frame decoded for {self._timeout_seconds:g} s"
+                        reason = worker.last_words() if worker.ended else silence
+                        index = take_back(worker)
+                        self._end(worker)
+                        yield Failed(index, reason)
+                hand_out()
 
     def _event(self, worker: _WorkerProcess, index: int, message: dict) -> Iterator[Started | Chunk | Ended | Failed]:
         worker.touch()
@@ -143,21 +140,27 @@ class DecodePool:
         else:
             yield Failed(index, message["error"])
 
-    def _replace(self, worker: _WorkerProcess) -> None:
+    def _start(self) -> _WorkerProcess:
+        self._workers.append(_WorkerProcess())
+        return self._workers[-1]
+
+    def _end(self, worker: _WorkerProcess) -> None:
         worker.close()
         self._workers.remove(worker)
-        self._workers.append(_WorkerProcess())
 
-    @property
-    def closed(self) -> bool:
-        """Whether the workers have been ended; a closed pool decodes nothing more."""
-        return not self._workers
+    def _keep(self, worker: _WorkerProcess) -> bool:
+        """Whether a worker still lives; one that died while it had nothing to do is let go, and no video is to blame."""
+        if worker.exited():
+            self._end(worker)
+            return False
+        return True
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; a closed pool decodes nothing more."""
         for worker in self._workers:
             worker.close()
         self._workers.clear()
+        self.closed = True
 
     def __enter__(self) -> DecodePool:
         return self
@@ -184,7 +187,7 @@ class _WorkerProcess:
         )
         self.stdout = self._process.stdout
         self._unread = b""
-        self._ended = False
+        self.ended = False  # its pipe is closed, and all that it said has been read
         self.touch()
 
     def send(self, message: dict) -> None:
@@ -192,12 +195,12 @@ class _WorkerProcess:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            self._ended = True
+            self.ended = True
 
     def messages(self) -> Iterator[dict]:
         """What has arrived; call when `stdout` is readable."""
         data = os.read(self.stdout.fileno(), 2**16)
-        self._ended = self._ended or not data
+        self.ended = self.ended or not data
         *lines, self._unread = (self._unread + data).split(b"\n")
         yield from map(json.loads, lines)
 
@@ -231,10 +234,6 @@ class _WorkerProcess:
 
     def exited(self) -> bool:
         return self._process.poll() is not None
-
-    def dead(self) -> bool:
-        """Its pipe is closed, and all that it said has been read."""
-        return self._ended
 
     def last_words(self) -> str:
         """Why a dead worker died."""

@@ -79,6 +79,7 @@ def test_a_killed_worker_costs_one_video(paths):
 
 def test_a_stopped_worker_is_noticed(paths):
     with DecodePool(1, timeout_seconds=4) as pool:
+        collect(pool, paths[:1])
         os.kill(pool._workers[0]._process.pid, signal.SIGSTOP)
         videos = collect(pool, paths[:2])
     assert videos[0][2] == [Failed(0, "no frame decoded for 4 s")]

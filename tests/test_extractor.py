@@ -12,10 +12,12 @@ import featx
 from featx import checkpoints
 from featx.catalog import get_checkpoint
 from featx.clips import Sampling, plan_clips
+from featx.engine import Engine
 from featx.errors import CheckpointError, UnknownNameError, UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure
 from featx.plan import plan_videos
+from featx.preprocess import Preprocess
 from featx.video import read_frames
 
 
@@ -84,6 +86,19 @@ def test_numbers_depend_neither_on_neighbours_nor_on_order(clips_folder):
         for other in (backwards[key], alone[key]):
             assert np.array_equal(features.descriptors["pool5"], other.descriptors["pool5"])
             assert np.array_equal(features.clips["pool5"], other.clips["pool5"])
+
+
+def test_clips_share_batches_and_a_frame_is_resized_once(clips_folder, monkeypatch):
+    batches, resized = [], []
+    run, resize = Engine.run, Preprocess.resize_frames
+    monkeypatch.setattr(Engine, "run", lambda self, clips: batches.append(len(clips)) or run(self, clips))
+    monkeypatch.setattr(Preprocess, "resize_frames", lambda self, f: resized.append(len(f)) or resize(self, f))
+    with Extractor(batch_size=4, stride=2) as extractor:
+        results = list(extractor.extract_many(plan_videos([clips_folder])))
+    num_clips = sum(features.num_clips for features in results)
+    assert num_clips == 13 + 5 + 1
+    assert batches == [4, 4, 4, 4, 3]
+    assert sum(resized) == 40 + 23 + 7
 
 
 def test_a_bad_video_leaves_the_others_unharmed(clips_folder, tmp_path):

@@ -21,7 +21,18 @@ def wheel(tmp_path_factory):
     source.mkdir()
     for name in ("setup.cfg", "setup.py", "README.md", "LICENSE", "featx", "weights"):
         (source / name).symlink_to(ROOT / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+        source,
+    ]
     subprocess.run(command, check=True, cwd=folder)
     return next(folder.glob("featx-*.whl"))
 

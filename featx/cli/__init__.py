@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         code = cli.main(args=args, prog_name="featx", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("featx: interrupted", err=True)
+        click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

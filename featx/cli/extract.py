@@ -145,7 +145,8 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> in
         say(f"{summary.num_zero_descriptors} descriptors are zero vectors: no unit of the layer responds")
     if summary.parts_left:
         say(
-            f"{summary.parts_left} new parts lie in {output}.parts and count as the file's; 'featx merge {output} -o {output}' joins"
+            f"{summary.parts_left} new parts lie in {output}.parts and are read with the file; "
+            f"'featx merge {output} -o {output}' joins them"
         )
     return summary.exit_code
 

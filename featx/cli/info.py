@@ -39,7 +39,8 @@ def _print_backbones(as_json: bool) -> None:
         sampling = card.sampling
         click.echo(f"{card.name}\n    layers   {layers}")
         click.echo(f"    clips    {sampling.length} frames, stride {sampling.stride}, frame step {sampling.frame_step}")
-        click.echo("    weights  " + ("embedded" if card.embedded else f"{card.file or 'a published file'}, --weights FILE; {card.licence}"))
+        file = "embedded" if card.embedded else f"{card.file or 'a published file'}, with --weights FILE"
+        click.echo(f"    weights  {file}; {card.licence}")
 
 
 def _print_file(file: Path, videos: bool, as_json: bool) -> None:
