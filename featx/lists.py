@@ -1,0 +1,100 @@
+"""Lists of videos: a name a line, and how the names find the keys of a feature file.
+
+A listed name is compared with a key as it is written and without its suffix (``Archery/v_x.avi`` is the key
+``Archery/v_x``). A name that is no key as a whole is looked up by its base name, ``v_x``, which must then be unique.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from featx.errors import UsageError
+
+__all__ = ["few", "match_names", "read_lines", "split_label"]
+
+# a number is a label only behind a file suffix: "take 2" is a name, "Archery/v_x.avi 3" a name and its label
+_LABELLED = re.compile(r"(?P<name>.*\.\w{2,5})\s+(?P<label>\d+)")
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file, stripped, without empty ones. Raises UsageError if it cannot be read or is empty."""
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"{path}: cannot be read as a list, a name a line ({reason})") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise UsageError(f"{path}: the list is empty; write a name a line")
+    return lines
+
+
+def split_label(line: str) -> tuple[str, int | None]:
+    """Take ``Archery/v_x.avi 3`` apart into name and label; a line without a label is all name."""
+    match = _LABELLED.fullmatch(line)
+    return (match["name"], int(match["label"])) if match else (line, None)
+
+
+def few(names: Iterable[str], count: int = 3) -> str:
+    """The first `count` names for a message, with dots where there are more."""
+    names = list(names)
+    return ", ".join(names[:count]) + (" …" if len(names) > count else "")
+
+
+def match_names(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
+    """Find the key of each listed name; returns name -> index into `keys`, without the names that match none.
+
+    Raises UsageError, naming both, where a base name fits two keys, or two names fit one key.
+    """
+    index = {key: i for i, key in enumerate(keys)}
+    found: dict[str, int] = {}
+    for name in names:
+        whole = next((index[spelling] for spelling in _spellings(name) if spelling in index), None)
+        if whole is not None:
+            found[name] = whole
+
+    taken = set(found.values())
+    by_base: dict[str, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        if i not in taken:  # a key that is named as a whole is no candidate for another name
+            by_base[posixpath.basename(key)].append(i)
+    for name in names:
+        if name not in found:
+            candidates = next((by_base[b] for b in map(posixpath.basename, _spellings(name)) if b in by_base), [])
+            if len(candidates) > 1:
+                candidates = _by_folders(name, candidates, keys)
+            if candidates:
+                found[name] = candidates[0]
+
+    name_of: dict[int, str] = {}
+    for name, i in found.items():
+        if i in name_of:
+            raise UsageError(
+                f"'{name_of[i]}' and '{name}' are both listed and both fit the key '{keys[i]}' only; "
+                "extract with keys that keep the folders, or list the video once"
+            )
+        name_of[i] = name
+    return found
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    name = posixpath.normpath(name)
+    return name, posixpath.splitext(name)[0]
+
+
+def _by_folders(name: str, candidates: list[int], keys: Sequence[str]) -> list[int]:
+    """The one of several keys of the same base name whose folders agree with the listed name's."""
+    agreeing = [
+        i for i in candidates for s in _spellings(name) if f"/{s}".endswith(f"/{keys[i]}") or keys[i].endswith(f"/{s}")
+    ]
+    if len(agreeing) != 1:
+        first, second = (agreeing or candidates)[:2]
+        raise UsageError(
+            f"listed '{name}' fits both '{keys[first]}' and '{keys[second]}' by its base name; "
+            "list it as the key is written, with its folder"
+        )
+    return agreeing

@@ -1,0 +1,158 @@
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from feature_files import write_file
+from sklearn.decomposition import PCA
+
+from featx.cli import main
+from featx.compact import pca
+from featx.descriptors import l2_normalise
+from featx.errors import ProvenanceError, UnknownNameError, UsageError
+from featx.store import open_features
+
+KEYS = [f"{name}/v_{name}_g{i:02d}_c01" for name in ("Archery", "Biking") for i in range(10)]
+
+
+def vectors(dims, seed=0):
+    rows = np.random.default_rng(seed).gamma(1, 1, (len(KEYS), dims)) * np.linspace(2, 0.5, dims)
+    return dict(zip(KEYS, l2_normalise(rows), strict=True))
+
+
+@pytest.fixture
+def features(tmp_path):
+    clips = {key: 30 * np.abs(np.random.default_rng(i).standard_normal((3, 24))) for i, key in enumerate(KEYS)}
+    return write_file(
+        tmp_path / "features.h5",
+        {"fc6": vectors(24), "prob": vectors(9, seed=1)},
+        clips={
+            "fc6": {key: rows.astype(np.float32) for key, rows in clips.items()},
+            "prob": {key: rows[:, :9].astype(np.float32) for key, rows in clips.items()},
+        },
+        failures=[("Biking/broken", "no frames")],
+    )
+
+
+def sklearn_projection(fit, rows, dims):
+    """Full-solver PCA with the sign rule: the entry of largest magnitude is positive."""
+    fitted = PCA(dims, svd_solver="full").fit(fit.astype(np.float64))
+    parts = fitted.components_
+    signs = np.sign(parts[np.arange(dims), np.abs(parts).argmax(axis=1)])
+    return fitted.transform(rows.astype(np.float64)) * signs
+
+
+def test_the_file_holds_the_projection_of_descriptors_and_clips(features, tmp_path):
+    summary = pca(features, tmp_path / "compact.h5", dims=5)
+    with open_features(features) as before, open_features(tmp_path / "compact.h5") as after:
+        assert after.keys == before.keys and after.failures == before.failures and after.layers == before.layers
+        for layer in ("fc6", "prob"):
+            rows = np.asarray(before.descriptors(layer))
+            np.testing.assert_allclose(after.descriptors(layer), sklearn_projection(rows, rows, 5), atol=1e-4)
+            clips = np.concatenate(list(before.clip_blocks(layer)))
+            expected = sklearn_projection(rows, l2_normalise(clips), 5)  # clips at the descriptors' scale
+            np.testing.assert_allclose(np.concatenate(list(after.clip_blocks(layer))), expected, atol=1e-4)
+        np.testing.assert_array_equal(after.column("path"), before.column("path"))
+    layer = summary.layers[0]
+    assert (layer.layer, layer.num_features, layer.num_dims, layer.method) == ("fc6", 24, 5, "gram")
+    assert layer.fitted_on == "all 20 videos" and 0 < layer.explained < 1
+    assert (summary.num_videos, summary.num_clips) == (20, 60)
+
+
+@pytest.mark.parametrize("style", ["keys", "train list", "paths"])
+def test_fit_on_a_list(features, tmp_path, style):
+    chosen = KEYS[3:17]
+    lines = {
+        "keys": chosen,
+        "train list": [f"{key}.avi 1" for key in chosen],
+        "paths": [f"/videos/{key}.avi" for key in chosen],
+    }[style]
+    names = tmp_path / "trainlist01.txt"
+    names.write_text("\r\n".join(reversed(lines)))
+    summary = pca(features, tmp_path / "compact.h5", dims=5, layers=["fc6"], fit_on=names)
+    with open_features(features) as before, open_features(tmp_path / "compact.h5") as after:
+        rows = np.asarray(before.descriptors("fc6"))
+        np.testing.assert_allclose(after.descriptors("fc6"), sklearn_projection(rows[3:17], rows, 5), atol=1e-4)
+        assert after.layers == ("fc6",)
+    digest = hashlib.sha256(names.read_bytes()).hexdigest()
+    assert summary.layers[0].fitted_on == f"14 videos of trainlist01.txt (sha256 {digest})"
+
+
+def test_a_basis_is_reused_on_another_file(features, tmp_path):
+    pca(features, tmp_path / "compact.h5", dims=6, layers=["fc6"], whiten=True, l2=True)
+    new = write_file(tmp_path / "new.h5", {"fc6": {key: row for key, row in list(vectors(24).items())[4:7]}})
+    pca(new, tmp_path / "new-compact.h5", basis=tmp_path / "compact.h5")
+    pca(tmp_path / "new.h5", tmp_path / "fewer.h5", basis=tmp_path / "new-compact.h5", dims=2)
+    with (
+        open_features(tmp_path / "compact.h5") as first,
+        open_features(tmp_path / "new-compact.h5") as second,
+        open_features(tmp_path / "fewer.h5") as fewer,
+    ):
+        np.testing.assert_allclose(second.descriptors("fc6"), first.descriptors("fc6")[4:7], atol=1e-6)
+        np.testing.assert_array_equal(second.bases["fc6"]["components"], first.bases["fc6"]["components"])
+        assert second.bases["fc6"]["fitted_on"] == "all 20 videos"
+        np.testing.assert_allclose(fewer.descriptors("fc6"), l2_normalise(first.descriptors("fc6")[4:7, :2]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("checkpoint", "c3d-other"), ("backbone", "res3d"), ("variant", "port"), ("checkpoint_sha256", "cd" * 32)],
+)
+def test_a_basis_of_another_checkpoint_is_refused(features, tmp_path, field, value):
+    pca(features, tmp_path / "compact.h5", dims=5, layers=["fc6"])
+    other = write_file(tmp_path / "other.h5", {"fc6": vectors(24)}, **{field: value})
+    with pytest.raises(ProvenanceError, match=f"^{field} of the basis is .* of the features '{value}'"):
+        pca(other, tmp_path / "out.h5", basis=tmp_path / "compact.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_refusals(features, tmp_path):
+    out, compact, names = tmp_path / "out.h5", tmp_path / "compact.h5", tmp_path / "names.txt"
+    names.write_text(f"{KEYS[0]}\nArchery/a\nArchery/b\nArchery/c\nArchery/d\n")
+    pca(features, compact, dims=5, layers=["fc6"], l2=True)
+
+    def refused(message, path=features, output=out, error=UsageError, **options):
+        with pytest.raises(error, match=message):
+            pca(path, output, **options)
+        assert not out.exists()
+
+    refused("dims is not given")
+    refused("dims is 10 for prob, .* 1 to 9 dimensions", dims=10)
+    refused("dims is 0", dims=0)
+    refused("unknown layer 'fc9'", dims=3, layers=["fc9"], error=UnknownNameError)
+    refused("4 of 5 names in .*names.txt are not in .*: Archery/a, Archery/b, Archery/c …", dims=3, fit_on=names)
+    refused("leave one of them out", fit_on=names, basis=compact)
+    refused("is the input too", output=features, dims=3, overwrite=True)
+    refused("compact.h5 exists; .*--overwrite", output=compact, dims=3)
+    refused("holds no basis", basis=features)
+    refused("unknown layer 'prob'", basis=compact, error=UnknownNameError)
+    refused("l2 is False, but the basis in .* was made with l2 True", basis=compact, layers=["fc6"], l2=False)
+    refused("dims is 6, but the basis has 5", basis=compact, layers=["fc6"], dims=6)
+    refused("fc6 has gone through PCA already", path=compact, dims=3)
+
+
+def run_cli(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main([str(a) for a in arguments])
+    return exit_.value.code, *capsys.readouterr()
+
+
+def test_command_line_equals_the_api(features, tmp_path, capsys):
+    options = ("--dims", 4, "--layer", "fc6", "--whiten", "--l2")
+    code, out, _ = run_cli(capsys, "pca", features, "-o", tmp_path / "cli.h5", *options)
+    summary = pca(features, tmp_path / "api.h5", dims=4, layers=["fc6"], whiten=True, l2=True)
+    with open_features(tmp_path / "cli.h5") as cli, open_features(tmp_path / "api.h5") as api:
+        np.testing.assert_array_equal(cli.descriptors("fc6"), api.descriptors("fc6"))
+        assert cli.bases["fc6"].keys() == api.bases["fc6"].keys() and cli.bases["fc6"]["whiten"] == 1
+    assert code == 0
+    assert f"fc6: 24 -> 4 dimensions, {summary.layers[0].explained:.2%} of the variance explained" in out
+    assert re.search(r"20 videos and 60 clips written to .*cli\.h5", out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--dims", "30"), (), ("--dims", "3", "--layer", "fc9"), ("--dims", "x"), ("--basis", "absent.h5")],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(features, tmp_path, capsys, arguments):
+    code, _, err = run_cli(capsys, "pca", features, "-o", tmp_path / "out.h5", *arguments)
+    assert code == 2 and "Traceback" not in err and err.strip()
