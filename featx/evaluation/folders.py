@@ -1,0 +1,92 @@
+"""Any data set in class folders: the class of a video is the parent folder of its key.
+
+Splits come from list files in UCF101's format, ``trainlist0N.txt`` and ``testlist0N.txt``, or from grouped cross-validation:
+videos of one group (``_gNN_`` in the name, within a class) are never parted; without groups each video is its own.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+
+from featx.errors import UsageError
+from featx.evaluation.protocol import Entry, Protocol, Request, Split, choose_numbers, group_of
+from featx.evaluation.ucf101 import mixed_groups, read_split
+from featx.lists import few
+
+__all__ = ["load"]
+
+DEFAULT_FOLDS = 5
+
+
+def load(request: Request) -> Protocol:
+    """Read the lists where a folder of them is given, else make folds."""
+    return _listed(request) if request.folder is not None else _folds(request)
+
+
+def _listed(request: Request) -> Protocol:
+    folder = request.list_folder("folders with --splits", "trainlist0N.txt and testlist0N.txt")
+    matches = [re.fullmatch(r"trainlist(\d\d)\.txt", path.name) for path in folder.iterdir()]
+    available = sorted(int(match[1]) for match in matches if match)
+    if not available:
+        raise UsageError(f"{folder} has no trainlist01.txt; put lists in UCF101's format there, or leave --splits out")
+    splits = tuple(read_split(folder, n) for n in choose_numbers(available, request.numbers))
+    notes = []
+    for split in splits:
+        mixed = mixed_groups(split)
+        if mixed:
+            notes.append(
+                f"{split.name}: {len(mixed)} groups stand on both sides ({few(mixed)}), so its accuracy is flattered"
+            )
+    return Protocol(tuple(sorted({e.label for s in splits for e in s.train})), splits, tuple(notes))
+
+
+def _folds(request: Request) -> Protocol:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    entries = [Entry(key, PurePosixPath(key).parent.name) for key in request.keys]
+    for key, label in entries:
+        if not label:
+            raise UsageError(f"'{key}' has no parent folder to name its class; extract a folder of class folders")
+    groups = [_group_id(entry) for entry in entries]
+    groups_of_class = defaultdict(set)
+    for entry, group in zip(entries, groups, strict=True):
+        groups_of_class[entry.label].add(group)
+    for label, members in groups_of_class.items():
+        if len(members) < 2:
+            raise UsageError(
+                f"class '{label}' has {len(members)} group, but cross-validation needs 2; add videos of it"
+            )
+    most = max(map(len, groups_of_class.values()))
+    folds = request.folds if request.folds is not None else min(DEFAULT_FOLDS, most)
+    if not 2 <= folds <= most:
+        raise UsageError(f"folds is {folds}, but must be from 2 to {most}, the groups of the largest class")
+
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=request.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer groups than folds: said below in our words
+        parts = list(splitter.split(entries, [entry.label for entry in entries], groups))
+    splits = []
+    for n in choose_numbers(range(1, folds + 1), request.numbers):
+        train, test = (tuple(entries[i] for i in part) for part in parts[n - 1])
+        splits.append(Split(f"fold {n}", train, test))
+    return Protocol(tuple(sorted(groups_of_class)), tuple(splits), _fold_notes(entries, groups_of_class, folds))
+
+
+def _group_id(entry: Entry) -> str:
+    group = group_of(Path(entry.name).name)
+    return f"{entry.label}/g{group}" if group else entry.name
+
+
+def _fold_notes(entries: list[Entry], groups_of_class: dict[str, set[str]], folds: int) -> tuple[str, ...]:
+    num_groups = sum(map(len, groups_of_class.values()))
+    if num_groups == len(entries):
+        notes = ["the names carry no groups (_gNN_): each video is its own, and near-copies may stand on both sides"]
+    else:
+        notes = [f"{len(entries)} videos in {num_groups} groups (_gNN_ in the names); no group stands on both sides"]
+    sparse = [label for label, members in groups_of_class.items() if len(members) < folds]
+    if sparse:
+        notes.append(f"classes with fewer groups than folds, so not in every test: {len(sparse)} ({few(sparse)})")
+    return tuple(notes)

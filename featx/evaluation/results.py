@@ -1,0 +1,90 @@
+"""What an evaluation found, as records that print and save themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.errors import UsageError
+
+__all__ = ["Run", "SVMResult", "SplitResult"]
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """One split: accuracies in %; a class that no test video has is None in `per_class`."""
+
+    name: str
+    num_train: int
+    num_test: int
+    accuracy: float
+    per_class: dict[str, float | None]
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """All splits at one number of dimensions; `pca` is False for the descriptors as they are.
+
+    `published` is the papers' figure for it in %, None where there is none.
+    """
+
+    num_dims: int
+    pca: bool
+    published: float | None
+    splits: tuple[SplitResult, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the splits, in %."""
+        return float(np.mean([split.accuracy for split in self.splits]))
+
+    @property
+    def per_class(self) -> dict[str, float | None]:
+        """Each class's accuracy in %, the mean over the splits that test it; None where none does."""
+        names = dict.fromkeys(name for split in self.splits for name in split.per_class)
+        found = {n: [s.per_class[n] for s in self.splits if s.per_class.get(n) is not None] for n in names}
+        return {name: float(np.mean(values)) if values else None for name, values in found.items()}
+
+
+@dataclass(frozen=True)
+class SVMResult:
+    """A data set evaluated on one layer: `runs[0]` on the descriptors as they are, the others after PCA; `chance` in %."""
+
+    features: str
+    dataset: str
+    backbone: str
+    checkpoint: str
+    layer: str
+    C: float
+    seed: int
+    num_classes: int
+    chance: float
+    runs: tuple[Run, ...]
+    published_source: str
+    notes: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean accuracy over the splits on the descriptors as they are, in %."""
+        return self.runs[0].mean
+
+    def as_dict(self) -> dict:
+        """All of it as plain JSON values, with the means."""
+        runs = [{**asdict(run), "mean": run.mean, "mean_per_class": run.per_class} for run in self.runs]
+        return {**asdict(self), "accuracy": self.accuracy, "runs": runs}
+
+    def save_json(self, path: str | os.PathLike) -> None:
+        """Write `as_dict` to a file, at once or not at all."""
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            aside.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+            os.replace(aside, path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None

@@ -1,0 +1,54 @@
+from functools import partial
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, recall_score
+from sklearn.svm import LinearSVC
+
+from featx.errors import UsageError
+from featx.evaluation.metrics import accuracy, per_class_accuracy
+from featx.evaluation.svm import fit_linear_svm
+
+
+def make(n, d, k, seed=0, noise=1.5):
+    rng = np.random.default_rng(seed)
+    labels = np.r_[np.arange(k), rng.integers(0, k, n - k)]
+    rng.shuffle(labels)
+    rows = rng.standard_normal((k, d))[labels] + noise * rng.standard_normal((n, d))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2, 3, None])
+@pytest.mark.parametrize("shape", [(300, 20, 9), (60, 100, 9), (300, 20, 4), (300, 20, 3), (80, 10, 2), (40, 60, 2)])
+def test_bit_for_bit_what_one_linear_svc_gives(shape, num_jobs):
+    """Primal (more rows than dimensions) and dual, many classes and two, in one piece and in several."""
+    rows, labels = make(*shape)
+    fresh, _ = make(*shape, seed=1)
+    reference = LinearSVC(C=0.7, dual="auto", random_state=3).fit(rows, labels)
+    trained = []
+    model = fit_linear_svm(rows, labels, C=0.7, seed=3, num_jobs=num_jobs, progress=trained.append)
+    np.testing.assert_array_equal(model.weights[-len(reference.coef_) :], reference.coef_)
+    np.testing.assert_array_equal(model.bias[-len(reference.coef_) :], reference.intercept_)
+    np.testing.assert_array_equal(model.predict(fresh), reference.predict(fresh))
+    assert sum(trained) == shape[2] and model.converged
+
+
+def test_a_solver_that_gives_up_is_reported(recwarn, monkeypatch):
+    monkeypatch.setattr("sklearn.svm.LinearSVC", partial(LinearSVC, max_iter=1))
+    rows, labels = make(90, 20, 6)
+    assert not fit_linear_svm(rows, labels).converged
+    assert not recwarn.list  # by the model, and not by a warning as well
+
+
+def test_one_class_is_refused():
+    with pytest.raises(UsageError, match="classes with training rows: 1, but an SVM needs 2"):
+        fit_linear_svm(np.eye(3, dtype=np.float32), np.zeros(3, int))
+
+
+def test_metrics_equal_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 4, 50), rng.integers(0, 5, 50)
+    assert accuracy(labels, predictions) == pytest.approx(100 * accuracy_score(labels, predictions))
+    recall = recall_score(labels, predictions, labels=range(4), average=None)
+    np.testing.assert_allclose(per_class_accuracy(labels, predictions, 5)[:4], 100 * recall)
+    assert np.isnan(per_class_accuracy(labels, predictions, 5)[4])
