@@ -7,25 +7,18 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+from feature_files import make_provenance
 
 from featx import store
 from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
-from featx.provenance import Provenance
 from featx.store import FeatureSet, merge, open_features, verify, write_features, write_transformed
 
 DIMS = {"fc6": 5, "pool5": 300}
 
 
 def provenance(save="both", **changes):
-    fields = dict(
-        backbone="c3d", checkpoint="c3d-sports1m", checkpoint_sha256="ab" * 32, variant="", layers=tuple(DIMS), length=16,
-        stride=8, frame_step=1, num_clips_even=0, fps=0.0, short="loop", tail="drop", resize="128x171",
-        interpolation="bilinear", crop=112, crop_offset="8,29", scale=1.0, mean=(1.0, 2.0, 3.5), mean_cube_sha256="",
-        std=(1.0, 1.0, 1.0), channel_order="bgr", precision="fp32", save=save, dtype="float32", engine="torch-cpu",
-        batch_size=4, featx_version="0.1.0",
-    )  # fmt: skip
-    return Provenance(**fields | changes)
+    return make_provenance(**{"layers": tuple(DIMS), "save": save, "mean": (1.0, 2.0, 3.5), **changes})
 
 
 def video(key, num_clips=3, save="both", dtype=np.float32, seed=None):

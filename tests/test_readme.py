@@ -1,0 +1,135 @@
+"""Every command and every Python block of the README, run in order, with stand-ins for weights and data sets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_noise_video
+from feature_files import write_file
+
+import featx
+from featx.backbones import build
+from featx.checkpoints.names import namings
+from featx.cli import main
+from featx.evaluation import ucf101
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
+SETUP = [command for command in COMMANDS if command.startswith("python3 -m venv")]
+
+# what makes a long program short; the options that the README shows stay
+SHORTENED = {"benchmark.py": ["--seconds", "0", "--num-videos", "1", "--backbone", "res3d-mini"]}
+
+
+def test_the_two_set_up_commands_stand_under_their_headings():
+    assert len(SETUP) == 2
+    quick_start, tests = (README.split(f"\n## {name}\n")[1].split("\n## ")[0] for name in ("Quick start", "Tests"))
+    assert SETUP[0] in quick_start and "featx extract examples/videos" in SETUP[0]
+    assert SETUP[1] in tests and SETUP[1].endswith("-m pytest")
+    assert "## Tests" in (ROOT / ".ci/run").read_text()  # it takes the command from there
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder in which every command of the README finds what it names."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for folder in ("videos", "more", "ucf101/Archery"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_noise_video(tmp_path / "videos/a.mp4", 20)
+    shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "more/clip.mp4")
+    shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "ucf101/Archery/v_Archery_g08_c01.mp4")
+    (tmp_path / "list.txt").write_text("videos/a.mp4\nmore/clip.mp4\n")
+    for name in "ab":
+        write_file(tmp_path / f"{name}.h5", {"fc6": {name: np.ones(3)}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ucf101, "NUM_CLASSES", 3)
+    monkeypatch.setattr(ucf101, "COUNTS", {1: (600, 30), 2: (600, 30), 3: (600, 30)})
+    return tmp_path
+
+
+def before(command: str, place: Path) -> None:
+    """Make what a command needs and no earlier one made."""
+    if "c3d.pickle" in command:
+        c3d = build("c3d", num_classes=487)
+        port = next(n for n in namings("c3d", c3d.state_dict()) if n.label.startswith("DavideA"))
+        torch.save({theirs: c3d.state_dict()[ours] for theirs, ours in port.ours.items()}, place / "c3d.pickle")
+    if command.startswith("featx pca c3d.h5"):
+        ucf101_stand_in(place)
+
+
+def ucf101_stand_in(place: Path) -> None:
+    """Descriptors of three classes and their lists, in the form of the official ones."""
+    rng = np.random.default_rng(0)
+    classes = ("Archery", "HorseRace", "PlayingPiano")
+    centres = rng.normal(size=(3, 4096))
+    names = {c: [f"v_{c}_g{g:02}_c{i:03}" for g in (1, 8) for i in range(200 if g == 8 else 10)] for c in classes}
+    rows = {f"{c}/{n}": centres[i] + 3 * rng.normal(size=4096) for i, c in enumerate(classes) for n in names[c]}
+    write_file(place / "c3d.h5", {"fc6": rows})
+    lists = place / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("".join(f"{i} {c}\n" for i, c in enumerate(classes, 1)))
+    train = [f"{c}/{n}.avi {i}\n" for i, c in enumerate(classes, 1) for n in names[c] if "_g08_" in n]
+    test = [f"{c}/{n}.avi\n" for c in classes for n in names[c] if "_g01_" in n]
+    for split in (1, 2, 3):
+        (lists / f"trainlist0{split}.txt").write_text("".join(train))
+        (lists / f"testlist0{split}.txt").write_text("".join(test))
+
+
+def test_every_command_and_block_runs(place, capsys):
+    featx.extract_to("examples/videos", "features.h5")  # what the quick start's command does
+    for kind, block in BLOCKS:
+        if kind == "python":
+            subprocess.run([sys.executable, "-c", block], check=True)
+            continue
+        for command in block.splitlines():
+            if command in SETUP:
+                continue
+            before(command, place)
+            program, *args = shlex.split(command)
+            if program == "featx":
+                with pytest.raises(SystemExit) as exit:
+                    main(args)
+                assert exit.value.code == 0, f"{command}: {capsys.readouterr().err}"
+            else:
+                assert program == "python", f"no test runs '{command}'"
+                shortened = SHORTENED.get(Path(args[0]).name, [])
+                subprocess.run([sys.executable, *args, *shortened], check=True)
+
+
+def test_python_blocks_tell_the_truth(place):
+    features = featx.extract("examples/videos/Wave/v_Wave_g01_c01.mp4", layers=["pool5"], save="both")
+    dims = featx.catalog.get_checkpoint("res3d-mini").layers["pool5"]
+    assert features.descriptors["pool5"].shape == (dims,) and f"float32 ({dims},)" in README
+    num_videos = len(list((ROOT / "examples/videos").glob("*/*.mp4")))
+    assert f"the design matrix, float32 ({num_videos}, {dims})" in README
+    assert f"{num_videos} small example videos" in README
+
+
+@pytest.mark.parametrize("name", featx.list_backbones())
+def test_the_table_of_backbones_is_complete(name):
+    from featx.catalog import get_checkpoint
+
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
+    card = get_checkpoint(name)
+    assert row.split("|")[2].strip().startswith(card.default_layer)
+    for layer, dims in re.findall(r"(\w+) \(([\d,]+)\)", row):
+        assert card.layers[layer] == int(dims.replace(",", ""))
+    assert f"{card.sampling.length} frames" in row and f"stride {card.sampling.stride}" in row
+
+
+@pytest.mark.long
+def test_the_quick_start_in_a_fresh_clone(tmp_path):
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", SETUP[0]], cwd=tmp_path / "clone", check=True)
+    with featx.open(tmp_path / "clone/features.h5") as features:
+        assert len(features) == len(list((ROOT / "examples/videos").glob("*/*.mp4"))) and not features.failures
