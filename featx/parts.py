@@ -58,7 +58,8 @@ class Parts:
         return store.open_features(self.output)
 
     def discard(self) -> None:
-        """Remove the output and its parts."""
+        """Remove the output and its parts. Raises UsageError where the output is a file of another kind."""
+        store.require_replaceable(self.output)
         for path in [*self._paths(), self.output]:
             path.unlink(missing_ok=True)
 

@@ -129,6 +129,19 @@ def test_overwrite_starts_anew_but_only_once_everything_is_right(clips_folder, t
         assert features.keys == ["000", "001"] and features.provenance.stride == 4
 
 
+def test_a_file_of_another_kind_is_never_replaced(clips_folder, tmp_path):
+    video = write_noise_video(tmp_path / "a.mp4", 16)
+    before = video.read_bytes()
+    with pytest.raises(UsageError, match="not an HDF5 file; it is not replaced"):
+        extract_to(clips_folder / "dog", video, overwrite=True)
+    extract_to(clips_folder / "dog", tmp_path / "f.h5")
+    for write in (lambda: merge([tmp_path / "f.h5"], video, overwrite=True),
+                  lambda: featx.pca(tmp_path / "f.h5", video, dims=1, overwrite=True)):  # fmt: skip
+        with pytest.raises(UsageError, match="it is not replaced"):
+            write()
+    assert video.read_bytes() == before
+
+
 def test_two_runs_do_not_write_one_output(clips_folder, tmp_path):
     output = tmp_path / "f.h5"
     with parts.Parts(output), pytest.raises(UsageError, match="another run is writing"):

@@ -14,7 +14,7 @@ renamed: a file with its final name is whole.
 """
 
 from featx.store.reader import FeatureSet, open_features, verify
-from featx.store.schema import SCHEMA, parts_folder
+from featx.store.schema import SCHEMA, parts_folder, require_replaceable
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "merge",
     "open_features",
     "parts_folder",
+    "require_replaceable",
     "verify",
     "write_features",
     "write_transformed",

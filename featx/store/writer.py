@@ -17,7 +17,7 @@ from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import schema
 from featx.store.reader import FeatureSet
-from featx.store.schema import SCHEMA, STRING, crc, sync, to_attribute
+from featx.store.schema import SCHEMA, STRING, crc, require_replaceable, sync, to_attribute
 
 __all__ = ["Transform", "merge", "write_features", "write_transformed"]
 
@@ -121,6 +121,7 @@ class _Writer:
     """Writes one feature file aside; on leaving the ``with`` block it is synced and takes its name, or vanishes."""
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
+        require_replaceable(path)
         self.path = path
         self.aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
