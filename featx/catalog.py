@@ -80,6 +80,8 @@ class Checkpoint:
 
     def with_variant(self, name: str) -> Checkpoint:
         """The same weights with the changes of the variant `name`; raises UnknownNameError if the card has no such one."""
+        if not self.variants:
+            raise UsageError(f"{self.name} has no variants, so '{name}' is none; leave --variant out")
         if name not in self.variants:
             raise UnknownNameError(f"variant of {self.name}", name, self.variants)
         changes = self.variants[name]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Generic, NamedTuple, TypeVar
 
 from featx.errors import UsageError, VideoError
@@ -51,10 +52,10 @@ class Sampling:
     def __post_init__(self) -> None:
         for name in ("length", "stride", "frame_step", "num_clips_even"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name} is {value}, but must be a whole number of at least 1")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise UsageError(f"fps is {self.fps}, but must be above 0 and at most 1000 frames a second")
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise UsageError(f"{name} is {value!r}, but must be a whole number of at least 1")
+        if self.fps is not None and not (isinstance(self.fps, Real) and 0 < self.fps <= 1000):
+            raise UsageError(f"fps is {self.fps!r}, but must be above 0 and at most 1000 frames a second")
         if self.short not in SHORT_POLICIES:
             raise UsageError(f"short is '{self.short}', but must be one of {', '.join(SHORT_POLICIES)}")
         if self.tail not in TAIL_POLICIES:

@@ -13,7 +13,8 @@ import numpy as np
 from featx.basis import Basis, Origin, block_rows, check_dims, fit_basis
 from featx.errors import UnknownNameError, UsageError
 from featx.lists import few, match_names, read_lines, split_label
-from featx.store import FeatureSet, open_features, write_transformed
+from featx.parts import Parts
+from featx.store import FeatureSet, open_features, verify, write_transformed
 
 __all__ = ["LayerSummary", "PCASummary", "pca"]
 
@@ -74,6 +75,8 @@ def pca(
     if basis is None and dims is None:
         raise UsageError("dims is not given, but a new basis needs it; say --dims N, or reuse one with --basis")
     with open_features(features_path) as features:
+        for path in features.paths:
+            verify(path)
         chosen = _choose_layers(features, tuple(layers or features.layers), features_path)
         if basis is not None:
             bases = _saved_bases(Path(basis), features, chosen, dims, whiten, l2)
@@ -94,7 +97,11 @@ def pca(
                 for layer in chosen
             }
         saved = {layer: b.to_dict() for layer, b in bases.items()}
-        write_transformed(features, output_path, bases, bases=saved, overwrite=overwrite)
+        with Parts(output_path) as parts:  # no run may be writing it
+            if parts.exists() and not overwrite:
+                raise UsageError(f"{output_path} exists; choose another name, or allow it with --overwrite")
+            write_transformed(features, output_path, bases, bases=saved, overwrite=overwrite)
+            parts.drop_parts()
         num_clips = features.num_clips if features.has_clips else 0
         return PCASummary(output_path, len(features), num_clips, tuple(map(_summary, bases.values())))
 

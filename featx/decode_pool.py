@@ -22,8 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
+from featx.errors import FeatxError
 
 __all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Started"]
+
+# Imports this very featx, and nothing from the folder in which the user happens to be.
+_PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from featx.decode_worker import main; main(int(sys.argv[2]))"
+_OWN_FOLDER = str(Path(__file__).resolve().parents[1])
 
 SLOT_BYTES = 8 * 2**20  # grown for larger frames
 
@@ -80,22 +85,31 @@ class DecodePool:
     ) -> Iterator[Started | Chunk | Ended | Failed]:
         """Decode videos, several at once; events of one video come in order, those of different videos mixed.
 
-        A video's `index` is its place in `paths`, which is read only as workers become free.
+        A video's `index` is its place in `paths`, which is read only as workers become free. One call at a
+        time. Raises FeatxError where workers cannot start.
         """
+        yield from self._serve(
+            enumerate({"decode": os.fspath(p), "fps": fps, "count_first": count_first} for p in paths)
+        )
+
+    def count(self, paths: Iterable[Path], fps: float | None = None) -> Iterator[Ended | Failed]:
+        """Decode videos only to count the frames that `decode` would give; otherwise as there."""
+        yield from self._serve(enumerate({"count": os.fspath(p), "fps": fps} for p in paths))
+
+    def _serve(self, jobs: Iterator[tuple[int, dict]]) -> Iterator[Started | Chunk | Ended | Failed]:
         if self.closed:
             raise ValueError("the decode pool is closed")
-        jobs = enumerate(paths)
         busy: dict[_WorkerProcess, int] = {}
         idle = [worker for worker in list(self._workers) if self._keep(worker)]
         with selectors.DefaultSelector() as selector:
 
             def hand_out() -> None:
                 while len(busy) < self._num_workers:
-                    index, path = next(jobs, (None, None))
-                    if path is None:
+                    index, job = next(jobs, (None, None))
+                    if job is None:
                         return
                     worker = idle.pop() if idle else self._start()
-                    worker.send({"decode": os.fspath(path), "fps": fps, "count_first": count_first})
+                    worker.send(job)
                     worker.touch()
                     busy[worker] = index
                     selector.register(worker.stdout, selectors.EVENT_READ, worker)
@@ -116,6 +130,8 @@ class DecodePool:
                 speaking = {key.data for key, _ in selector.select(timeout=0)}
                 for worker in list(busy):
                     mute = worker not in speaking and worker.silent_seconds() > self._timeout_seconds
+                    if worker.ended and not worker.ready:
+                        raise FeatxError(f"decode workers cannot start: {worker.last_words()}")
                     if mute or worker.ended:
                         silence = f"no frame decoded for {self._timeout_seconds:g} s"
                         reason = worker.last_words() if worker.ended else silence
@@ -137,6 +153,8 @@ class DecodePool:
             yield Ended(index, **message["end"])
         elif "grow" in message:
             worker.grow(message["grow"])
+        elif "ready" in message:
+            worker.ready = True
         else:
             yield Failed(index, message["error"])
 
@@ -178,15 +196,15 @@ class _WorkerProcess:
         self._map()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "featx.decode_worker", str(self._arena)],
+            [sys.executable, "-c", _PROGRAM, _OWN_FOLDER, str(self._arena)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             pass_fds=[self._arena],
-            env=os.environ | {"PYTHONPATH": _python_path()},
         )
         self.stdout = self._process.stdout
         self._unread = b""
+        self.ready = False  # it has started and said so
         self.ended = False  # its pipe is closed, and all that it said has been read
         self.touch()
 
@@ -202,7 +220,7 @@ class _WorkerProcess:
         data = os.read(self.stdout.fileno(), 2**16)
         self.ended = self.ended or not data
         *lines, self._unread = (self._unread + data).split(b"\n")
-        yield from map(json.loads, lines)
+        yield from (json.loads(line) for line in lines if line.startswith(b"{"))
 
     def frames(self, slot: int, shape: list[int]) -> np.ndarray:
         size = int(np.prod(shape)) * 3
@@ -253,13 +271,6 @@ class _WorkerProcess:
             except BrokenPipeError:  # unsent bytes for a dead worker
                 pass
         os.close(self._arena)
-
-
-def _python_path() -> str:
-    """So that the worker finds this very featx, also where it is run from a folder that is not installed."""
-    own = str(Path(__file__).resolve().parents[1])
-    inherited = os.environ.get("PYTHONPATH")
-    return own if not inherited else own + os.pathsep + inherited
 
 
 def _anonymous_file() -> int:

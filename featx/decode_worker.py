@@ -1,4 +1,4 @@
-"""The program of one decode worker: `python -m featx.decode_worker FD`; knows av and numpy only.
+"""The program of one decode worker: `main(FD)` in a process of its own; knows av and numpy only.
 
 It takes jobs as JSON lines on stdin and answers with JSON lines on stdout. Frames travel through shared memory: the arena
 that the parent opened as file descriptor FD, laid out as
@@ -8,9 +8,11 @@ that the parent opened as file descriptor FD, laid out as
 A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3). The heartbeat counts decoded frames, so that the parent
 sees that a long job is alive without a message a frame.
 
-    parent -> worker   {"decode": PATH, "fps": F, "count_first": B}   {"free": SLOT}   {"grown": SLOT_BYTES}
-    worker -> parent   {"start": {"fps", "num_frames"}}   {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
-                       {"grow": FRAME_BYTES}   {"end": {"fps", "num_frames", "duration_seconds"}}   {"error": REASON}
+    parent -> worker   {"decode": PATH, "fps": F, "count_first": B}   {"count": PATH, "fps": F}   {"free": SLOT}
+                       {"grown": SLOT_BYTES}
+    worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames"}}   {"grow": FRAME_BYTES}
+                       {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
+                       {"end": {"fps", "num_frames", "duration_seconds"}}   {"error": REASON}
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import mmap
 import os
 import signal
 import sys
+from typing import BinaryIO
 
 import numpy as np
 
@@ -55,24 +58,35 @@ class _Arena:
 
 
 class _Worker:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, answers: BinaryIO) -> None:
         self._arena = _Arena(descriptor)
+        self._answers = answers
         self._free = list(range(NUM_SLOTS))
 
     def serve(self) -> None:
         """Decode until the parent closes the pipe."""
+        self._send({"ready": True})
         while job := self._receive():
             if "free" in job:
                 self._free.append(job["free"])
                 continue
             try:
-                self._decode(job["decode"], job["fps"], job["count_first"])
+                if "count" in job:
+                    self._count(job["count"], job["fps"])
+                else:
+                    self._decode(job["decode"], job["fps"], job["count_first"])
             except VideoError as error:
                 self._send({"error": str(error)})
             except MemoryError:
                 self._send({"error": "its frames do not fit into memory"})
             except OSError as error:
                 self._send({"error": f"cannot be read: {error.strerror or error}"})
+
+    def _count(self, path: str, fps: float | None) -> None:
+        header = video.read_header(path)
+        num_frames = video.count_frames(path, fps, self._arena.beat)
+        shown = fps or header.fps
+        self._send({"end": {"fps": shown, "num_frames": num_frames, "duration_seconds": num_frames / shown}})
 
     def _decode(self, path: str, fps: float | None, count_first: bool) -> None:
         header = video.read_header(path)
@@ -127,19 +141,17 @@ class _Worker:
             sys.exit(0)
         return message
 
-    @staticmethod
-    def _send(message: dict) -> None:
-        sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
-        sys.stdout.buffer.flush()
+    def _send(self, message: dict) -> None:
+        self._answers.write(json.dumps(message).encode() + b"\n")
+        self._answers.flush()
 
 
-def main() -> None:
+def main(descriptor: int) -> None:
+    """Serve the parent that opened the arena with this file descriptor, until it goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not stand between our lines
     try:
-        _Worker(int(sys.argv[1])).serve()
+        _Worker(descriptor, answers).serve()
     except BrokenPipeError:  # the parent is gone
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

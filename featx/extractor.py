@@ -22,7 +22,7 @@ from featx import checkpoints, decode_pool
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.clip_rows import ClipRows
 from featx.clips import Sampling
-from featx.decode_pool import DecodePool
+from featx.decode_pool import DecodePool, Failed
 from featx.descriptors import MeanAccumulator, l2_normalise
 from featx.engine import Engine, choose_device
 from featx.errors import UnknownNameError, UsageError, VideoError
@@ -43,7 +43,8 @@ class Extractor:
     >>> with Extractor("res3d-mini", layers=["pool5"]) as extractor:              # doctest: +SKIP
     ...     features = extractor.extract("a.mp4")
 
-    `backbone`: a card's name; `weights`: the file of that card, not needed for the embedded one; `variant`: a variant of the
+    `backbone`: a card's name; `weights`: the file of that card, not needed for the embedded one; `mean`: a file with a mean
+    cube in place of the card's constant mean (`.binaryproto`, or `.npy` (3, T, h, w), BGR); `variant`: a variant of the
     card. `layers`: names of activations (default: the card's). `length`, `stride`, `frame_step`: of clips, in frames
     (default: the card's); `num_clips`: that many evenly spread clips instead of a stride; `fps`, `short`, `tail`: see
     `featx.clips.Sampling`. `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16".
@@ -57,8 +58,9 @@ class Extractor:
         backbone: str = "res3d-mini",
         *,
         weights: str | os.PathLike | None = None,
+        mean: str | os.PathLike | None = None,
         variant: str | None = None,
-        layers: Iterable[str] | None = None,
+        layers: str | Iterable[str] | None = None,
         length: int | None = None,
         stride: int | None = None,
         frame_step: int | None = None,
@@ -75,6 +77,8 @@ class Extractor:
         self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
         self.layers = _check_layers(self.checkpoint, layers)
         self.sampling = _check_sampling(self.checkpoint, length, stride, frame_step, num_clips, fps, short, tail)
+        if mean is not None:
+            self.checkpoint = checkpoints.with_mean_cube(self.checkpoint, mean, self.sampling.length)
         for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
             if value not in known:
                 raise UsageError(f"{name} is '{value}', but must be one of {', '.join(known)}")
@@ -94,6 +98,7 @@ class Extractor:
         )
         self.checkpoint_sha256 = loaded.sha256
         self._pool: DecodePool | None = None
+        self._extracting = False
 
     @property
     def provenance(self) -> Provenance:
@@ -142,21 +147,32 @@ class Extractor:
     def extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
         """The features of many videos, or why there are none, in the order in which they are finished.
 
-        Clips of several videos share batches; the numbers do not depend on which.
+        Clips of several videos share batches; the numbers do not depend on which. Raises UsageError while another call is
+        not finished.
         """
+        if self._extracting:
+            raise UsageError("this Extractor is extracting already; finish that first, or make a second one")
+        self._extracting = True
+        try:
+            yield from self._extract_many(items)
+        finally:
+            self._extracting = False
+
+    def _extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
         feeder = Feeder(self._decoders(), items, self.sampling, self.checkpoint.preprocess, 2 * self.engine.batch_size)
         videos: dict[int, _VideoInWork] = {}
         batch: list[tuple[_VideoInWork, torch.Tensor]] = []
         num_results = 0
         with feeder:
             for event in feeder.events():
+                if event.index not in videos:
+                    videos[event.index] = _VideoInWork(self)
                 if isinstance(event, ClipReady):
-                    video = videos.setdefault(event.index, _VideoInWork(self))
-                    batch.append((video, event.frames))
+                    batch.append((videos[event.index], event.frames))
                     if len(batch) == self.engine.batch_size:
                         self._forward(batch)
                 else:
-                    videos.setdefault(event.index, _VideoInWork(self)).outcome = event
+                    videos[event.index].outcome = event
                 for index in [i for i, video in videos.items() if video.is_complete()]:
                     num_results += 1
                     yield videos.pop(index).result()
@@ -166,6 +182,14 @@ class Extractor:
                 yield video.result()
         if num_results + len(videos) != feeder.num_started:
             raise AssertionError(f"{feeder.num_started} videos went in, {num_results + len(videos)} results came out")
+
+    def count_frames(self, paths: Iterable[Path]) -> Iterator[tuple[int, int | str]]:
+        """Decode videos only to count the frames that clips are cut from.
+
+        Yields (place in `paths`, number of frames), or (place, reason) for a video that fails, as they are finished.
+        """
+        for event in self._decoders().count(paths, self.sampling.fps):
+            yield event.index, event.reason if isinstance(event, Failed) else event.num_frames
 
     def close(self) -> None:
         """End the decode workers."""
@@ -263,12 +287,12 @@ class _VideoInWork:
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
 
 
-def _check_layers(checkpoint: Checkpoint, layers: Iterable[str] | None) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(layers)) if layers else (checkpoint.default_layer,)
+def _check_layers(checkpoint: Checkpoint, layers: str | Iterable[str] | None) -> tuple[str, ...]:
+    names = [layers] if isinstance(layers, str) else list(layers or [checkpoint.default_layer])
     for name in names:
         if name not in checkpoint.layers:
             raise UnknownNameError(f"layer of {checkpoint.name}:", name, checkpoint.layers)
-    return names
+    return tuple(name for name in checkpoint.layers if name in names)  # in one order, however they were asked for
 
 
 def _check_sampling(checkpoint, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:

@@ -58,6 +58,7 @@ class _VideoInDecode:
     size_bytes: int
     mtime_ns: int
     failed: bool = False
+    num_counted: int | None = None
     window: ClipWindow[torch.Tensor] | None = None
     clips: list[Clip] = field(default_factory=list)
     times: array = field(default_factory=lambda: array("d"))  # seconds of every frame
@@ -147,12 +148,15 @@ class Feeder:
         if isinstance(event, Failed):
             yield self._failed(event.index, event.reason)
         elif isinstance(event, Started):
+            video.num_counted = event.num_frames
             video.window = ClipWindow(self._sampling, event.num_frames)
         elif isinstance(event, Chunk):
             video.times.extend(event.seconds)
             for frame in self._prepare(event.frames):
                 yield from self._ready(event.index, video, video.window.push(frame))
         else:
+            if video.num_counted not in (None, event.num_frames):
+                raise VideoError(f"decoding it twice gave {video.num_counted} frames, then {event.num_frames}")
             yield from self._ready(event.index, video, video.window.finish())
             yield self._ended(video, event)
 

@@ -36,18 +36,34 @@ class Parts:
         self._failed: list[Failure] = []
         self._waiting_bytes = 0
         self._written_at = time.monotonic()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise UsageError(f"cannot write beside {output}: {error.strerror}; choose another place for -o") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise UsageError(f"another run is writing {output}; wait for it, or choose another output") from error
+        self._lock = self._take_lock()
         for leftover in [*self.folder.glob(".*.tmp"), *output.parent.glob(f".{output.name}.*.tmp")]:
             leftover.unlink()  # half-written by a run that died
+
+    def _take_lock(self) -> int:
+        path = self.folder / ".lock"
+        while True:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # the run before us is just removing its folder
+                continue
+            except OSError as error:
+                raise UsageError(
+                    f"cannot write beside {self.output}: {error.strerror}; choose another place for -o"
+                ) from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), os.stat(path)):
+                    return lock
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                os.close(lock)
+                raise UsageError(
+                    f"another run is writing {self.output}; wait for it, or choose another output"
+                ) from error
+            os.close(lock)  # we hold the lock of a folder that is gone
 
     def exists(self) -> bool:
         """Whether anything has been written for this output."""
@@ -62,6 +78,11 @@ class Parts:
         store.require_replaceable(self.output)
         for path in [*self._paths(), self.output]:
             path.unlink(missing_ok=True)
+
+    def drop_parts(self) -> None:
+        """Remove the parts of an output that has been written anew without them."""
+        for path in self._paths():
+            path.unlink()
 
     def add(self, result: Features | Failure, provenance: Provenance) -> None:
         """Take a result; write a part when enough have come, in bytes or in time."""
@@ -104,8 +125,7 @@ class Parts:
         parts = self._paths()
         if parts:
             self._merge([self.output, *parts] if self.output.exists() else parts, self.output)
-            for path in parts:
-                path.unlink()
+            self.drop_parts()
 
     def close(self) -> None:
         """Let go of the output; the parts folder goes when it is empty."""

@@ -25,7 +25,9 @@ class VideoItem:
 
 
 def plan_videos(
-    inputs: Sequence[str | os.PathLike], lists: Sequence[str | os.PathLike] = (), keys_from: str = "name"
+    inputs: str | os.PathLike | Sequence[str | os.PathLike],
+    lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    keys_from: str = "name",
 ) -> list[VideoItem]:
     """The videos named by `inputs` (files and folders) and `lists` (files with a path a line), sorted by key.
 
@@ -38,6 +40,7 @@ def plan_videos(
     """
     if keys_from not in KEY_FORMS:
         raise UsageError(f"keys_from is '{keys_from}', but must be one of {', '.join(KEY_FORMS)}")
+    inputs, lists = ([given] if isinstance(given, str | os.PathLike) else given for given in (inputs, lists))
     items: dict[str, VideoItem] = {}
     for item in _named(inputs, lists, keys_from == "path"):
         other = items.setdefault(item.key, item)
@@ -83,10 +86,12 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool) -> Iterator[Vid
 def _listed(list_file: Path) -> list[Path]:
     """The paths of a list; a file that does not exist is a failure of that video, not of the run."""
     try:
-        text = list_file.read_bytes().decode("utf-8", "surrogateescape")
+        text = list_file.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     except OSError as error:
         raise UsageError(f"cannot read the list {list_file}: {error.strerror}") from error
-    paths = [Path(line) for line in text.splitlines() if line.strip()]
+    if "\0" in text:
+        raise UsageError(f"the list {list_file} is not a text file; it holds a path a line")
+    paths = [Path(line.strip()) for line in text.split("\n") if line.strip()]
     if not paths:
         raise UsageError(f"the list {list_file} names no videos; it holds a path a line")
     absolute = [path for path in paths if path.is_absolute()]
@@ -95,18 +100,21 @@ def _listed(list_file: Path) -> list[Path]:
     return paths
 
 
-def _videos_below(folder: Path) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:  # a link back up: its videos have been found already
-            folders.clear()
+def _videos_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Search a folder; `above` are the folders on the way to it, so that a link back up ends there."""
+    try:
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        entries = [] if identity in above else sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot read the folder {folder}: {error.strerror}; its videos would be missing") from error
+    for path in entries:
+        if path.name.startswith("."):
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
-                yield Path(parent, name)
+        if path.is_dir():
+            yield from _videos_below(path, above | {identity})
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path
 
 
 def _same_file(first: Path, second: Path) -> bool:

@@ -23,7 +23,7 @@ class Provenance:
     """The root attributes of a feature file, in the words of DESIGN's tables; all values are str, int, float or tuples.
 
     `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171" (height x width), "short 112" or "none";
-    `crop_offset` "8,29" (y, x) or "centre"; `mean` and `std` three numbers in `channel_order`.
+    `crop_offset` "8,29" (y, x) or "centre"; `mean` and `std` three numbers in `channel_order`; `basis_sha256` "" before PCA.
     """
 
     backbone: str
@@ -53,6 +53,7 @@ class Provenance:
     engine: str
     batch_size: int
     featx_version: str
+    basis_sha256: str = ""
     pixels_version: int = PIXELS_VERSION
     format_version: int = FORMAT_VERSION
     format: str = "featx"

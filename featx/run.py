@@ -15,15 +15,20 @@ from featx.extractor import Extractor
 from featx.features import Failure, Features
 from featx.parts import Parts
 from featx.plan import VideoItem, plan_videos
+from featx.provenance import Provenance
 from featx.store import FeatureSet
-from featx.video import count_frames, read_header
+from featx.video import read_header
 
 __all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
 
 
 @dataclass
 class Summary:
-    """What a run did. `num_videos`, `num_clips` and `num_frames` count what this run extracted; `failures` are its own."""
+    """What a run did.
+
+    `num_videos`, `num_clips` and `num_frames` count what this run extracted; `failures` are its own, `failed_before` those of
+    earlier runs that it did not try again; `changed` are keys whose file is not the one they were extracted from.
+    """
 
     output: str
     num_planned: int
@@ -31,16 +36,17 @@ class Summary:
     num_clips: int = 0
     num_frames: int = 0
     num_present: int = 0
-    num_failed_before: int = 0
     num_zero_descriptors: int = 0
     failures: list[Failure] = field(default_factory=list)
+    failed_before: list[Failure] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
     parts_left: int = 0
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
         """0 where every planned video is in the output, 1 where some failed, now or in an earlier run."""
-        return 1 if self.failures or self.num_failed_before else 0
+        return 1 if self.failures or self.failed_before else 0
 
 
 def extract_to(
@@ -52,6 +58,7 @@ def extract_to(
     keys_from: str = "name",
     overwrite: bool = False,
     retry_failed: bool = False,
+    refresh: bool = False,
     on_error: str = "skip",
     on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[Summary], None] = lambda summary: None,
@@ -61,7 +68,8 @@ def extract_to(
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
 
     `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`. Videos that
-    the output holds are passed over; so are those that failed before, unless `retry_failed` or their file changed.
+    the output holds are passed over, and with `refresh` redone where their file changed; so are those that failed before,
+    unless `retry_failed` or their file changed.
     `overwrite` starts anew. `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks,
     `on_planned` the summary before the first video, `on_result` every result.
 
@@ -70,26 +78,26 @@ def extract_to(
     """
     if on_error not in ("skip", "stop"):
         raise UsageError(f"on_error is '{on_error}', but must be skip or stop")
-    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     started = time.monotonic()
     output = Path(output)
     if output.is_dir():
         raise UsageError(f"{output} is a folder; give -o the name of a file, such as {output / 'features.h5'}")
     items = plan_videos(inputs, lists, keys_from)
-    with Parts(output) as parts:
-        continues = parts.exists() and not overwrite
-        if continues and options.get("batch_size") is None:
-            with parts.open() as before:
-                options["batch_size"] = before.provenance.batch_size
-        with Extractor(backbone, **options) as extractor:
-            provenance = extractor.provenance
+    before = None if overwrite else _recorded(output)
+    if before is not None:
+        _keep_plan(before, options)
+    with Extractor(backbone, **options) as extractor:
+        provenance = extractor.provenance
+        if before is not None:
+            _require_continuation(before, provenance, output, on_note)
+        with Parts(output) as parts:
             summary = Summary(str(output), len(items))
-            if continues:
-                with parts.open() as before:
-                    _require_continuation(before, extractor, output, on_note)
-                    items = _missing(before, items, retry_failed, summary)
-            elif overwrite:
+            if overwrite:
                 parts.discard()
+            elif parts.exists():
+                with parts.open() as done:
+                    provenance.require_agreement(done.provenance, "in this run", f"in {output}", "Try again.")
+                    items = _missing(done, items, retry_failed, refresh, summary)
             on_planned(summary)
             try:
                 for result in extractor.extract_many(items):
@@ -110,44 +118,69 @@ def extract_to(
     return summary
 
 
-def _require_continuation(
-    before: FeatureSet, extractor: Extractor, output: Path, on_note: Callable[[str], None]
-) -> None:
-    old, new = before.provenance, extractor.provenance
-    old.require_agreement(
-        new, f"in {output}", "in this run", "Use the same settings, another output, or '--overwrite' to start anew."
+def _recorded(output: Path) -> Provenance | None:
+    """How the output was made that a run is about to continue; None where there is none yet."""
+    if not output.exists() and not any(store.parts_folder(output).glob("part-*.h5")):
+        return None
+    with store.open_features(output) as features:
+        return features.provenance
+
+
+def _keep_plan(before: Provenance, options: dict) -> None:
+    """A run that goes on keeps the batch size and the kind of device, and with them the last bits of its numbers."""
+    if options.get("batch_size") is None:
+        options["batch_size"] = before.batch_size
+    if options.get("device", "auto") == "auto":
+        options["device"] = before.engine.rpartition("-")[2]
+
+
+def _require_continuation(before: Provenance, now: Provenance, output: Path, on_note: Callable[[str], None]) -> None:
+    before.require_agreement(
+        now, f"in {output}", "in this run", "Use the same settings, another output, or '--overwrite' to start anew."
     )
-    if old.batch_size != new.batch_size:
+    if before.batch_size != now.batch_size:
         raise UsageError(
-            f"batch_size is {old.batch_size} in {output}, {new.batch_size} in this run; it changes the last bits of a "
+            f"batch_size is {before.batch_size} in {output}, {now.batch_size} in this run; it changes the last bits of a "
             "feature, so leave --batch-size out to keep the recorded one"
         )
-    if old.engine != new.engine:
+    if before.engine != now.engine:
         on_note(
-            f"{output} was begun with the engine {old.engine}; {new.engine} agrees with it to rounding, not to the bit"
+            f"{output} was begun with the engine {before.engine}; {now.engine} agrees with it to rounding, not to the bit"
         )
 
 
-def _missing(before: FeatureSet, items: list[VideoItem], retry_failed: bool, summary: Summary) -> list[VideoItem]:
+def _missing(
+    done: FeatureSet, items: list[VideoItem], retry_failed: bool, refresh: bool, summary: Summary
+) -> list[VideoItem]:
     """The videos that are still to be done; counts the others in `summary`."""
-    failed = {failure.key: failure for failure in before.failures}
+    failed = {failure.key: failure for failure in done.failures}
+    stamps = dict(zip(done.keys, zip(done.column("size_bytes"), done.column("mtime_ns"), strict=True), strict=True))
     todo = []
     for item in items:
-        if item.key in before:
+        if item.key in stamps:
+            if _changed(item.path, *stamps[item.key]):
+                summary.changed.append(item.key)
+                if refresh:
+                    todo.append(item)
+                    continue
             summary.num_present += 1
-        elif item.key in failed and not retry_failed and not _changed(item.path, failed[item.key]):
-            summary.num_failed_before += 1
+        elif item.key in failed:
+            failure = failed[item.key]
+            if retry_failed or _changed(item.path, failure.size_bytes, failure.mtime_ns):
+                todo.append(item)
+            else:
+                summary.failed_before.append(failure)
         else:
             todo.append(item)
     return todo
 
 
-def _changed(path: Path, failure: Failure) -> bool:
+def _changed(path: Path, size_bytes: int, mtime_ns: int) -> bool:
     try:
         status = path.stat()
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) != (failure.size_bytes, failure.mtime_ns)
+    return (status.st_size, status.st_mtime_ns) != (size_bytes, mtime_ns)
 
 
 def _count(summary: Summary, result: Features | Failure) -> None:
@@ -172,6 +205,18 @@ class Estimate:
     videos: list[tuple[str, int, int]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
+    def add(self, key: str, num_frames: int, num_clips: int, extractor: Extractor) -> None:
+        """Count a video in, with the bytes that the extractor would write for it."""
+        dims = sum(extractor.num_dims.values())
+        self.videos.append((key, num_frames, num_clips))
+        self.num_videos += 1
+        self.num_frames += num_frames
+        self.num_clips += num_clips
+        if extractor.save != "clips":
+            self.num_bytes += 4 * dims
+        if extractor.save != "descriptors":
+            self.num_bytes += num_clips * dims * extractor.dtype.itemsize
+
 
 def estimate(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],
@@ -187,38 +232,34 @@ def estimate(
 
     With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
     """
-    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     items = plan_videos(inputs, lists, keys_from)
     with Extractor(backbone, **options) as extractor:
         return _estimate(items, extractor, count, on_video)
 
 
 def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_video: Callable[[], None]) -> Estimate:
-    total = Estimate(counted=count)
     sampling = extractor.sampling
-    dims = sum(extractor.num_dims.values())
-    for item in items:
-        on_video()
-        try:
-            if count:
-                num_frames = count_frames(item.path, sampling.fps)
-            else:
+    found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
+    for i, item in enumerate(items):
+        if not count:
+            try:
                 header = read_header(item.path)
-                num_frames = round(header.duration_seconds * sampling.fps) if sampling.fps else header.num_frames
-            num_clips = count_clips(num_frames, sampling)
-            if not num_clips:
-                raise VideoError(f"{num_frames} frames give no clip of {sampling.span}")
-        except VideoError as error:
-            total.failures.append(Failure(item.key, str(item.path), str(error)))
-            continue
-        total.videos.append((item.key, num_frames, num_clips))
-        total.num_videos += 1
-        total.num_frames += num_frames
-        total.num_clips += num_clips
-        if extractor.save != "clips":
-            total.num_bytes += 4 * dims
-        if extractor.save != "descriptors":
-            total.num_bytes += num_clips * dims * extractor.dtype.itemsize
+                found[i] = round(header.duration_seconds * sampling.fps) if sampling.fps else header.num_frames
+            except VideoError as error:
+                found[i] = str(error)
+            on_video()
+    uncounted = [i for i in range(len(items)) if not found.get(i)]  # some headers tell nothing
+    for place, num_frames in extractor.count_frames(items[i].path for i in uncounted):
+        found[uncounted[place]] = num_frames
+        on_video()
+    total = Estimate(counted=count)
+    for i, item in enumerate(items):
+        num_clips = 0 if isinstance(found[i], str) else count_clips(found[i], sampling)
+        if num_clips:
+            total.add(item.key, found[i], num_clips, extractor)
+        else:
+            reason = found[i] if isinstance(found[i], str) else f"{found[i]} frames give no clip of {sampling.span}"
+            total.failures.append(Failure(item.key, str(item.path), reason))
     return total
 
 
@@ -230,19 +271,19 @@ def merge(inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, ove
     """
     output = Path(output)
     paths = [Path(path) for path in inputs]
-    if paths == [output]:
-        with Parts(output) as parts:
+    with Parts(output) as parts:
+        if paths == [output]:
             if not parts.exists():
                 raise UsageError(f"no such feature file: {output}")
             parts.compact()
-    else:
-        if output.exists() and output not in paths and not overwrite:
-            raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
-        for path in paths:
-            if not path.is_dir() and store.parts_folder(path).exists():
-                raise UsageError(f"{path} has parts not yet merged into it; first run 'featx merge {path} -o {path}'")
-        members = [member for path in paths for member in (sorted(path.glob("*.h5")) if path.is_dir() else [path])]
-        with FeatureSet(members, later_wins=False) as features:
-            store.merge(features, output)
+        else:
+            if parts.exists() and output not in paths and not overwrite:
+                raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
+            groups = [group for path in paths for group in store.find_files(path)]
+            for file in (file for group in groups for file in group):
+                store.verify(file)
+            with FeatureSet(*groups) as features:
+                store.merge(features, output)
+            parts.drop_parts()
     with store.open_features(output) as merged:
         return len(merged)

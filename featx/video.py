@@ -9,6 +9,7 @@ are swapped though the order is right, so nothing is ever sorted by them.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ VIDEO_SUFFIXES = frozenset(
 
 # 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27
+
+# a longer gap between two frames is taken for a damaged stamp, and is not filled with repeated frames
+MAX_GAP_SECONDS = 600.0
 
 # how libav names what it is given, for a reader who does not know its error codes
 _OPEN_REASONS = {
@@ -109,12 +113,17 @@ def resample(timed: Iterator[tuple[float, object]], fps: float, frame_seconds: f
     """Drop and repeat the items of ``(seconds, item)`` pairs so that `fps` of them come a second.
 
     Each item goes to the output slot nearest its time; of several in one slot the last stays, an empty slot repeats the item
-    before. The output lasts as long as the input: `frame_seconds` is how long the last item is shown.
+    before. The output lasts as long as the input: `frame_seconds` is how long the last item is shown. Raises VideoError for a
+    gap of more than MAX_GAP_SECONDS.
     """
     slot, held, end, start = 0, None, 0.0, None
     for seconds, item in timed:
         start = seconds if start is None else start
         new_slot = int((seconds - start) * fps + 0.5)
+        if new_slot - slot > MAX_GAP_SECONDS * fps:
+            raise VideoError(
+                f"time stamps jump from {start + slot / fps:.2f} to {seconds:.2f} s; without --fps they do not matter"
+            )
         while slot < new_slot:
             yield start + slot / fps, held
             slot += 1
@@ -146,7 +155,9 @@ def _decoded(path, container, stream, on_decoded: Callable[[], None]) -> Iterato
             break
         except av.error.FFmpegError as error:
             raise _damage(path, f"the decoder failed after {num_frames} good frames ({_text(error)})") from error
-        num_packets += packet.size > 0 and not packet.is_discard
+        if packet.size > 0:
+            clock.note(packet)
+            num_packets += not packet.is_discard
         for frame in frames:
             if frame.is_corrupt:
                 raise _damage(path, f"the decoder marks frame {num_frames} as corrupt")
@@ -162,6 +173,23 @@ def _decoded(path, container, stream, on_decoded: Callable[[], None]) -> Iterato
     lost = missing_bytes(path)
     if lost and (not stream.frames or num_frames < stream.frames - 1):
         raise _damage(path, f"the file ends after {num_frames} frames")
+    # A Matroska reader that loses its place skips to the end without a word; its header tells how long the stream is.
+    declared = _matroska_seconds(container, stream)
+    if declared and clock.end_seconds() < 0.95 * declared - 2 / _frame_rate(stream):
+        raise _damage(path, f"the frames end after {clock.end_seconds():.2f} of {declared:.2f} s")
+
+
+def _matroska_seconds(container, stream) -> float | None:
+    """The length of the video stream by its header, where Matroska (MKV, WebM) tells that of the stream itself."""
+    if "matroska" not in container.format.name:
+        return None
+    tag = stream.metadata.get("DURATION", "")
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        alone = len(container.streams) == 1 and container.duration
+        return container.duration / av.time_base if alone else None
 
 
 def _damage(path: str | os.PathLike, symptom: str) -> VideoError:
@@ -171,31 +199,45 @@ def _damage(path: str | os.PathLike, symptom: str) -> VideoError:
 
 
 class _Clock:
-    """The time of each frame: by count and rate in AVI, whose stamps are unreliable, else by stamps kept rising."""
+    """The time of each frame: by packet in AVI, whose frame stamps are unreliable, else by stamps kept rising."""
 
     def __init__(self, container, stream) -> None:
-        self._by_count = container.format.name == "avi"
+        # The k-th frame of an AVI stands in its k-th packet that is not empty; empty ones stand for dropped frames.
+        self._packets: deque[float] | None = deque() if container.format.name == "avi" else None
         self._frame_seconds = 1 / _frame_rate(stream)
-        self._first = self._last = None
+        self._first: float | None = None  # stamp of the first frame, on the container's clock
+        self._last: float | None = None  # seconds of the latest frame, after the first
+
+    def note(self, packet: av.Packet) -> None:
+        """Take in the next packet that is not empty."""
+        if self._packets is not None and packet.dts is not None:
+            self._packets.append(float(packet.dts * packet.time_base))
 
     def seconds(self, index: int, frame: av.VideoFrame) -> float:
-        if self._by_count:
-            return index * self._frame_seconds
-        if frame.pts is None or frame.time_base is None:
-            now = 0.0 if self._last is None else self._last + self._frame_seconds
-        else:
+        """Seconds of the next frame after the first one."""
+        stamp = None
+        if self._packets is not None:
+            stamp = self._packets.popleft() if self._packets else None
+        elif frame.pts is not None and frame.time_base is not None:
             stamp = float(frame.pts * frame.time_base)
-            self._first = stamp if self._first is None else self._first
-            now = stamp - self._first
-        if self._last is not None and now <= self._last:
+        now = None if stamp is None else stamp - (self._first or 0.0)
+        if index == 0:
+            self._first, now = stamp or 0.0, 0.0
+        elif now is None or now <= self._last:
             now = self._last + self._frame_seconds
         self._last = now
         return now
+
+    def end_seconds(self) -> float:
+        """When the latest frame ends, on the container's clock."""
+        return (self._first or 0.0) + (self._last or 0.0) + self._frame_seconds
 
 
 def _open(path: str | os.PathLike):
     path = Path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise VideoError("cannot be opened: not a regular file")  # a pipe would be waited for without an end
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError("an empty file")
         # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page

@@ -21,10 +21,14 @@ def write_video(
     codec: str = "mpeg4",
     pix_fmt: str = "yuv420p",
     times: list[float] | None = None,
+    stamps: list[int] | None = None,
     brightness: Callable[[int], int] = lambda i: 16 + 3 * i % 220,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A video of uniformly grey frames, the index of each written into its brightness; `times` in seconds makes it uneven."""
+    """A video of uniformly grey frames, the index of each written into its brightness; `times` in seconds make it uneven.
+
+    `stamps` are the frames' places when some were dropped.
+    """
     height, width = size
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
@@ -34,7 +38,7 @@ def write_video(
         for i in range(num_frames):
             picture = np.full((height, width, 3), brightness(i), np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=pix_fmt)
-            frame.pts = i if times is None else round(times[i] * 1000)
+            frame.pts = (stamps[i] if stamps else i) if times is None else round(times[i] * 1000)
             frame.time_base = Fraction(1, fps) if times is None else Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -122,6 +122,26 @@ def test_leaving_early_and_starting_again(clips_folder):
     assert len(again) == 3
 
 
+def test_one_extractor_extracts_one_set_at_a_time(clips_folder):
+    with Extractor() as extractor:
+        results = extractor.extract_many(plan_videos([clips_folder]))
+        first = next(results)
+        with pytest.raises(UsageError, match="is extracting already"):
+            extractor.extract(clips_folder / "dog/001.avi")
+        assert {first.key} | {f.key for f in results} == {"cat/000", "dog/000", "dog/001"}
+
+
+def test_layers_keep_one_order_and_one_may_be_a_string(clips_folder):
+    assert Extractor(layers=["prob", "pool5"]).layers == Extractor(layers=["pool5", "prob"]).layers == ("pool5", "prob")
+    assert Extractor(layers="prob").layers == ("prob",)
+
+
+def test_modules_beside_the_user_are_not_imported(clips_folder, tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    monkeypatch.chdir(tmp_path)
+    assert featx.extract(clips_folder / "dog/001.avi").num_clips == 1
+
+
 def test_short_videos_may_be_skipped(tmp_path):
     write_video(tmp_path / "short.mp4", 14)
     with pytest.raises(VideoError, match="short: 14 frames, but one clip spans 15"):
@@ -157,9 +177,11 @@ def test_many_clips_go_to_disk_and_come_back(clips_folder, monkeypatch):
         ({"device": "gpu"}, UsageError, "unknown device 'gpu'"),
         ({"batch_size": 0}, UsageError, "batch_size is 0"),
         ({"stride": 0}, UsageError, "stride is 0"),
+        ({"length": "16"}, UsageError, "length is '16'"),
+        ({"fps": "25"}, UsageError, "fps is '25'"),
         ({"num_clips": 3, "stride": 8}, UsageError, "both num_clips 3 and stride 8"),
         ({"save": "all"}, UsageError, "save is 'all'"),
-        ({"variant": "port"}, UnknownNameError, "variant of res3d-mini"),
+        ({"variant": "port"}, UsageError, "has no variants"),
         ({"weights": "absent.pt"}, CheckpointError, "absent.pt"),
     ],
 )

@@ -76,6 +76,20 @@ def test_folder_loops_end(tree):
     assert len(keys([tree])) == 3
 
 
+def test_a_linked_folder_counts_as_often_as_it_is_named(tree):
+    (tree / "train").mkdir()
+    (tree / "train/dog").symlink_to(tree / "dog", target_is_directory=True)
+    assert keys([tree]) == ["cat/000", "cat/deep/x.y", "dog/000", "train/dog/000"]
+
+
+def test_lists_of_other_programs(tree):
+    (tree / "bom.txt").write_bytes("\ufeffdog/000.mp4 \r\ncat/000.MP4\r\n".encode())
+    assert keys([], tree / "bom.txt") == ["cat/000", "dog/000"]
+    (tree / "binary.txt").write_bytes(b"\0\1\2")
+    with pytest.raises(UsageError, match="not a text file"):
+        keys([], tree / "binary.txt")
+
+
 def test_names_that_are_not_utf8_get_a_reversible_key():
     assert key_of(os.fsdecode(b"caf\xe9.mp4")) == "caf%E9"
     assert key_of("100%25.mp4") == "100%2525"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import av
+import h5py
 import numpy as np
 import pytest
 from conftest import write_noise_video
 
 import featx
 from featx import parts, store
-from featx.errors import ProvenanceError, UsageError
+from featx.errors import FeatureFileError, ProvenanceError, UsageError
 from featx.run import estimate, extract_to, merge
 
 
@@ -100,13 +102,78 @@ def test_failures_are_kept_retried_and_forgotten(clips_folder, tmp_path):
     summary = extract_to(folder, output)
     assert summary.exit_code == 1 and [f.key for f in summary.failures] == ["bad"]
     again = extract_to(folder, output)
-    assert (again.num_videos, again.num_failed_before, again.exit_code) == (0, 1, 1)
+    assert (again.num_videos, len(again.failed_before), again.exit_code) == (0, 1, 1)
     assert [f.key for f in extract_to(folder, output, retry_failed=True).failures] == ["bad"]
     write_noise_video(folder / "bad.mp4", 20)  # the file changed: no need to say --retry-failed
     repaired = extract_to(folder, output)
     assert (repaired.num_videos, repaired.exit_code) == (1, 0)
     with featx.open(output) as features:
         assert features.keys == ["bad", "good"] and not features.failures
+
+
+def test_changed_files_are_told_and_redone_on_request(tmp_path):
+    folder, output = tmp_path / "v", tmp_path / "f.h5"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_noise_video(folder / f"{name}.mp4", 20)
+    extract_to(folder, output)
+    write_noise_video(folder / "a.mp4", 31, seed=5)
+    summary = extract_to(folder, output)
+    assert (summary.changed, summary.num_present, summary.num_videos) == (["a"], 2, 0)
+    summary = extract_to(folder, output, refresh=True)
+    assert (summary.changed, summary.num_present, summary.num_videos) == (["a"], 1, 1)
+    with featx.open(output) as features:
+        assert features["a"].num_frames == 31 and len(features) == 2
+
+
+def test_a_compact_file_is_neither_continued_nor_mixed(clips_folder, uninterrupted, tmp_path):
+    extract_to(clips_folder / "dog", tmp_path / "dog.h5")
+    featx.pca(uninterrupted, tmp_path / "one.h5", dims=2)
+    featx.pca(tmp_path / "dog.h5", tmp_path / "two.h5", dims=2)
+    with pytest.raises(ProvenanceError, match="basis_sha256"):
+        extract_to(clips_folder, tmp_path / "one.h5")
+    with pytest.raises(ProvenanceError, match="basis_sha256"):
+        merge([tmp_path / "one.h5", tmp_path / "two.h5"], tmp_path / "both.h5")
+    featx.pca(tmp_path / "dog.h5", tmp_path / "three.h5", basis=tmp_path / "one.h5")
+    with featx.open(tmp_path / "one.h5") as one, featx.open(tmp_path / "three.h5") as three:
+        assert one.provenance == three.provenance
+
+
+def test_damage_is_not_merged_into_a_sound_file(clips_folder, uninterrupted, tmp_path):
+    damaged = tmp_path / "damaged.h5"
+    data = bytearray(uninterrupted.read_bytes())
+    with h5py.File(uninterrupted) as file:
+        data[file["descriptors/pool5"].id.get_offset() + 5] ^= 1
+    damaged.write_bytes(data)
+    for use in (lambda: merge([damaged], tmp_path / "out.h5"), lambda: featx.pca(damaged, tmp_path / "out.h5", dims=2),
+                lambda: featx.svm_eval(damaged, "folders")):  # fmt: skip
+        with pytest.raises(FeatureFileError, match="descriptors/pool5"):
+            use()
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_merge_and_pca_leave_no_old_parts_behind(clips_folder, uninterrupted, tmp_path, monkeypatch):
+    output = tmp_path / "f.h5"
+    monkeypatch.setattr(parts.Parts, "finish", lambda self: [])  # as if the run had been killed
+    extract_to(clips_folder / "cat", output)
+    for write in (lambda: merge([uninterrupted], output, overwrite=True),
+                  lambda: featx.pca(uninterrupted, output, dims=1, overwrite=True)):  # fmt: skip
+        with parts.Parts(output), pytest.raises(UsageError, match="another run is writing"):
+            write()
+        write()
+        with featx.open(output) as features:
+            assert "000" not in features and len(features) == 3
+
+
+def test_an_estimate_decodes_what_has_no_header(tmp_path):
+    with av.open(str(tmp_path / "live.mkv"), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(23):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode(None))
+    result = estimate(tmp_path)
+    assert (result.videos, result.failures) == ([("live", 23, 2)], [])
 
 
 def test_stopping_at_the_first_failure(clips_folder, tmp_path):

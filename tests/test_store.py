@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -123,6 +126,53 @@ def test_a_video_in_two_shards_is_an_error(tmp_path):
         write_features(tmp_path / f"{name}.h5", provenance(), [video("same")])
     with pytest.raises(UsageError, match="'same' stands in .*a.h5 and in .*b.h5"):
         open_features(tmp_path)
+
+
+def test_an_open_set_stays_right_when_its_file_is_replaced(tmp_path):
+    path = tmp_path / "f.h5"
+    write_features(path, provenance(), [video("a"), video("b")])
+    with open_features(path) as features:
+        write_features(path, provenance(), [video(f"new{i}", seed=i) for i in range(50)])
+        assert np.array_equal(features.descriptors("pool5")[0], video("a").descriptors["pool5"])
+        assert_same(features["b"], video("b"))
+
+
+def test_a_folder_counts_the_parts_of_its_files(tmp_path):
+    write_features(tmp_path / "a.h5", provenance(), [video("a")])
+    for name, key in [("a.h5", "a2"), ("b.h5", "b")]:  # the second one's run has not come to an end
+        store.parts_folder(tmp_path / name).mkdir()
+        write_features(store.parts_folder(tmp_path / name) / "part-00000000.h5", provenance(), [video(key)])
+    store.parts_folder(tmp_path / "c.h5").mkdir()  # a run that has written nothing yet
+    with open_features(tmp_path) as features:
+        assert features.keys == ["a", "a2", "b"]
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_video_that_one_shard_has_is_not_lost_to_anothers_failure(tmp_path, order):
+    write_features(tmp_path / "a.h5", provenance(), [video("x")], [Failure("y", "p", "damaged")])
+    write_features(tmp_path / "b.h5", provenance(), [], [Failure("x", "p", "damaged")])
+    with FeatureSet(*([tmp_path / f"{name}.h5"] for name in order)) as features:
+        assert features.keys == ["x"] and [f.key for f in features.failures] == ["y"]
+
+
+def test_a_disk_that_is_full_is_said_and_leaves_the_old_file(tmp_path):
+    write_features(tmp_path / "f.h5", provenance(), [video("a")])
+    before = (tmp_path / "f.h5").read_bytes()
+    program = (
+        "import resource, sys, test_store as t\n"
+        "from featx.errors import FeatxError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: t.write_features(sys.argv[1], t.provenance(), [t.video(str(i)) for i in range(99)])\n"
+        "except FeatxError as error: print(error)"
+    )
+    run = [sys.executable, "-c", program, str(tmp_path / "f.h5")]
+    output = subprocess.run(run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+    assert (
+        output
+        == f"cannot write {tmp_path}/f.h5: File too large; what was written before stays, and the same command goes on\n"
+    )
+    assert (tmp_path / "f.h5").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 
 @pytest.mark.parametrize("save", ["descriptors", "both"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 
@@ -150,6 +151,31 @@ def test_a_cut_file_is_refused_though_its_frames_decode(tmp_path, name):
         list(read_frames(cut))
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_reader_that_loses_its_place_is_noticed(tmp_path, name):
+    path = write_noise_video(tmp_path / name, 60, codec="libvpx-vp9" if name == "a.webm" else "mpeg4")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 8] = bytes(len(data) // 8)
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="damaged"):
+        list(read_frames(path))
+
+
+def test_dropped_frames_of_an_avi_take_time(tmp_path):
+    shown = [0, 1, 2, 3, 50, 51, 52, 60]
+    path = write_video(tmp_path / "dropped.avi", len(shown), times=None, stamps=shown)
+    assert [round(frame.seconds * 25) for frame in read_frames(path)] == shown
+    assert count_frames(path, fps=5) == 12
+
+
+def test_a_wild_time_stamp_is_not_filled_with_repeats(tmp_path):
+    path = write_video(tmp_path / "gap.mkv", 3, times=[0.0, 0.04, 9000.0], codec="libx264")
+    assert count_frames(path) == 3
+    with pytest.raises(VideoError, match="time stamps jump from 0.04 to 9000.00 s"):
+        count_frames(path, fps=25)
+
+
 def test_damaged_frames_are_refused(tmp_path):
     path = write_noise_video(tmp_path / "a.avi", 60)
     data = bytearray(path.read_bytes())
@@ -175,12 +201,15 @@ def test_what_is_no_video_is_refused_with_its_reason(tmp_path):
     empty.touch()
     text.write_text("not a video at all")
     audio_file(audio)
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
     for path, reason in [
         (empty, "an empty file"),
         (text, "not a video"),
         (audio, "audio only"),
         (tmp_path / "absent.mp4", "no such file"),
         (tmp_path, "a folder"),
+        (pipe, "not a regular file"),
     ]:
         with pytest.raises(VideoError, match=reason):
             next(read_frames(path))

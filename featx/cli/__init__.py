@@ -74,6 +74,9 @@ def main(args: list[str] | None = None) -> None:
     except FeatxError as error:
         click.echo(f"featx: error: {error}", err=True)
         sys.exit(2)
+    except MemoryError:
+        click.echo("featx: error: not enough memory; take a smaller --batch-size, or fewer layers", err=True)
+        sys.exit(2)
     except BrokenPipeError:
         # the reader of our output went away (`| head`); keep Python from complaining again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,6 +28,11 @@ Examples:
     "--backbone", default="res3d-mini", show_default=True, help="A card's name; 'featx info --backbones' lists them."
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="The card's file on disk (not needed for res3d-mini).")
+@click.option(
+    "--mean",
+    type=click.Path(path_type=Path),
+    help="The mean cube of c3d-sports1m (.binaryproto or .npy); see its card.",
+)
 @click.option("--variant", help="A variant of the card, such as 'port' of the P3D cards.")
 @click.option("--layer", "layers", multiple=True, help="Layer to take; repeatable. Default: the card's.")
 @click.option("--length", type=int, help="Frames a clip. Default: the card's.")
@@ -54,6 +59,7 @@ Examples:
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="When a video fails."
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
+@click.option("--refresh", is_flag=True, help="Redo the videos whose files changed since they were extracted.")
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
 @click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
@@ -81,58 +87,54 @@ def command(**options: object) -> int:
 
 
 def _say_backbone(options: dict, say) -> None:
-    if options["backbone"] == "res3d-mini":
-        say(
-            "backbone res3d-mini, the small embedded checkpoint; for published figures name a published one (--backbone)"
-        )
-    else:
-        say(f"backbone {options['backbone']}, weights {options['weights'] or 'of the card'}")
+    if options["weights"] is not None:
+        say(f"backbone {options['backbone']}, weights {options['weights']}")
+    elif options["backbone"] == "res3d-mini":
+        say("backbone res3d-mini, the small embedded checkpoint; for published figures name a published one (--backbone)")
 
 
 def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> int:
     from tqdm import tqdm
 
-    from featx.features import Failure
     from featx.run import extract_to
 
-    bar = tqdm(total=0, unit="video", disable=True if quiet else None, dynamic_ncols=True, desc="extract")
+    bar = tqdm(unit="video", disable=True if quiet else None, dynamic_ncols=True, desc="extract")
+    clips, failures = [0], [0]
+
+    def note(text: str) -> None:
+        bar.clear()
+        say(text)
 
     def planned(summary) -> None:
-        if summary.num_present or summary.num_failed_before:
-            say(
+        num_before = len(summary.failed_before)
+        if summary.num_present or num_before:
+            note(
                 f"{output} holds {summary.num_present} of {summary.num_planned} videos"
-                + (
-                    f"; {summary.num_failed_before} failed before (--retry-failed tries them again)"
-                    * bool(summary.num_failed_before)
-                )
+                + f"; {num_before} failed before (--retry-failed tries them again)" * bool(num_before)
             )
-        bar.reset(total=summary.num_planned - summary.num_present - summary.num_failed_before)
-        bar.clips = 0
+        if summary.changed and not options.get("refresh"):
+            note(
+                f"{len(summary.changed)} of them are not what they were extracted from: other files or changed ones, "
+                f"such as '{summary.changed[0]}' (--refresh redoes them)"
+            )
+        bar.reset(total=summary.num_planned - summary.num_present - num_before)
 
     def done(result) -> None:
-        if isinstance(result, Failure):
-            bar.clear()
-            click.echo(f"failed: {result.key} ({result.path}): {result.reason}", err=True)
-        else:
-            bar.clips += result.num_clips
+        clips[0] += getattr(result, "num_clips", 0)
+        failures[0] += not hasattr(result, "num_clips")
         bar.update()
         seconds = bar.format_dict["elapsed"]
-        bar.set_postfix_str(f"{bar.clips / seconds if seconds else 0:.1f} clips/s", refresh=False)
+        rate = f"{clips[0] / seconds if seconds else 0:.1f} clips/s"
+        bar.set_postfix_str(rate + f", {failures[0]} failed" * bool(failures[0]), refresh=False)
 
     layers = options.pop("layers") or None
-    remarks: list[str] = []
     with bar:
         summary = extract_to(
-            options.pop("inputs"),
-            output,
-            layers=layers,
-            on_note=remarks.append,
-            on_planned=planned,
-            on_result=done,
-            **options,
+            options.pop("inputs"), output, layers=layers, on_note=note, on_planned=planned, on_result=done, **options
         )
-    for remark in remarks:
-        say(remark)
+    for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
+        for failure in failed:
+            click.echo(f"{word}: {failure.key} ({failure.path}): {failure.reason}", err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
         return summary.exit_code
@@ -154,7 +156,7 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> in
 def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
     from featx.run import estimate
 
-    for name in ("on_error", "retry_failed", "overwrite"):
+    for name in ("on_error", "retry_failed", "refresh", "overwrite"):
         options.pop(name)
     layers = options.pop("layers") or None
     result = estimate(options.pop("inputs"), layers=layers, count=count, **options)

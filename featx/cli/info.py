@@ -13,15 +13,16 @@ import click
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--backbones", is_flag=True, help="List the checkpoints that 'featx extract --backbone' takes.")
 @click.option("--videos", is_flag=True, help="One line a video too.")
+@click.option("--verify", is_flag=True, help="Compare every block of the file with its checksum.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(file: Path | None, backbones: bool, videos: bool, as_json: bool) -> None:
+def command(file: Path | None, backbones: bool, videos: bool, verify: bool, as_json: bool) -> None:
     """Print what a feature file holds and how it was made."""
     if backbones == (file is not None):
         raise click.UsageError("name a feature file, or give --backbones")
     if backbones:
         _print_backbones(as_json)
     else:
-        _print_file(file, videos, as_json)
+        _print_file(file, videos, verify, as_json)
 
 
 def _print_backbones(as_json: bool) -> None:
@@ -43,10 +44,13 @@ def _print_backbones(as_json: bool) -> None:
         click.echo(f"    weights  {file}; {card.licence}")
 
 
-def _print_file(file: Path, videos: bool, as_json: bool) -> None:
+def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
     import featx
+    from featx import store
 
     with featx.open(file) as features:
+        for path in features.paths if verify else ():
+            store.verify(path)
         provenance = dataclasses.asdict(features.provenance)
         facts = {
             "videos": len(features),
@@ -71,7 +75,9 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
         for layer, fitted_on in facts["reduced_by_pca"].items():
             click.echo(f"PCA       {layer}, fitted on {fitted_on}")
         if len(features.paths) > 1:
-            click.echo(f"files     {len(features.paths)}, read as one; 'featx merge {file} -o {file}' joins them")
+            click.echo(f"files     {len(features.paths)}, read as one; 'featx merge {file} -o OUTPUT' joins them")
+        if verify:
+            click.echo("checksums right")
         click.echo("made with")
         for name, value in provenance.items():
             shown = (

@@ -26,7 +26,7 @@ from featx.evaluation.published import published_figure, published_source
 from featx.evaluation.results import Run, SplitResult, SVMResult
 from featx.evaluation.svm import fit_linear_svm
 from featx.lists import few, match_names
-from featx.store import FeatureSet, open_features
+from featx.store import FeatureSet, open_features, verify
 
 __all__ = ["svm_eval"]
 
@@ -71,6 +71,8 @@ def svm_eval(
     _check_options(C, seed, json_path)
     row = get_dataset(dataset)
     with open_features(features_path) as features:
+        for path in features.paths:
+            verify(path)
         layer = _choose_layer(features, layer, features_path)
         request = Request(tuple(features.keys), Path(splits) if splits else None, tuple(numbers), folds, seed)
         protocol = row.load(request)

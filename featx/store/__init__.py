@@ -13,7 +13,7 @@ file, a file with its sibling parts (OUT.h5 + OUT.h5.parts/), or a folder of the
 renamed: a file with its final name is whole.
 """
 
-from featx.store.reader import FeatureSet, open_features, verify
+from featx.store.reader import FeatureSet, find_files, open_features, verify
 from featx.store.schema import SCHEMA, parts_folder, require_replaceable
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
@@ -21,6 +21,7 @@ __all__ = [
     "SCHEMA",
     "FeatureSet",
     "Transform",
+    "find_files",
     "merge",
     "open_features",
     "parts_folder",

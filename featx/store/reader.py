@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -11,12 +12,12 @@ import h5py
 import numpy as np
 
 from featx import provenance as _provenance
-from featx.errors import FeatureFileError, UnknownNameError, UsageError
+from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
 from featx.provenance import Provenance
 from featx.store.schema import PARTS_SUFFIX, SCHEMA, crc, from_attribute, parts_folder
 
-__all__ = ["FeatureSet", "open_features", "verify"]
+__all__ = ["FeatureSet", "find_files", "open_features", "verify"]
 
 
 class _Member:
@@ -25,7 +26,11 @@ class _Member:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            # Mapped arrays are read from this very file, also when a run renames a new one into its place meanwhile.
+            self._file = open(path, "rb")  # noqa: SIM115 - closed in `close`
             self.h5 = h5py.File(path, "r")
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(path)):
+                raise FeatureFileError(f"{path} was replaced while it was opened; open it again")
         except OSError as error:
             why = "no such file" if not path.exists() else "not an HDF5 file, or damaged"
             raise FeatureFileError(f"{path}: {why}; a feature file is what 'featx extract -o' writes") from error
@@ -58,48 +63,60 @@ class _Member:
         offset = dataset.id.get_offset()
         if offset is None or not dataset.size:
             return dataset[...]
-        return np.memmap(self.path, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+        return np.memmap(self._file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+
+    def close(self) -> None:
+        self.h5.close()
+        self._file.close()
 
 
 class FeatureSet:
     """The features of many videos, read lazily from one file, from a file with its parts, or from a folder of files.
 
-    Rows are in the order of `keys`, which are sorted. Where a file and its parts hold the same key, the part written last
-    counts. Use it in a ``with`` block, or call `close`.
+    Rows are in the order of `keys`, which are sorted. `groups` are lists of files: within one, a file and its parts, the
+    last word on a key counts; no key may stand in two of them. Use it in a ``with`` block, or call `close`.
+
+    Raises FeatureFileError for a file that is damaged, ProvenanceError where files do not belong together, and UsageError
+    for a key in two groups.
     """
 
-    def __init__(self, members: Sequence[Path], *, later_wins: bool = True) -> None:
+    def __init__(self, *groups: Sequence[Path]) -> None:
         self._members: list[_Member] = []
         try:
-            self._members = [_Member(path) for path in members]
+            self._members += [_Member(path) for group in groups for path in group]
             self.provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
-            self._index(later_wins)
+            self._index([len(group) for group in groups])
+            self._check_widths()
         except BaseException:
             self.close()
             raise
 
-    def _index(self, later_wins: bool) -> None:
+    def _index(self, group_sizes: list[int]) -> None:
         """Find the member and row of every key, and what remains of the failures."""
         where: dict[str, tuple[int, int]] = {}
         failures: dict[str, Failure] = {}
-        for m, member in enumerate(self._members):
-            for key in member.keys if not later_wins else ():
-                if key in where:
-                    first = self._members[where[key][0]].path
-                    raise UsageError(f"the video '{key}' stands in {first} and in {member.path}; leave one of them out")
-            where.update((key, (m, row)) for row, key in enumerate(member.keys))
-            for key in member.keys:
-                failures.pop(key, None)
-            columns = [member.array(f"failures/{name}").tolist() for name in SCHEMA["failures"]]
-            for row in zip(*columns, strict=True):
-                failure = Failure(**dict(zip(SCHEMA["failures"], row, strict=True)))
-                failures[failure.key] = failure
-                where.pop(failure.key, None)
+        members = iter(enumerate(self._members))
+        for size in group_sizes:
+            own_where, own_failures = _last_words(list(itertools.islice(members, size)))
+            for key in own_where.keys() & where.keys():
+                first, second = (self._members[place[key][0]].path for place in (where, own_where))
+                raise UsageError(f"the video '{key}' stands in {first} and in {second}; leave one of them out")
+            where |= own_where
+            failures |= own_failures
         self.keys: list[str] = sorted(where)
-        self.failures: list[Failure] = [failures[key] for key in sorted(failures)]
+        # another shard may have had more luck with a video
+        self.failures: list[Failure] = [failures[key] for key in sorted(failures) if key not in where]
         self._row_of_key = {key: i for i, key in enumerate(self.keys)}
         places = np.array([where[key] for key in self.keys], np.int64).reshape(-1, 2)
         self._member_of, self._row_of = places[:, 0], places[:, 1]
+
+    def _check_widths(self) -> None:
+        for layer in self.layers:
+            group = "descriptors" if self.has_descriptors else "clips"
+            widths = {m.h5[f"{group}/{layer}"].shape[1]: m.path for m in self._members if m.keys}
+            if len(widths) > 1:
+                found = ", ".join(f"{width} in {path}" for width, path in widths.items())
+                raise ProvenanceError(f"{layer} has different dimensions: {found}; leave one of them out")
 
     # what there is
 
@@ -214,7 +231,7 @@ class FeatureSet:
     def close(self) -> None:
         """Close the files. Arrays that were handed out stay valid."""
         for member in self._members:
-            member.h5.close()
+            member.close()
 
     def __enter__(self) -> FeatureSet:
         return self
@@ -262,25 +279,57 @@ class FeatureSet:
             yield self._gather(f"clips/{name}", self._member_of[video], own_row)
 
 
+def _last_words(members: list[tuple[int, _Member]]) -> tuple[dict[str, tuple[int, int]], dict[str, Failure]]:
+    """key -> (member, row), and key -> failure, of a file and its parts: what is written later takes the place of both."""
+    where: dict[str, tuple[int, int]] = {}
+    failures: dict[str, Failure] = {}
+    for m, member in members:
+        for row, key in enumerate(member.keys):
+            where[key] = (m, row)
+            failures.pop(key, None)
+        columns = [member.array(f"failures/{name}").tolist() for name in SCHEMA["failures"]]
+        for values in zip(*columns, strict=True):
+            failure = Failure(**dict(zip(SCHEMA["failures"], values, strict=True)))
+            failures[failure.key] = failure
+            where.pop(failure.key, None)
+    return where, failures
+
+
+def find_files(path: str | os.PathLike) -> list[list[Path]]:
+    """The files of a feature set, as the groups that `FeatureSet` takes: a file, and behind it its parts.
+
+    `path`: a file, or a folder of files. Raises FeatureFileError for a folder without any.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        parts = sorted(parts_folder(path).glob("part-*.h5"))
+        return [[path, *parts] if path.exists() or not parts else parts]
+    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    if path.name.endswith(PARTS_SUFFIX):
+        groups = [[path / name for name in names if name.endswith(".h5")]]
+    else:  # a shard whose run is not over lies in its parts alone
+        shards = sorted(
+            {name.removesuffix(PARTS_SUFFIX) for name in names if name.removesuffix(PARTS_SUFFIX).endswith(".h5")}
+        )
+        groups = [group for name in shards for group in find_files(path / name) if group[0].exists()]
+    if not any(groups):
+        raise FeatureFileError(f"{path}: a folder without feature files (*.h5)")
+    return groups
+
+
 def open_features(path: str | os.PathLike) -> FeatureSet:
     """Open a feature set: a file (with its sibling parts, if any), or a folder of feature files.
 
     Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
     """
-    path = Path(path)
-    if path.is_dir():
-        members = sorted(p for p in path.glob("*.h5") if not p.name.startswith("."))
-        if not members:
-            raise FeatureFileError(f"{path}: a folder without feature files (*.h5)")
-        return FeatureSet(members, later_wins=path.name.endswith(PARTS_SUFFIX))
-    parts = sorted(parts_folder(path).glob("part-*.h5"))
-    return FeatureSet([path, *parts] if path.exists() or not parts else parts)
+    return FeatureSet(*find_files(path))
 
 
 def verify(path: str | os.PathLike) -> None:
     """Compare every block of one feature file with its checksum; raise FeatureFileError naming the first that differs."""
     member = _Member(Path(path))
-    with member.h5 as h5:
+    h5 = member.h5
+    try:
         names: list[str] = []
         h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         for name in names:
@@ -293,3 +342,5 @@ def verify(path: str | os.PathLike) -> None:
             for i, start in enumerate(range(0, len(values), step)):
                 if crc(values[start : start + step]) != sums[i]:
                     raise FeatureFileError(f"{path}: damaged: rows {start} to {start + step} of {name}; extract again")
+    finally:
+        member.close()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import traceback
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol
 
 import h5py
 import numpy as np
 
-from featx.errors import UsageError
+from featx.errors import FeatxError, UsageError
 from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import schema
@@ -75,8 +77,8 @@ def write_transformed(
     output = Path(output)
     if output.exists() and not overwrite:
         raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
-    attributes = {f.name: getattr(source.provenance, f.name) for f in fields(Provenance)}
-    provenance = Provenance(**attributes | {"layers": tuple(n for n in source.layers if n in transforms)})
+    kept = tuple(layer for layer in source.layers if layer in transforms)
+    provenance = replace(source.provenance, layers=kept, basis_sha256=_sha256(bases))
     _rewrite(source, output, provenance, transforms, bases)
 
 
@@ -110,6 +112,19 @@ def _rewrite(
             writer.basis(layer, values)
 
 
+def _sha256(bases: dict[str, dict]) -> str:
+    """One number for all that was saved of the bases, so that files of different ones are never joined."""
+    digest = hashlib.sha256()
+    for layer in sorted(bases):
+        for name in sorted(bases[layer]):
+            value = bases[layer][name]
+            digest.update(f"{layer}/{name}=".encode())
+            digest.update(
+                np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+            )
+    return digest.hexdigest()
+
+
 def _mapping(source: FeatureSet, layer: str, transforms: dict[str, Transform]) -> tuple:
     """How a layer's blocks are mapped, their rows, and an empty mapped block, which tells the width where there are no rows."""
     apply = transforms[layer].apply if layer in transforms else lambda block: block
@@ -118,7 +133,10 @@ def _mapping(source: FeatureSet, layer: str, transforms: dict[str, Transform]) -
 
 
 class _Writer:
-    """Writes one feature file aside; on leaving the ``with`` block it is synced and takes its name, or vanishes."""
+    """Writes one feature file aside; on leaving the ``with`` block it is synced and takes its name, or vanishes.
+
+    Disk space is taken before it is written to, since the HDF5 library does not survive a disk that fills up under it.
+    """
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
         require_replaceable(path)
@@ -127,22 +145,52 @@ class _Writer:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.h5 = h5py.File(self.aside, "w", libver=("earliest", "v110"))
+            self._descriptor = os.open(self.aside, os.O_RDWR)
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
-        for f in fields(provenance):
-            self.h5.attrs[f.name] = to_attribute(getattr(provenance, f.name))
+        self._reserved_bytes = 0
+        try:
+            self._reserve(2**17)
+            for f in fields(provenance):
+                self.h5.attrs[f.name] = to_attribute(getattr(provenance, f.name))
+        except BaseException as error:
+            self.__exit__(type(error), error)
+            raise
 
     def __enter__(self) -> _Writer:
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self.h5.close()
-        if kind is not None:
+    def __exit__(self, kind: type | None, error: BaseException | None, *_: object) -> None:
+        if error is not None:
+            traceback.clear_frames(error.__traceback__)  # a dataset must not outlive its file
+        try:
+            self.h5.flush()
+            size = self.h5.id.get_filesize()
+            self.h5.close()
+            if kind is None:
+                os.ftruncate(self._descriptor, size)  # give back what was reserved and not used
+                os.fsync(self._descriptor)
+                os.replace(self.aside, self.path)
+                sync(self.path.parent)
+        except OSError as failure:
+            raise self._cannot_write(failure) from failure
+        finally:
+            os.close(self._descriptor)
             self.aside.unlink(missing_ok=True)
-            return
-        sync(self.aside)
-        os.replace(self.aside, self.path)
-        sync(self.path.parent)
+
+    def _reserve(self, num_bytes: int) -> None:
+        """Take so much more space from the disk, with what HDF5 needs besides for one dataset."""
+        self._reserved_bytes += num_bytes + 2**13
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(self._descriptor, 0, self._reserved_bytes)
+            except OSError as error:
+                raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> FeatxError:
+        return FeatxError(
+            f"cannot write {self.path}: {error.strerror or error}; what was written before stays, and the same command goes on"
+        )
 
     def column(self, group: str, name: str, values: Sequence | np.ndarray) -> None:
         """One value a row, all in memory."""
@@ -151,6 +199,8 @@ class _Writer:
             array = np.array(list(values), dtype=object)
         else:
             array = np.asarray(values, dtype)
+        text_bytes = sum(len(text.encode()) + 32 for text in array) if dtype is STRING else 0
+        self._reserve(array.nbytes + 2 * text_bytes)
         self.h5.create_dataset(f"{group}/{name}", data=array, shape=(len(array),), dtype=dtype)
         self._checksums(f"{group}/{name}", array, max(1, schema.BLOCK_BYTES // 8))
 
@@ -173,12 +223,14 @@ class _Writer:
         group = self.h5.create_group(f"basis/{layer}")
         for name, value in values.items():
             if isinstance(value, np.ndarray) and value.ndim:
+                self._reserve(value.nbytes)
                 group[name] = value
                 self._checksums(f"basis/{layer}/{name}", value, max(1, schema.BLOCK_BYTES // max(value[:1].nbytes, 1)))
             else:
                 group.attrs[name] = to_attribute(value)
 
     def _create(self, name: str, num_rows: int, like: np.ndarray) -> tuple[h5py.Dataset, _BlockSums]:
+        self._reserve(num_rows * like.shape[1] * like.dtype.itemsize)
         dataset = self.h5.create_dataset(name, (num_rows, like.shape[1]), like.dtype.newbyteorder("<"))
         return dataset, _BlockSums(max(1, schema.BLOCK_BYTES // max(like.shape[1] * like.dtype.itemsize, 1)))
 
@@ -187,6 +239,7 @@ class _Writer:
         self._store_checksums(name, sums, block_rows)
 
     def _store_checksums(self, name: str, sums: list[int], block_rows: int) -> None:
+        self._reserve(4 * len(sums))
         dataset = self.h5.create_dataset(f"checksums/{name}", data=np.array(sums, "<u4"))
         dataset.attrs["block_rows"] = block_rows
 
