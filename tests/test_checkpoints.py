@@ -275,8 +275,11 @@ def test_cut_files_are_refused(form, tmp_path):
     "content, message",
     [
         (b"", "are an empty file"),
-        (b"\x0a\x08CaffeNet\x12\x04data", "neither PyTorch's form nor safetensors; Caffe files"),
-        (b"<!DOCTYPE html><html>", "neither PyTorch's form nor safetensors"),
+        (
+            b"\x0a\x08CaffeNet\x12\x04data",
+            "cannot be read as a Caffe weights file: at byte 12 field 12 is of wire type 4",
+        ),
+        (b"<!DOCTYPE html><html>", "begin with b'<!DOCTYP', which is no form of weights that featx reads"),
         (b"PK\x03\x04 and no archive", "are refused ("),
         (pickle.dumps({"a": 1}), "are refused ("),
     ],

@@ -97,7 +97,7 @@ def test_backbones_are_listed(capsys):
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--backbone", "c3d-sports1m"], "--weights FILE"),
         (
             ["extract", "{clips}", "-o", "{tmp}/f.h5", "--weights", "{clips}/notes.txt"],
-            "which is neither PyTorch's form",
+            "which is no form of weights",
         ),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--layer", "fc6"], "unknown layer of res3d-mini"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--device", "cuda:7"], "'cuda:7' was asked for"),

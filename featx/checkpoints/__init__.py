@@ -18,11 +18,13 @@ from torch import Tensor
 from featx.backbones import build
 from featx.backbones.base import Backbone
 from featx.catalog import WEIGHTS_FOLDER, Checkpoint
-from featx.checkpoints.files import file_sha256, read_tensors
+from featx.checkpoints.caffe_names import caffe_naming
+from featx.checkpoints.files import file_form, file_sha256, read_tensors
+from featx.checkpoints.mean_cube import with_mean_cube
 from featx.checkpoints.names import Naming, namings
 from featx.errors import CheckpointError
 
-__all__ = ["LoadedCheckpoint", "load"]
+__all__ = ["LoadedCheckpoint", "load", "with_mean_cube"]
 
 NUM_LISTED = 3  # names of each kind that an error lists before it only counts
 
@@ -43,9 +45,10 @@ class LoadedCheckpoint:
 def load(checkpoint: Checkpoint, weights: str | Path | None = None) -> LoadedCheckpoint:
     """Build the checkpoint's backbone with the weights of a file; None takes the file embedded in featx.
 
-    The file is safetensors or PyTorch's, in our own names or those of a known port, and must hold every tensor, each of
-    the right shape, floating and finite, and no other. A port without a classifier gives a backbone without the layer
-    prob. Raises CheckpointError otherwise, and where `weights` is None but the card's file is not embedded.
+    The file is the authors' Caffe file, or safetensors or PyTorch's in our own names or those of a known port, and must
+    hold every tensor, each of the right shape, floating and finite, and no other. A port without a classifier gives a
+    backbone without the layer prob. Raises CheckpointError otherwise, and where `weights` is None but the card's file is
+    not embedded.
     """
     path = _locate(checkpoint) if weights is None else Path(weights)
     sha256 = file_sha256(path)
@@ -70,7 +73,10 @@ def _locate(checkpoint: Checkpoint) -> Path:
 def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tuple[Backbone, Naming]:
     """Put tensors of any known naming into a backbone, each in its place, or list what does not fit."""
     backbone = _skeleton(checkpoint)
-    known = namings(checkpoint.architecture, backbone.state_dict())
+    if file_form(path) == "caffe":
+        known = [caffe_naming(backbone.state_dict(), tensors)]
+    else:
+        known = namings(checkpoint.architecture, backbone.state_dict())
     naming = max(known, key=lambda naming: len(naming.ours.keys() & tensors.keys()))
     if naming.arguments:
         backbone = _skeleton(checkpoint, **naming.arguments)

@@ -10,19 +10,24 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from featx.checkpoints.caffe import FIRST_TAGS, read_caffe
+from featx.checkpoints.caffe_names import caffe_tensors
 from featx.checkpoints.safetensors import read_safetensors
 from featx.errors import CheckpointError
 
-__all__ = ["file_sha256", "read_tensors"]
+__all__ = ["file_form", "file_sha256", "read_tensors"]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file or of a PyTorch one (zip or legacy pickle, tensors only), on the CPU.
+    """Read the tensors of a safetensors, Caffe or PyTorch file (zip or legacy pickle, tensors only), on the CPU.
 
     A ``state_dict`` wrapper, any number of ``module.`` prefixes and BatchNorm's counters of batches are taken off; what a
-    wrapper holds besides is ignored. Raises CheckpointError for any other file, and for one that would run code.
+    wrapper holds besides is ignored. Tensors of a Caffe file are named as `caffe_tensors` says. Raises CheckpointError for
+    any other file, and for one that would run code.
     """
-    form = _form(path)
+    form = file_form(path)
+    if form == "caffe":
+        return caffe_tensors(read_caffe(path))
     if form == "safetensors":
         return _clean(read_safetensors(path), path)
     content = _read_pickle(path)
@@ -47,19 +52,28 @@ def _open(path: Path) -> BinaryIO:
         raise CheckpointError(f"weights '{path}' cannot be read ({error.strerror}); check --weights") from None
 
 
-def _form(path: Path) -> str:
-    """Tell by the first bytes, never by the suffix: published files carry any."""
+def file_form(path: Path) -> str:
+    """Tell "safetensors", "torch" or "caffe" by the first bytes, never by the suffix: published files carry any.
+
+    Raises CheckpointError for anything else.
+    """
     with _open(path) as file:
         head = file.read(9)
     if head[8:] == b"{":
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
+    if head.startswith(FIRST_TAGS):
+        return "caffe"
     if not head:
         raise CheckpointError(f"weights '{path}' are an empty file; fetch the published file again")
+    if head.startswith(b"\x08\x01\x10\x03"):  # one times three channels
+        raise CheckpointError(
+            f"weights '{path}' look like a mean cube; give it with --mean, and the weights' own file here"
+        )
     raise CheckpointError(
-        f"weights '{path}' begin with {head[:8]!r}, which is neither PyTorch's form nor safetensors; "
-        "Caffe files are not read by this version, so take a PyTorch port of them or convert them"
+        f"weights '{path}' begin with {head[:8]!r}, which is no form of weights that featx reads; take the authors' Caffe "
+        "file (.caffemodel), a PyTorch port of it or safetensors"
     )
 
 

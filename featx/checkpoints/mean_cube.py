@@ -1,0 +1,70 @@
+"""A mean cube from the user's file into a card's preprocessing, in place of the card's constants."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from featx.catalog import Checkpoint
+from featx.checkpoints.caffe import read_mean_cube
+from featx.errors import CheckpointError, UsageError
+
+__all__ = ["with_mean_cube"]
+
+
+def with_mean_cube(checkpoint: Checkpoint, path: str | Path, length: int) -> Checkpoint:
+    """The checkpoint with the mean cube of a file, for clips of `length` frames.
+
+    The file is Caffe's `.binaryproto`, or NumPy's `.npy` of shape (3, T, h, w) or (1, 3, T, h, w): grey levels, BGR. Raises
+    CheckpointError for any other file, and UsageError where the card takes no cube or the cube's size is not the clips'.
+    """
+    preprocess = checkpoint.preprocess
+    if not any(preprocess.mean) or preprocess.scale != 1 or preprocess.channel_order != "bgr":
+        raise UsageError(
+            f"--mean '{path}' is given, but {checkpoint.name} {checkpoint.variant}".rstrip()
+            + " subtracts no mean in grey levels of BGR that a cube could replace; leave --mean out"
+        )
+    cube = _read(path)
+    if cube.shape[2:] != preprocess.resize:
+        size = "x".join(map(str, preprocess.resize)) if isinstance(preprocess.resize, tuple) else preprocess.resize
+        raise UsageError(
+            f"mean file '{path}' holds frames of {cube.shape[2]}x{cube.shape[3]}, but {checkpoint.name} resizes to {size}; "
+            "take the mean cube of these weights"
+        )
+    if cube.shape[1] != length:
+        raise UsageError(
+            f"mean file '{path}' holds {cube.shape[1]} frames, but a clip has {length}; "
+            f"leave --length out, or take the mean cube of these weights"
+        )
+    return dataclasses.replace(checkpoint, preprocess=dataclasses.replace(preprocess, mean_cube=cube))
+
+
+def _read(path: str | Path) -> np.ndarray:
+    """The cube as float32 (3, T, h, w), finite."""
+    try:
+        with open(path, "rb") as file:
+            numpy_form = file.read(6) == b"\x93NUMPY"
+    except OSError as error:
+        raise CheckpointError(f"mean file '{path}' cannot be read ({error.strerror}); check --mean") from None
+    cube = _read_npy(path) if numpy_form else read_mean_cube(path)
+    if not np.isfinite(cube).all():
+        raise CheckpointError(f"mean file '{path}' holds values that are not finite; fetch the published file again")
+    return cube
+
+
+def _read_npy(path: str | Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a false shape costs no memory
+    except (ValueError, EOFError, OSError, OverflowError, SyntaxError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"mean file '{path}' is no intact .npy file ({reason}); save it again") from None
+    if array.dtype.kind not in "fiu":
+        raise CheckpointError(f"mean file '{path}' holds {array.dtype}, but must hold numbers; save it as float32")
+    cube = array[0] if array.ndim == 5 and array.shape[0] == 1 else array
+    if cube.ndim != 4 or cube.shape[0] != 3:
+        raise CheckpointError(
+            f"mean file '{path}' holds an array of shape {array.shape}, but must be (3, T, h, w) or (1, 3, T, h, w)"
+        )
+    return np.array(cube, dtype=np.float32)
