@@ -42,6 +42,8 @@ def _print_backbones(as_json: bool) -> None:
         click.echo(f"    clips    {sampling.length} frames, stride {sampling.stride}, frame step {sampling.frame_step}")
         file = "embedded" if card.embedded else f"{card.file or 'a published file'}, with --weights FILE"
         click.echo(f"    weights  {file}; {card.licence}")
+        for url in card.source:
+            click.echo(f"    from     {url}")
 
 
 def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:

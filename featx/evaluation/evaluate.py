@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from featx.evaluation.metrics import accuracy, per_class_accuracy
 from featx.evaluation.protocol import Entry, Protocol, Request, Split
 from featx.evaluation.published import published_figure, published_source
 from featx.evaluation.results import Run, SplitResult, SVMResult
-from featx.evaluation.svm import fit_linear_svm
+from featx.evaluation.svm import affordable_jobs, fit_linear_svm, max_runs
 from featx.lists import few, match_names
 from featx.store import FeatureSet, open_features, verify
 
@@ -88,7 +90,10 @@ def svm_eval(
 
     total = sum(len(table.classes) for table in tables) * (1 + len(dims))
     with tqdm(total=total, unit="class", desc="training", disable=not progress) as bar:
-        by_split = [_evaluate(table, descriptors, dims, C, seed, bar.update) for table in tables]
+        # Where one training cannot be divided over the cores, several splits share them.
+        with ThreadPoolExecutor(_splits_at_once(tables, descriptors.shape[1])) as pool:
+            evaluate = partial(_evaluate, descriptors=descriptors, dims=dims, C=C, seed=seed, progress=bar.update)
+            by_split = list(pool.map(evaluate, tables))
     num_dims = descriptors.shape[1]
     runs = []
     for i, d in enumerate([None, *dims]):
@@ -218,6 +223,12 @@ def _split_rows(split: Split, classes: tuple[str, ...], found: dict[str, int]) -
     if untested:
         notes.append(f"{split.name}: classes trained but without a test video: {few(untested)}")
     return table, notes
+
+
+def _splits_at_once(tables: list[_Rows], num_dims: int) -> int:
+    if any(max_runs(len(table.train), num_dims, len(table.classes)) > 1 for table in tables):
+        return 1
+    return affordable_jobs(max(len(table.train) for table in tables) * num_dims)
 
 
 def _evaluate(

@@ -20,7 +20,7 @@ import numpy as np
 
 from featx.errors import UsageError
 
-__all__ = ["LinearModel", "fit_linear_svm"]
+__all__ = ["LinearModel", "affordable_jobs", "fit_linear_svm", "max_runs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,8 @@ def fit_linear_svm(
     order = np.argsort(labels, kind="stable")  # liblinear sorts so itself; merged classes must keep that order
     rows, labels = rows[order].astype(np.float64), labels[order]
 
-    jobs = num_jobs or _affordable_jobs(rows)
-    in_runs = rows.shape[0] >= rows.shape[1] and num_classes > 2
-    num_runs = min(jobs, num_classes // 2) if in_runs else 1
+    jobs = num_jobs or affordable_jobs(rows.size)
+    num_runs = min(jobs, max_runs(*rows.shape, num_classes))
     edges = np.linspace(0, num_classes, num_runs + 1).astype(int)
 
     weights, bias = np.empty((num_classes, rows.shape[1])), np.empty(num_classes)
@@ -96,8 +95,13 @@ def _fit_run(rows: np.ndarray, labels: np.ndarray, first: int, end: int, C: floa
     return weights[wanted], bias[wanted], svm.n_iter_ < svm.max_iter
 
 
-def _affordable_jobs(rows: np.ndarray) -> int:
-    """One a core, but liblinear copies the rows at 16 bytes a number: no more than fit into half of the memory."""
+def max_runs(num_rows: int, num_dims: int, num_classes: int) -> int:
+    """In how many runs of classes a training can be divided without changing a bit."""
+    return num_classes // 2 if num_rows >= num_dims and num_classes > 2 else 1
+
+
+def affordable_jobs(num_values: int) -> int:
+    """One training a core, but liblinear copies the rows at 16 bytes a number: no more than fit into half of the memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(cores, memory // 2 // (16 * max(rows.size, 1))))
+    return max(1, min(cores, memory // 2 // (16 * max(num_values, 1))))
