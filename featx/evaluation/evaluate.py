@@ -89,11 +89,12 @@ def svm_eval(
         checkpoint, backbone = features.provenance.checkpoint, features.provenance.backbone
 
     total = sum(len(table.classes) for table in tables) * (1 + len(dims))
-    with tqdm(total=total, unit="class", desc="training", disable=not progress) as bar:
-        # Where one training cannot be divided over the cores, several splits share them.
-        with ThreadPoolExecutor(_splits_at_once(tables, descriptors.shape[1])) as pool:
-            evaluate = partial(_evaluate, descriptors=descriptors, dims=dims, C=C, seed=seed, progress=bar.update)
-            by_split = list(pool.map(evaluate, tables))
+    # Where one training cannot be divided over the cores, several splits share them.
+    splits_at_once = _splits_at_once(tables, descriptors.shape[1])
+    bar = tqdm(total=total, unit="class", desc="training", disable=not progress)
+    with bar, ThreadPoolExecutor(splits_at_once) as pool:
+        evaluate = partial(_evaluate, descriptors=descriptors, dims=dims, C=C, seed=seed, progress=bar.update)
+        by_split = list(pool.map(evaluate, tables))
     num_dims = descriptors.shape[1]
     runs = []
     for i, d in enumerate([None, *dims]):
