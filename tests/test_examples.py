@@ -1,0 +1,129 @@
+"""The renderer, the example videos, the baselines and the training program in examples/."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path.append(str(EXAMPLES))
+
+import action_programs  # noqa: E402
+import baselines  # noqa: E402
+import render_actions  # noqa: E402
+import train_mini  # noqa: E402
+
+from featx.video import read_frames  # noqa: E402
+
+PARTNERS = [
+    ("WalkForward", "WalkBackward"),
+    ("ArmCirclesOut", "ArmCirclesIn"),
+    ("Crouch", "Rise"),
+    ("Punch", "Pull"),
+    ("PedalForward", "PedalBackward"),
+    ("CartwheelRight", "CartwheelLeft"),
+    ("Wave", "SlowWave"),
+]
+
+
+def render(action: str = "Punch", clip_seed: int = 2, **options) -> render_actions.Clip:
+    return render_actions.render_clip(action, (0, 1), (0, clip_seed), np.arange(0, 8, 2), 12, 48, 64, **options)
+
+
+def test_a_clip_depends_on_its_seeds_only():
+    clip, again, other = render(), render(), render(clip_seed=3)
+    assert clip.frames.shape == (4, 48, 64, 3) and clip.frames.dtype == np.uint8
+    assert np.array_equal(clip.frames, again.frames)
+    assert not np.array_equal(clip.frames, other.frames)
+    assert clip.texture == other.texture  # the group's
+
+
+@pytest.mark.parametrize("action", action_programs.ACTIONS)
+def test_the_figure_moves_and_its_limbs_keep_their_length(action):
+    program = action_programs.ACTIONS[action]
+    person = render_actions.draw_person(np.random.default_rng(0))
+    phases = np.linspace(0, 1, 9)[:-1]
+    joints = render_actions.skeleton(person, program.pose(phases), len(phases), program.frontal)
+    for side in ("near", "far"):
+        forearm = joints[f"{side}_hand"] - joints[f"{side}_elbow"]
+        shin = joints[f"{side}_foot"] - joints[f"{side}_knee"]
+        assert np.allclose(np.linalg.norm(forearm, axis=1), person.arm / 2)
+        assert np.allclose(np.linalg.norm(shin, axis=1), person.leg / 2)
+    assert max(np.ptp(point, axis=0).max() for point in joints.values()) > 0.15
+
+
+def test_every_class_has_a_partner():
+    assert sorted(name for pair in PARTNERS for name in pair) == sorted(action_programs.ACTIONS)
+
+
+@pytest.mark.parametrize(("first", "second"), PARTNERS)
+def test_partners_show_the_same_poses(first, second):
+    """A single frame cannot tell them apart: same program, and over many videos the same share of every phase."""
+    one, other = action_programs.ACTIONS[first], action_programs.ACTIONS[second]
+    assert (one.pose, one.frontal, one.travel, one.cyclic) == (other.pose, other.frontal, other.travel, other.cyclic)
+    assert one.reverse != other.reverse or one.period[1] < other.period[0] or other.period[1] < one.period[0]
+
+    def phases(action: action_programs.Action) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        drawn = [action_programs.draw_motion(action, np.arange(24), 24, rng)[0] for _ in range(2000)]
+        drawn = np.concatenate(drawn)
+        return drawn % 1.0 if action.cyclic else drawn
+
+    bins = np.linspace(0, 1, 11)
+    shares = [np.histogram(phases(action), bins)[0] / 48000 for action in (one, other)]
+    assert np.allclose(*shares, atol=0.05)  # one frame of 24: a run-once program stands still a frame longer first
+
+
+def test_the_example_videos_are_the_listed_ones():
+    names = {path.relative_to(EXAMPLES / "videos").as_posix() for path in (EXAMPLES / "videos").rglob("*.mp4")}
+    classes = [line.split() for line in (EXAMPLES / "splits" / "classInd.txt").read_text().splitlines()]
+    numbers = {name: int(number) for number, name in classes}
+    assert len(numbers) >= 8 and {name.split("/")[0] for name in names} == set(numbers)
+    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()) < 700_000
+    for number in ("01", "02", "03"):
+        train = (EXAMPLES / "splits" / f"trainlist{number}.txt").read_text().splitlines()
+        test = (EXAMPLES / "splits" / f"testlist{number}.txt").read_text().splitlines()
+        labels = {line.split()[0]: int(line.split()[1]) for line in train}
+        assert labels == {name: numbers[name.split("/")[0]] for name in labels}
+        assert sorted([*labels, *test]) == sorted(names)
+        groups = [{re.search(r"_(g\d\d)_", name)[1] for name in side} for side in (labels, test)]
+        assert groups[0] and groups[1] and not groups[0] & groups[1]
+
+
+def test_a_written_video_comes_back(tmp_path):
+    clip = render()
+    render_actions.write_video(tmp_path / "clip.mp4", clip.frames, crf=10)
+    back = np.stack([frame.pixels[..., ::-1] for frame in read_frames(tmp_path / "clip.mp4")])
+    assert back.shape == clip.frames.shape
+    assert np.abs(back.astype(int) - clip.frames).mean() < 12
+
+
+def test_a_histogram_is_the_counted_colours(tmp_path):
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    frames[:, :16] = 255  # half black, half white
+    render_actions.write_video(tmp_path / "clip.mp4", frames, crf=1)
+    histogram = baselines.colour_histogram(tmp_path / "clip.mp4")
+    assert histogram[0] == pytest.approx(np.sqrt(0.5), abs=0.02)
+    assert histogram[-1] == pytest.approx(np.sqrt(0.5), abs=0.02)
+
+
+def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+    args = train_mini.parse([str(folder), "--steps", "4", "--batch-size", "2", "--workers", "0", *options])
+    args.widths, args.sizes = (4, 4, 8, 8), ((0.5, 32), (1.0, 40))
+    run = train_mini.Run(args)
+    run.train(stop_at)
+    return {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
+
+
+def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
+    whole = train(tmp_path / "whole")
+    half = train(tmp_path / "parted", stop_at=2)
+    resumed = train(tmp_path / "parted", "--resume")
+    assert all(torch.isfinite(tensor).all() for tensor in whole.values())
+    assert any(not torch.equal(half[name], whole[name]) for name in whole)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
