@@ -69,9 +69,8 @@ def extract_to(
 
     `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`. Videos that
     the output holds are passed over, and with `refresh` redone where their file changed; so are those that failed before,
-    unless `retry_failed` or their file changed.
-    `overwrite` starts anew. `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks,
-    `on_planned` the summary before the first video, `on_result` every result.
+    unless `retry_failed` or their file changed. `overwrite` starts anew. `on_error`: "skip" a video that fails, or "stop"
+    after it. `on_note` gets one-line remarks, `on_planned` the summary before the first video, `on_result` every result.
 
     Raises UsageError for wrong requests, ProvenanceError where the output was made in another way, CheckpointError for
     wrong weights. What a run wrote before it was interrupted stays, and counts for the next one.
@@ -109,9 +108,7 @@ def extract_to(
                         break
             finally:
                 parts.flush(provenance)
-            if (
-                not parts.exists()
-            ):  # nothing to extract, nothing failed, nothing there: cannot be, a plan is never empty
+            if not parts.exists():  # cannot be: a plan is never empty, and every video leaves a row or a failure
                 raise AssertionError("a run ended without an output")
             summary.parts_left = len(parts.finish())
     summary.seconds = time.monotonic() - started
