@@ -188,7 +188,7 @@ def get_checkpoint(name: str) -> Checkpoint:
         return CHECKPOINTS[name]
     if name in ARCHITECTURES:
         cards = ", ".join(card.name for card in CHECKPOINTS.values() if card.architecture == name)
-        raise UsageError(f"backbone '{name}' is an architecture, but weights must be named too; take one of: {cards}")
+        raise UsageError(f"backbone '{name}' is an architecture, not a checkpoint of it; take one of: {cards}")
     raise UnknownNameError("backbone", name, CHECKPOINTS, "'featx info --backbones' lists them.")
 
 

@@ -42,13 +42,13 @@ class Parts:
 
     def _take_lock(self) -> int:
         path = self.folder / ".lock"
-        while True:
+        for attempt in range(10):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:  # the run before us is just removing its folder
-                continue
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and attempt < 9:
+                    continue  # the run before us is just removing its folder
                 raise UsageError(
                     f"cannot write beside {self.output}: {error.strerror}; choose another place for -o"
                 ) from error
@@ -64,6 +64,9 @@ class Parts:
                     f"another run is writing {self.output}; wait for it, or choose another output"
                 ) from error
             os.close(lock)  # we hold the lock of a folder that is gone
+        raise UsageError(
+            f"cannot write beside {self.output}: its parts folder comes and goes; choose another place for -o"
+        )
 
     def exists(self) -> bool:
         """Whether anything has been written for this output."""

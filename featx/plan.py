@@ -14,6 +14,7 @@ from featx.video import VIDEO_SUFFIXES
 __all__ = ["VideoItem", "plan_videos"]
 
 KEY_FORMS = ("name", "path")
+LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool) -> Iterator[Vid
                 raise UsageError(f"no videos in {named}; suffixes looked for: {' '.join(sorted(VIDEO_SUFFIXES))}")
             for path in found:
                 yield VideoItem(key_of(path if whole_paths else path.relative_to(named), whole_paths), path)
+        elif named.suffix.lower() in LIST_SUFFIXES:
+            raise UsageError(f"{named} is no video; if it is a list of videos, a path a line, name it with --list")
         elif named.exists():
             yield VideoItem(key_of(named if whole_paths else named.name, whole_paths), named)
         else:

@@ -70,7 +70,7 @@ def test_get_checkpoint():
     assert get_checkpoint("res3d-mini") is CHECKPOINTS["res3d-mini"]
     with pytest.raises(UnknownNameError, match="unknown backbone 'res3d-mnii'; did you mean 'res3d-mini'"):
         get_checkpoint("res3d-mnii")
-    with pytest.raises(UsageError, match=r"'p3d' is an architecture.*take one of: p3d199-kinetics, p3d199-sports1m"):
+    with pytest.raises(UsageError, match=r"'p3d' is an architecture, .*take one of: p3d199-kinetics, p3d199-sports1m"):
         get_checkpoint("p3d")
     with pytest.raises(UnknownNameError, match="unknown backbone 'zzz'; known: c3d-sports1m, "):
         get_checkpoint("zzz")

@@ -37,7 +37,7 @@ def test_extract_equals_the_api(capsys, clips_folder, tmp_path):
     code, out, _ = run(
         capsys, "extract", clips_folder, "-o", output, "--layer", "pool5", "--layer", "res5b", "--stride", 4
     )
-    assert code == 0 and "holds 3 of 3 videos" in out and "0 videos done" in out
+    assert code == 0 and "holds 3 of 3 videos" in out and "nothing to do; 3 videos present" in out
 
 
 def test_failures_are_listed_and_give_exit_code_1(capsys, clips_folder, tmp_path):

@@ -29,7 +29,12 @@ def test_a_folder_is_searched(tree):
 
 def test_files_and_folders_mix(tree):
     assert keys([tree / "dog", tree / "cat/deep/x.y.avi"]) == ["000", "x.y"]
-    assert keys([tree / "cat/readme.txt"]) == ["readme"]  # a file that is named is taken whatever its suffix
+    (tree / "clip.unknown").touch()
+    assert keys([tree / "clip.unknown"]) == ["clip"]  # a file that is named is taken whatever its suffix
+    with pytest.raises(
+        UsageError, match="readme.txt is no video; if it is a list of videos, a path a line, name it with --list"
+    ):
+        keys([tree / "cat/readme.txt"])
 
 
 def test_a_clash_names_both_files_and_the_remedy(tree):

@@ -90,7 +90,9 @@ def _say_backbone(options: dict, say) -> None:
     if options["weights"] is not None:
         say(f"backbone {options['backbone']}, weights {options['weights']}")
     elif options["backbone"] == "res3d-mini":
-        say("backbone res3d-mini, the small embedded checkpoint; for published figures name a published one (--backbone)")
+        say(
+            "backbone res3d-mini, the small embedded checkpoint; for published figures name a published one (--backbone)"
+        )
 
 
 def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> int:
@@ -138,10 +140,17 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> in
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
         return summary.exit_code
+    if summary.num_planned and not summary.num_videos and not summary.failures:
+        say(
+            f"{output}: nothing to do; {summary.num_present} videos present, {len(summary.failed_before)} failed before"
+        )
+        return summary.exit_code
     frames_per_second = summary.num_frames / summary.seconds if summary.seconds else 0
     say(
         f"{output}: {summary.num_videos} videos done, {summary.num_clips} clips, {frames_per_second:.0f} frames/s, "
-        f"{len(summary.failures)} failures, {summary.seconds:.1f} s"
+        f"{len(summary.failures)} failures"
+        + f" and {len(summary.failed_before)} before" * bool(summary.failed_before)
+        + f", {summary.seconds:.1f} s"
     )
     if summary.num_zero_descriptors:
         say(f"{summary.num_zero_descriptors} descriptors are zero vectors: no unit of the layer responds")
@@ -170,6 +179,6 @@ def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
         kind = "counted by decoding" if count else "an estimate from the headers (--count decodes to be sure)"
         say(
             f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "
-            f"{result.num_bytes / 1e6:.1f} MB of features: {kind}; nothing was written"
+            f"{result.num_bytes / 1e3:,.1f} kB of features: {kind}; nothing was written"
         )
     return 1 if result.failures else 0

@@ -24,7 +24,7 @@ from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.datasets import get_dataset
 from featx.evaluation.metrics import accuracy, per_class_accuracy
 from featx.evaluation.protocol import Entry, Protocol, Request, Split
-from featx.evaluation.published import published_figure, published_source
+from featx.evaluation.published import foreign_weights, published_figure, published_source
 from featx.evaluation.results import Run, SplitResult, SVMResult
 from featx.evaluation.svm import affordable_jobs, fit_linear_svm, max_runs
 from featx.lists import few, match_names
@@ -85,6 +85,7 @@ def svm_eval(
         compact = layer in features.bases
         if compact:
             notes.append(f"the descriptors went through PCA fitted on {features.bases[layer]['fitted_on']}")
+        notes += foreign_weights(features.provenance)
         descriptors = _read_descriptors(features, layer)
         checkpoint, backbone = features.provenance.checkpoint, features.provenance.backbone
 

@@ -82,7 +82,7 @@ def _group_id(entry: Entry) -> str:
 
 def _fold_notes(entries: list[Entry], groups_of_class: dict[str, set[str]], folds: int) -> tuple[str, ...]:
     num_groups = sum(map(len, groups_of_class.values()))
-    if num_groups == len(entries):
+    if not any(group_of(entry.name) for entry in entries):
         notes = ["the names carry no groups (_gNN_): each video is its own, and near-copies may stand on both sides"]
     else:
         notes = [f"{len(entries)} videos in {num_groups} groups (_gNN_ in the names); no group stands on both sides"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["published_figure", "published_source"]
+from featx.provenance import Provenance
+
+__all__ = ["foreign_weights", "published_figure", "published_source"]
 
 
 def published_figure(checkpoint: str, dataset: str, layer: str, dims: int | None = None) -> float | None:
@@ -21,6 +23,16 @@ def published_source(checkpoint: str, dataset: str, layer: str) -> str:
     if card and card.embedded:
         return "none: the checkpoint is featx's own"
     return f"none known for {checkpoint} {layer} on {dataset}"
+
+
+def foreign_weights(provenance: Provenance) -> list[str]:
+    """A remark where the features come from other weights than the file that the checkpoint's card is about."""
+    card = _card(provenance.checkpoint)
+    if card is None or card.sha256 in (None, provenance.checkpoint_sha256):
+        return []
+    return [
+        f"the weights are not {card.name}'s own: a file with SHA-256 {provenance.checkpoint_sha256[:12]}… was given"
+    ]
 
 
 def _card(checkpoint: str):
