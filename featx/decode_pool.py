@@ -100,7 +100,7 @@ class DecodePool:
         if self.closed:
             raise ValueError("the decode pool is closed")
         busy: dict[_WorkerProcess, int] = {}
-        idle = [worker for worker in list(self._workers) if self._keep(worker)]
+        idle = list(self._workers)
         with selectors.DefaultSelector() as selector:
 
             def hand_out() -> None:
@@ -108,6 +108,8 @@ class DecodePool:
                     index, job = next(jobs, (None, None))
                     if job is None:
                         return
+                    while idle and not self._keep(idle[-1]):
+                        idle.pop()
                     worker = idle.pop() if idle else self._start()
                     worker.send(job)
                     worker.touch()

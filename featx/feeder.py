@@ -19,7 +19,7 @@ from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
 from featx.errors import VideoError
 from featx.features import ClipTable, Failure, Features
-from featx.plan import VideoItem, key_of
+from featx.plan import VideoItem
 from featx.preprocess import Preprocess
 
 __all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed"]
@@ -180,7 +180,7 @@ class Feeder:
         ends = np.array([clip.end_frame for clip in video.clips], np.int64)
         features = Features(
             key=video.item.key,
-            path=_text(video.item.path),
+            path=video.item.path_text,
             num_frames=event.num_frames,
             num_clips=len(video.clips),
             fps=event.fps,
@@ -194,14 +194,9 @@ class Feeder:
     def _failed(self, index: int, reason: str) -> VideoFailed:
         video = self._videos[index]
         video.failed = True
-        failure = Failure(video.item.key, _text(video.item.path), reason, video.size_bytes, video.mtime_ns)
+        failure = Failure(video.item.key, video.item.path_text, reason, video.size_bytes, video.mtime_ns)
         return VideoFailed(index, failure)
 
 
 class _Stopped(Exception):
     """The reader of a feeder has left."""
-
-
-def _text(path: Path) -> str:
-    """A path as valid UTF-8, in the same way as keys."""
-    return key_of(path, keep_suffix=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -37,7 +38,9 @@ class Parts:
         self._waiting_bytes = 0
         self._written_at = time.monotonic()
         self._lock = self._take_lock()
-        for leftover in [*self.folder.glob(".*.tmp"), *output.parent.glob(f".{output.name}.*.tmp")]:
+        own_leftover = re.compile(re.escape(f".{output.name}.") + r"\d+\.tmp")
+        beside = [path for path in output.parent.iterdir() if own_leftover.fullmatch(path.name)]
+        for leftover in [*self.folder.glob(".*.tmp"), *beside]:
             leftover.unlink()  # half-written by a run that died
 
     def _take_lock(self) -> int:

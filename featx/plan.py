@@ -24,6 +24,11 @@ class VideoItem:
     key: str
     path: Path
 
+    @property
+    def path_text(self) -> str:
+        """The path as valid UTF-8, escaped in the same way as keys: what files and messages hold of it."""
+        return key_of(self.path, keep_suffix=True)
+
 
 def plan_videos(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],

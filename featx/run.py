@@ -256,7 +256,7 @@ def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_vide
             total.add(item.key, found[i], num_clips, extractor)
         else:
             reason = found[i] if isinstance(found[i], str) else f"{found[i]} frames give no clip of {sampling.span}"
-            total.failures.append(Failure(item.key, str(item.path), reason))
+            total.failures.append(Failure(item.key, item.path_text, reason))
     return total
 
 

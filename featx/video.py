@@ -96,8 +96,8 @@ def read_frames(
     """Decode a video, frame by frame.
 
     With `fps`, frames are dropped and repeated so that `fps` of them come a second (see `resample`). Rotation metadata is
-    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `pixels` is read-only and
-    contiguous; the same array comes again where a frame is repeated.
+    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `pixels` is a
+    read-only view, strided where rows are padded or rotated; the same array comes again where a frame is repeated.
 
     Raises VideoError, after the last good frame, for a stream that is damaged or cut short: the reason says where.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,25 @@ def test_mistakes_cost_one_line(capsys, clips_folder, tmp_path, args, words):
     assert code == 2
     assert words in err.splitlines()[-1] and "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_no_text_can_be_told(capsys, tmp_path):
+    for folder in (b"a", b"b"):
+        (tmp_path / os.fsdecode(folder)).mkdir()
+        (tmp_path / os.fsdecode(folder) / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"nothing")
+    code, _, err = run(capsys, "extract", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "f.h5")
+    assert code == 2 and "two videos have the key 'caf%E9'" in err
+    code, _, err = run(capsys, "extract", tmp_path / "a", "--dry-run")
+    assert code == 1 and "would fail: caf%E9" in err
+    code, _, err = run(capsys, "extract", tmp_path / "a", "-o", tmp_path / "f.h5")
+    assert code == 1 and "failed: caf%E9" in err
+
+
+def test_leftovers_of_a_dead_run_are_removed_and_those_of_others_kept(capsys, clips_folder, tmp_path):
+    for name in (".f.h5.123.tmp", ".f.h5.x.h5.123.tmp"):
+        (tmp_path / name).touch()
+    assert run(capsys, "extract", clips_folder / "dog/001.avi", "-o", tmp_path / "f.h5")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".f.h5.x.h5.123.tmp", "f.h5"]
 
 
 def test_every_command_has_a_summary_and_a_help_with_an_example(capsys):
