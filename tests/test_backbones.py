@@ -128,9 +128,9 @@ def test_c3d_pool5_windows_start_at_the_corner():
         ("c3d", {}, 79_991_015, 22),
         # the published file holds one scale factor more for each of its 21 BatchNorms: 33,430,076
         ("res3d", {}, 33_430_076 - 21, 107),
-        ("p3d", {"num_classes": 400}, 66_664_528, 1012),
-        ("p3d", {"num_classes": 487}, 66_842_791, 1012),
-        ("p3d", {"num_classes": 400, "in_channels": 2}, 66_664_528 - 64 * 49, 1012),
+        ("p3d199", {"num_classes": 400}, 66_664_528, 1012),
+        ("p3d199", {"num_classes": 487}, 66_842_791, 1012),
+        ("p3d199", {"num_classes": 400, "in_channels": 2}, 66_664_528 - 64 * 49, 1012),
     ],
 )
 def test_totals_equal_the_published_files(architecture, arguments, num_floats, num_tensors):
@@ -179,7 +179,7 @@ def test_layer_shapes_touches_no_weight():
 
 SMALL = {
     "c3d": ({"num_classes": 3, "widths": (2, 2, 2, 2, 2), "fc_width": 2}, (3, 16, 112, 112)),
-    "p3d": ({"num_classes": 3, "blocks": (1, 1, 1, 1), "width": 2}, (3, 16, 32, 32)),
+    "p3d199": ({"num_classes": 3, "blocks": (1, 1, 1, 1), "width": 2}, (3, 16, 32, 32)),
     "res3d": ({"num_classes": 3, "widths": (2, 2, 2, 2)}, (3, 8, 16, 16)),
 }
 
@@ -259,7 +259,7 @@ def test_unknown_layer():
     net, clips = small("c3d")
     with pytest.raises(UnknownNameError, match="unknown layer 'fc9'; did you mean 'fc"):
         net(clips, ["fc6", "fc9"])
-    assert "_res3_pool" not in small("p3d")[0].layer_names
+    assert "_res3_pool" not in small("p3d199")[0].layer_names
 
 
 def test_clips_of_another_size():
@@ -267,7 +267,7 @@ def test_clips_of_another_size():
     with pytest.raises(UsageError, match="1x4x4, but these clips give 2x4x4; use at most 16 frames"):
         net(torch.zeros(1, 3, 32, 112, 112), ["fc6"])
     assert net(torch.zeros(1, 3, 32, 112, 112), ["pool5"])["pool5"].shape == (1, 2, 2, 4, 4)
-    net, _ = small("p3d")
+    net, _ = small("p3d199")
     with pytest.raises(UsageError, match="one time step, but these clips give 2"):
         net(torch.zeros(1, 3, 32, 32, 32), ["pool5"])
 

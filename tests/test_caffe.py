@@ -253,7 +253,7 @@ SMALL = {
     "P3D Kinetics": ("p3d199-kinetics", caffe.p3d_layers(5, 2)),
     "P3D Sports-1M": ("p3d199-sports1m", caffe.p3d_layers(5, 2, fc="fc_sports1m")),
 }
-ARGUMENTS = {"c3d": {"widths": (2,) * 5, "fc_width": 4}, "res3d": {"widths": (2,) * 4}, "p3d": {"width": 2}}
+ARGUMENTS = {"c3d": {"widths": (2,) * 5, "fc_width": 4}, "res3d": {"widths": (2,) * 4}, "p3d199": {"width": 2}}
 
 
 def small_card(name):

@@ -70,8 +70,8 @@ def test_get_checkpoint():
     assert get_checkpoint("res3d-mini") is CHECKPOINTS["res3d-mini"]
     with pytest.raises(UnknownNameError, match="unknown backbone 'res3d-mnii'; did you mean 'res3d-mini'"):
         get_checkpoint("res3d-mnii")
-    with pytest.raises(UsageError, match=r"'p3d' is an architecture, .*take one of: p3d199-kinetics, p3d199-sports1m"):
-        get_checkpoint("p3d")
+    with pytest.raises(UsageError, match=r"'p3d199' is an architecture, .*take one of: p3d199-kinetics, p3d199-sports1m"):
+        get_checkpoint("p3d199")
     with pytest.raises(UnknownNameError, match="unknown backbone 'zzz'; known: c3d-sports1m, "):
         get_checkpoint("zzz")
 
@@ -83,7 +83,7 @@ def test_get_checkpoint():
             {"default_layer": "fc9"},
             "default_layer of card 'c3d-sports1m' is 'fc9', but must be one of conv5b, pool5, fc6",
         ),
-        ({"architecture": "c4d"}, "is 'c4d', but must be one of c3d, p3d, res3d"),
+        ({"architecture": "c4d"}, "is 'c4d', but must be one of c3d, res3d, p3d199"),
         ({"classes": 0}, "classes of card 'c3d-sports1m' is 0, but must be a whole number of at least 1"),
         ({"classes": 101}, "prob must have one dimension for each of the 101 classes"),
         ({"arguments": {"num_classes": 3}}, "but classes is 487"),

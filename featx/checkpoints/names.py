@@ -69,7 +69,7 @@ def namings(architecture: str, our_names: Iterable[str]) -> list[Naming]:
             _renamed("mmaction2's port without classifier", features, lambda name: _c3d(name, 2), num_classes=None),
             _renamed("mmaction2's port", names, lambda name: _c3d(name, 2)),
         ]
-    if architecture == "p3d":
+    if architecture.startswith("p3d"):
         result.append(_renamed("qijiezhao's port", names, _p3d))
     return result
 
