@@ -32,8 +32,9 @@ class Backbone(nn.Module):
     def forward(self, clips: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Compute the activations of `layers`, and nothing above the highest of them.
 
-        `clips` is float32 (N, 3, T, H, W), already normalised. Returns a tensor a layer in its own shape, (N, C, T, H, W)
-        or (N, D). Raises UnknownNameError for a layer that the backbone does not have.
+        `clips` is float32 (N, 3, T, H, W), already normalised, with 2 for 3 where the net takes optical flow. Returns a
+        tensor a layer in its own shape, (N, C, T, H, W) or (N, D). Raises UnknownNameError for a layer that the backbone
+        does not have.
         """
         known = self.layer_names
         for name in layers:
@@ -54,15 +55,15 @@ class Backbone(nn.Module):
     def layer_shapes(
         self, clip_shape: Sequence[int], layers: Sequence[str] | None = None
     ) -> dict[str, tuple[int, ...]]:
-        """The shape of `layers` (default: every one) for one clip of shape (3, T, H, W), found without computing anything."""
-        skeleton = _on_meta(self)
+        """The shape of `layers` (default: every one) for one clip of shape (C, T, H, W), found without computing anything."""
+        skeleton = on_meta(self)
         clip = torch.empty((1, *clip_shape), device="meta")
         with torch.inference_mode():
             return {name: tuple(x.shape[1:]) for name, x in skeleton(clip, layers or self.layer_names).items()}
 
 
-def _on_meta(module: Backbone) -> Backbone:
-    """The same modules with shapes only: a copy that shares no memory with the weights."""
+def on_meta(module: Backbone) -> Backbone:
+    """The same backbone with shapes only, in evaluation mode: a copy that shares no memory with the weights."""
     memo = {}
     for tensor in (*module.parameters(), *module.buffers()):
         meta = torch.empty_like(tensor, device="meta")

@@ -1,4 +1,4 @@
-"""P3D-199: the Pseudo-3D residual net of Qiu et al. 2017, in the arithmetic of its published Caffe files."""
+"""P3D: the Pseudo-3D residual nets of Qiu et al. 2017, in the arithmetic of the published Caffe files and two others."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featx.backbones.base import Backbone, Stage
-from featx.backbones.blocks import BatchNorm
+from featx.backbones.blocks import BatchNorm, block_names
 from featx.errors import UnknownNameError, UsageError
 
 __all__ = ["P3D"]
 
-ARITHMETICS = ("caffe", "port")
+ARITHMETICS = ("caffe", "port", "paper")
+KINDS = ("A", "B", "C")
 EXPANSION = 4  # of a bottleneck's width to its output
 
 
 class P3D(Backbone):
     """Bottleneck residual net whose 3x3x3 convolutions are split into 1x3x3 (in space, S) and 3x1x1 (in time, T).
 
-    Blocks of res2 to res4 cycle through three ways of joining S and T: A, B, C; res5 is two-dimensional. Clips are
+    Blocks of res2 to res4 cycle through ways of joining S and T, by default A, B, C; res5 is two-dimensional. Clips are
     (N, in_channels, T, H, W), 16 x 160 x 160 for the published weights; T is at most 16, so that one time step is left
     for res5. With the published sizes: res2c 256x8x40x40, res3b7 512x4x20x20, res4b35 1024x2x10x10, res5c
     2048x5x5, pool5 2048, prob num_classes; all but prob are after a ReLU. `width` is that of res2's bottlenecks;
-    `blocks` are the numbers of blocks of res2 to res5.
+    `blocks` are the numbers of blocks of res2 to res5: P3D-199's by default.
 
     `arithmetic` "port" computes what the PyTorch port of these weights computes: blocks B and C and pool1 differ.
+    "paper" joins S and T by equations 3 to 5: T(S(x)), S(x) + T(x), S(x) + T(S(x)), with the BatchNorm of each and no
+    ReLU or factor inside. The equations leave out the bottleneck; taken as in ResNet, a ReLU follows branch2a and the
+    joined sum. Pools, strides and the two-dimensional res5, on which the paper is silent, are those of the Caffe files
+    (with res5 in three dimensions the net would not have the model size that the paper prints).
     """
 
     def __init__(
@@ -36,20 +41,25 @@ class P3D(Backbone):
         width: int = 64,
         in_channels: int = 3,
         arithmetic: str = "caffe",
+        kinds: Sequence[str] = KINDS,
     ) -> None:
         super().__init__()
         if arithmetic not in ARITHMETICS:
             raise UnknownNameError("arithmetic", arithmetic, ARITHMETICS)
+        if not kinds or not set(kinds) <= set(KINDS):
+            raise UsageError(f"kinds of a P3D is {list(kinds)}; give some of A, B and C, in the order they take turns")
+        if len(blocks) != 4 or min(blocks) < 1:
+            raise UsageError(f"blocks of a P3D is {list(blocks)}; give 4 positive numbers")
         self.arithmetic = arithmetic
         self.conv1 = nn.Conv3d(in_channels, width, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False)
         self.bn_conv1 = BatchNorm(width)
         self._stages: list[list[str]] = []  # names of the blocks of res2 .. res5
         channels, index = width, 0
         for number, num_blocks in enumerate(blocks, start=2):
-            names = [_block_name(number, i) for i in range(num_blocks)]
+            names = block_names(number, num_blocks)
             inner = width * 2 ** (number - 2)
             for i, name in enumerate(names):
-                kind = "2d" if number == 5 else "ABC"[index % 3]
+                kind = "2d" if number == 5 else kinds[index % len(kinds)]
                 stride = 2 if i == 0 and number > 2 else 1
                 self.add_module(name, P3DBlock(channels, inner, kind, arithmetic, stride=stride, project=i == 0))
                 channels = inner * EXPANSION
@@ -113,7 +123,11 @@ class P3DBlock(nn.Module):
         return F.relu(y, inplace=True)
 
     def _space_and_time(self, x: Tensor) -> Tensor:
-        s = F.relu(self.bn_branch2b(self.branch2b(x)), inplace=True)
+        s = self.bn_branch2b(self.branch2b(x))
+        if self.arithmetic == "paper" and self.kind != "2d":
+            t = self.bn_branch2b_t(self.branch2b_t(x if self.kind == "B" else s))
+            return F.relu(t if self.kind == "A" else s + t, inplace=True)
+        s = F.relu(s, inplace=True)
         if self.kind == "2d":
             return s
         t = self.bn_branch2b_t(self.branch2b_t(x if self.kind == "B" else s))
@@ -124,13 +138,6 @@ class P3DBlock(nn.Module):
         if self.kind == "B":
             return F.relu(s + t, inplace=True)
         return F.relu(0.5 * s + 0.5 * t, inplace=True)
-
-
-def _block_name(number: int, index: int) -> str:
-    """As in the Caffe files: res2a res2b res2c, res3a res3b1 .. res3b7, res4a res4b1 .. res4b35, res5a res5b res5c."""
-    if number in (3, 4) and index > 0:
-        return f"res{number}b{index}"
-    return f"res{number}{'abcdefghijklmnopqrstuvwxyz'[index]}"
 
 
 def _drop_time(x: Tensor) -> Tensor:

@@ -1,0 +1,62 @@
+"""How large a backbone is, and how much it computes for a clip, found without computing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from featx.backbones.base import Backbone, on_meta
+
+__all__ = ["Counts", "count", "multiply_adds_by_module", "survey"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Size and work of a backbone.
+
+    `parameters` are the numbers that training changes: weights, biases, BatchNorm's gammas and betas, but not its means
+    and variances. `multiply_adds` are those of all convolutions and matrix products for one clip, where a kernel that
+    overlaps the padding counts whole; what papers print as FLOPs.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def count(backbone: Backbone, clip_shape: Sequence[int]) -> Counts:
+    """Count for one clip of shape (C, T, H, W) that goes through every layer; takes no memory for activations."""
+    return Counts(
+        sum(parameter.numel() for parameter in backbone.parameters()),
+        multiply_adds_by_module(backbone, clip_shape)[""],
+    )
+
+
+def survey(backbone: Backbone, clip_shape: Sequence[int]) -> tuple[Counts, dict[str, tuple[int, ...]]]:
+    """`count`, and with it the shape of every layer for one clip, as `Backbone.layer_shapes` gives it; in one pass."""
+    skeleton = on_meta(backbone)
+    clip = torch.empty((1, *clip_shape), device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        layers = skeleton(clip, skeleton.layer_names)
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    counts = Counts(parameters, counter.get_total_flops() // 2)
+    return counts, {name: tuple(activation.shape[1:]) for name, activation in layers.items()}
+
+
+def multiply_adds_by_module(backbone: Backbone, clip_shape: Sequence[int]) -> dict[str, int]:
+    """Multiply-adds for one clip of every module that has some, by its name; a block's hold its parts', "" is the whole.
+
+    Modules are named as in `named_modules`: "res3a", "res3a.branch2a".
+    """
+    skeleton = on_meta(backbone)
+    clip = torch.empty((1, *clip_shape), device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        skeleton(clip, skeleton.layer_names[-1:])
+    outermost = type(skeleton).__name__
+    counts = {}
+    for path, by_operation in counter.get_flop_counts().items():
+        if path != "Global":  # the same as the outermost module's
+            counts[path.removeprefix(outermost).removeprefix(".")] = sum(by_operation.values()) // 2
+    return counts
