@@ -2,6 +2,7 @@
 
     features = featx.extract("a.mp4")                          one video, with the embedded checkpoint
     featx.extract_to("videos/", "features.h5")                 a folder, resumable
+    featx.classify("videos/", top=5)                           what a network sees in them, by name
     featx.open("features.h5").descriptors("pool5")             the design matrix, (V, D)
     featx.pca("features.h5", "compact.h5", dims=500)
     featx.svm_eval("features.h5", "ucf101", splits="ucfTrainTestlist")
@@ -21,8 +22,11 @@ _PUBLIC = {
     "Features": ("featx.features", "Features"),
     "FeatureSet": ("featx.store", "FeatureSet"),
     "FeatxError": ("featx.errors", "FeatxError"),
+    "classify": ("featx.classification", "classify"),
+    "export_c3d": ("featx.c3d_blobs", "export_c3d"),
     "extract": ("featx.extractor", "extract"),
     "extract_to": ("featx.run", "extract_to"),
+    "import_c3d": ("featx.c3d_blobs", "import_c3d"),
     "list_backbones": ("featx.catalog", "list_backbones"),
     "merge": ("featx.run", "merge"),
     "open": ("featx.store", "open_features"),

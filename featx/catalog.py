@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,22 +25,67 @@ from featx.clips import Sampling
 from featx.errors import UnknownNameError, UsageError
 from featx.preprocess import Preprocess
 
-__all__ = ["CHECKPOINTS", "WEIGHTS_FOLDER", "Checkpoint", "get_checkpoint", "list_backbones", "read_card"]
+__all__ = [
+    "CHECKPOINTS",
+    "WEIGHTS_FOLDER",
+    "Checkpoint",
+    "Source",
+    "get_checkpoint",
+    "list_backbones",
+    "read_card",
+    "read_card_file",
+]
 
 WEIGHTS_FOLDER = Path(featx.weights.__file__).parent
+LABELS_FOLDER = WEIGHTS_FOLDER / "labels"  # class names, one a line, for every data set that several cards share
 
 VARIANT_FIELDS = {"arguments", "preprocess", "note"}
+MAX_SHOWN = 100  # characters of a value in a message: some are long lists
+NOT_IN_JSON = {"base", "folder", "variant"}  # what a record of a card has, and its text cannot say
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that has a file of published weights.
+
+    `file` is its name there, `form` says in words what it is. `plain`: the URL gives the file itself; other hosts (Google
+    Drive, OneDrive, Dropbox) need a browser. `sha256_prefix` are the first digits of the file's SHA-256 where the
+    publisher states them, `sha1` all 40 of its SHA-1.
+    """
+
+    url: str
+    file: str = ""
+    form: str = ""
+    plain: bool = False
+    sha256_prefix: str = ""
+    sha1: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://", self.url):
+            raise UsageError(f"url of a source is '{self.url}', but must begin with http:// or https://")
+        if self.plain and not (self.file and Path(self.file).name == self.file):
+            raise UsageError(
+                f"file of the source {self.url} is '{self.file}', but must be a file's name without folders"
+            )
+        for name, pattern in (("sha256_prefix", r"([0-9a-f]{8,64})?"), ("sha1", r"([0-9a-f]{40})?")):
+            if not re.fullmatch(pattern, getattr(self, name)):
+                raise UsageError(f"{name} of the source {self.url} is '{getattr(self, name)}', which is no such hash")
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """One set of weights for an architecture, with everything that belongs to the weights.
 
-    `arguments` go to the architecture besides `classes`. `layers` maps the layers on offer to D, the length of one clip's
-    flattened feature. `source` are URLs, `file` the published file's name; the file of an `embedded` checkpoint lies
-    beside the cards and has the `sha256`. `labels` are the class names in the order of the layer prob. `variants` maps a
-    name to the "arguments" and "preprocess" fields that it changes. `published` holds accuracies in %:
+    `arguments` go to the architecture besides `classes`. `data` names what the weights were trained on. `layers` maps the
+    layers on offer to D, the length of one clip's flattened feature. `source` are the places to get the weights from, best
+    first; `file` is the published file's name and `size_mb` about its size in MB (10^6 bytes). The file of an `embedded`
+    checkpoint lies beside the cards and has the `sha256`. `labels` are the class names in the order of the layer prob.
+    `namings` says whose tensor names files of these weights use beside featx's own, where not every known one will do: other
+    files of the same names and shapes are then other weights. `variants` maps a name to the "arguments" and "preprocess"
+    fields that it changes. `published` holds accuracies in %:
     ``published[data set][layer]``, or ``[layer@dims]`` after PCA; `published_source` says where they are printed.
+    `folder` is where a user's own card lies, and beside it its `file`; None for featx's cards. `base` is what a `variant`
+    was made of.
 
     Raises UsageError where the fields contradict each other.
     """
@@ -47,36 +93,57 @@ class Checkpoint:
     name: str
     architecture: str
     classes: int
+    data: str
     sampling: Sampling
     preprocess: Preprocess
     layers: dict[str, int]
     default_layer: str
     licence: str
-    source: tuple[str, ...] = ()
+    source: tuple[Source, ...] = ()
     arguments: dict[str, Any] = field(default_factory=dict)
     file: str | None = None
+    size_mb: float | None = None
     sha256: str | None = None
     embedded: bool = False
     labels: tuple[str, ...] | None = None
+    namings: tuple[str, ...] | None = None
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     variant: str = ""
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     published_source: str = ""
     note: str = ""
+    folder: Path | None = None
+    base: Checkpoint | None = None
 
     def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            kind = f"architecture of card '{self.name}':"
+            raise UnknownNameError(kind, str(self.architecture), ARCHITECTURES, "'featx models' lists them.")
         for name, problem in self._problems():
-            raise UsageError(f"{name} of card '{self.name}' is {getattr(self, name)!r}, but {problem}")
+            value = repr(getattr(self, name))
+            value = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…"
+            raise UsageError(f"{name} of card '{self.name}' is {value}, but {problem}")
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """Shape of one clip as the network takes it, (3, T, H, W)."""
-        return (3, self.sampling.length, self.preprocess.crop, self.preprocess.crop)
+        """Shape of one clip as the network takes it, (C, T, H, W); C is 3, or 2 for optical flow."""
+        arguments = {**ARCHITECTURES[self.architecture].arguments, **self.arguments}
+        return (arguments.get("in_channels", 3), self.sampling.length, self.preprocess.crop, self.preprocess.crop)
 
     @property
     def build_arguments(self) -> dict[str, Any]:
         """What the architecture is built with."""
         return {**self.arguments, "num_classes": self.classes}
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where the weights can be had, best first."""
+        return tuple(source.url for source in self.source)
+
+    @property
+    def downloads(self) -> tuple[Source, ...]:
+        """The sources whose URL gives the file itself, best first."""
+        return tuple(source for source in self.source if source.plain)
 
     def with_variant(self, name: str) -> Checkpoint:
         """The same weights with the changes of the variant `name`; raises UnknownNameError if the card has no such one."""
@@ -90,14 +157,13 @@ class Checkpoint:
             arguments={**self.arguments, **changes.get("arguments", {})},
             preprocess=dataclasses.replace(self.preprocess, **changes.get("preprocess", {})),
             variant=name,
+            base=self,
         )
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, rule) for each rule that the fields break."""
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", self.name):
             yield "name", "must be <architecture>-<data> in lower-case letters, digits and hyphens"
-        if self.architecture not in ARCHITECTURES:
-            yield "architecture", f"must be one of {', '.join(ARCHITECTURES)}"
         if not isinstance(self.classes, int) or self.classes < 1:
             yield "classes", "must be a whole number of at least 1"
         if self.arguments.get("num_classes", self.classes) != self.classes:
@@ -108,7 +174,11 @@ class Checkpoint:
             yield "layers", f"prob must have one dimension for each of the {self.classes} classes"
         if self.default_layer not in self.layers:
             yield "default_layer", f"must be one of {', '.join(self.layers)}"
-        if self.labels is not None and len(set(self.labels)) != self.classes:
+        if not isinstance(self.data, str) or not self.data:
+            yield "data", "must say what the weights were trained on"
+        if self.size_mb is not None and not (isinstance(self.size_mb, (int, float)) and self.size_mb > 0):
+            yield "size_mb", "must be a number of MB above 0"
+        if self.labels is not None and not len(self.labels) == len(set(self.labels)) == self.classes:
             yield "labels", f"must be {self.classes} different names, one a class"
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             yield "sha256", "must be 64 lower-case hexadecimal digits"
@@ -116,14 +186,21 @@ class Checkpoint:
             yield "file", "must name a file beside the card, since the checkpoint is embedded"
         if self.embedded and self.sha256 is None:
             yield "sha256", "must be given, since the checkpoint is embedded"
-        if not self.embedded and not self.source:
+        if self.folder is not None and self.embedded:
+            yield "embedded", "only featx embeds files; leave it out and name the weights beside the card with 'file'"
+        if self.folder is not None and self.name in CHECKPOINTS:
+            yield "name", "a card of featx has that name; choose another one"
+        if not self.embedded and not self.source and self.folder is None:
             yield "source", "must say where the published file is, since the checkpoint is not embedded"
         if any(set(changes) - VARIANT_FIELDS for changes in self.variants.values()):
             yield "variants", f"a variant may hold {', '.join(sorted(VARIANT_FIELDS))} only"
 
 
-def read_card(text: str, where: str) -> Checkpoint:
+def read_card(text: str, where: str, folder: Path | None = None) -> Checkpoint:
     """Make a Checkpoint from a card's JSON; `where` names the card in messages.
+
+    In JSON a source may be a bare URL, and `labels` may be a word: "kinetics400" stands for the list of that name in
+    featx.weights, "names.txt" for a file of that name in `folder`, one label a line. `folder` is given for a user's own card.
 
     Raises UsageError for text that is not JSON, unknown or missing fields, and values that break a rule.
     """
@@ -134,14 +211,20 @@ def read_card(text: str, where: str) -> Checkpoint:
     _check_names(Checkpoint, fields, where)
     for name, record in (("sampling", Sampling), ("preprocess", Preprocess)):
         _check_names(record, fields[name], f"{where}, {name}")
+    sources = fields.get("source", [])
+    for source in sources if isinstance(sources, list) else [sources]:
+        if not isinstance(source, str):
+            _check_names(Source, source, f"{where}, source")
     try:
         return Checkpoint(
             **{
                 **fields,
                 "sampling": Sampling(**fields["sampling"]),
                 "preprocess": Preprocess(**fields["preprocess"]),
-                "source": tuple(fields.get("source", ())),
-                "labels": None if fields.get("labels") is None else tuple(fields["labels"]),
+                "source": tuple(Source(source) if isinstance(source, str) else Source(**source) for source in sources),
+                "labels": _read_labels(fields.get("labels"), folder),
+                "namings": None if fields.get("namings") is None else tuple(fields["namings"]),
+                "folder": folder,
             }
         )
     except UsageError as error:
@@ -152,10 +235,28 @@ def read_card(text: str, where: str) -> Checkpoint:
         ) from None
 
 
+def _read_labels(labels: Any, folder: Path | None) -> tuple[str, ...] | None:
+    """The class names of a card, which may say them or say where they are."""
+    if not isinstance(labels, str):
+        return None if labels is None else tuple(labels)
+    if labels.endswith(".txt"):
+        path = (folder or Path()) / labels
+    else:
+        known = [path.stem for path in LABELS_FOLDER.glob("*.txt")]
+        if labels not in known:
+            raise UnknownNameError("labels", labels, known)
+        path = LABELS_FOLDER / f"{labels}.txt"
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"labels are '{labels}', but {path} cannot be read ({reason})") from None
+
+
 def _check_names(record: type, fields: Any, where: str) -> None:
     if not isinstance(fields, dict):
         raise UsageError(f"card {where} is a JSON {type(fields).__name__}, but must be an object")
-    known = {f.name: f for f in dataclasses.fields(record)}
+    known = {f.name: f for f in dataclasses.fields(record) if f.name not in NOT_IN_JSON}
     for name in fields:
         if name not in known:
             raise UnknownNameError(f"field of card {where}:", name, known)
@@ -175,21 +276,43 @@ def _read_cards(folder: Path) -> dict[str, Checkpoint]:
     return cards
 
 
+def read_card_file(path: str | os.PathLike) -> Checkpoint:
+    """The card of a user's own weights: JSON in the form of featx's cards, whose `file` lies beside it.
+
+    Such a card needs no `source`, and must not have the name of one of featx's. Raises UsageError for a file that cannot be
+    read, and as `read_card` does.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"card '{path}' cannot be read ({reason}); name a card's JSON file") from None
+    return read_card(text, f"'{path}'", path.parent)
+
+
 CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(_read_cards(WEIGHTS_FOLDER))
 
 
-def get_checkpoint(name: str) -> Checkpoint:
-    """The card called `name`.
+def get_checkpoint(backbone: str | os.PathLike | Checkpoint) -> Checkpoint:
+    """The card that `backbone` stands for: a card's name, the path of a user's own card (.json), or the card itself.
 
-    Raises UsageError for the bare name of an architecture, and UnknownNameError, with suggestions, for any other name
-    that no card has.
+    Raises UsageError for the bare name of an architecture and for a card that cannot be read, and UnknownNameError, with
+    suggestions, for any other name that no card has.
     """
-    if name in CHECKPOINTS:
-        return CHECKPOINTS[name]
-    if name in ARCHITECTURES:
-        cards = ", ".join(card.name for card in CHECKPOINTS.values() if card.architecture == name)
-        raise UsageError(f"backbone '{name}' is an architecture, not a checkpoint of it; take one of: {cards}")
-    raise UnknownNameError("backbone", name, CHECKPOINTS, "'featx info --backbones' lists them.")
+    if isinstance(backbone, Checkpoint):
+        return backbone
+    if backbone in CHECKPOINTS:
+        return CHECKPOINTS[backbone]
+    if isinstance(backbone, os.PathLike) or backbone.endswith(".json"):
+        return read_card_file(backbone)
+    if backbone in ARCHITECTURES:
+        cards = ", ".join(card.name for card in CHECKPOINTS.values() if card.architecture == backbone)
+        remedy = (
+            f"take one of: {cards}" if cards else "featx has no weights for it; give a card of your own with --card"
+        )
+        raise UsageError(f"backbone '{backbone}' is an architecture, not a checkpoint of it; {remedy}")
+    raise UnknownNameError("backbone", backbone, CHECKPOINTS, "'featx weights list' lists them.")
 
 
 def list_backbones() -> list[str]:

@@ -6,7 +6,8 @@
              |<--- span -->|
 
 A clip is *full* when its whole span lies inside the video. What happens at the two edges is a named policy:
-`short` for a video that holds no full clip, `tail` for the frames after the last full one.
+`short` for a video that holds no full clip, `tail` for the frames after the last full one. Clips whose starts are *listed*
+with the video know no edge: each must be full.
 
 `plan_clips` is the definition, for a known number of frames. `ClipWindow` finds the same clips while frames arrive one
 by one, and keeps no more than one span of them.
@@ -15,7 +16,9 @@ by one, and keeps no more than one span of them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Generic, NamedTuple, TypeVar
 
@@ -34,7 +37,8 @@ class Sampling:
     `length` frames a clip, `frame_step` apart; `stride` frames between the starts of neighbouring clips, counted in
     source frames (after resampling to `fps`, when given, in frames a second). With `num_clips_even` N the clips are not
     `stride` apart but N evenly spread ones, the first at the first frame and the last ending at the last frame (a video
-    with fewer than N possible starts gives each of them once).
+    with fewer than N possible starts gives each of them once). With `listed` every video comes with the starts of its
+    clips, and neither the stride nor a policy has a say.
 
     `short`, for a video shorter than one span: "loop" repeats its frames from the start (3D ResNet papers), "pad"
     repeats its last frame, "skip" refuses the video. `tail`, for frames after the last full clip: "drop" (C3D), or
@@ -48,6 +52,7 @@ class Sampling:
     fps: float | None = None
     short: str = "loop"
     tail: str = "drop"
+    listed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("length", "stride", "frame_step", "num_clips_even"):
@@ -62,6 +67,18 @@ class Sampling:
             raise UsageError(f"tail is '{self.tail}', but must be one of {', '.join(TAIL_POLICIES)}")
         if self.num_clips_even is not None and self.tail == "pad":
             raise UsageError("tail is 'pad', but evenly spread clips leave no tail; leave one of the two out")
+        if self.listed:
+            self._check_listed()
+
+    def _check_listed(self) -> None:
+        if self.num_clips_even is not None:
+            raise UsageError(f"{self.num_clips_even} evenly spread clips are asked for, but their starts are listed")
+        if self.fps is not None:
+            raise UsageError(
+                f"fps is {self.fps:g}, but the starts of clips are listed, in frames as filmed; leave one of the two out"
+            )
+        if self.tail == "pad" or self.short == "pad":
+            raise UsageError("listed clips are never completed by repeating frames; leave 'pad' out of short and tail")
 
     @property
     def span(self) -> int:
@@ -81,11 +98,17 @@ class Clip(NamedTuple):
     frames: tuple[int, ...]
 
 
-def plan_clips(num_frames: int, sampling: Sampling) -> list[Clip]:
-    """All clips of a video of `num_frames` frames, in order.
+def plan_clips(num_frames: int, sampling: Sampling, listed_starts: Sequence[int] | None = None) -> list[Clip]:
+    """All clips of a video of `num_frames` frames, in order; `listed_starts`, rising, where they are listed.
 
-    Raises VideoError where `sampling` gives the video no clip: it has no frames, or it is short and `short` is "skip".
+    Raises VideoError where `sampling` gives the video no clip: it has no frames, or it is short and `short` is "skip"; and
+    where a listed clip is not full.
     """
+    if sampling.listed:
+        for start in listed_starts:
+            if start + sampling.span > num_frames:
+                _refuse_listed(start, num_frames, sampling)
+        return [_clip(start, num_frames, sampling) for start in listed_starts]
     starts = _starts(num_frames, sampling)
     if not starts:  # not one full clip
         _refuse_short(num_frames, sampling)
@@ -93,8 +116,10 @@ def plan_clips(num_frames: int, sampling: Sampling) -> list[Clip]:
     return [_clip(start, num_frames, sampling) for start in starts]
 
 
-def count_clips(num_frames: int, sampling: Sampling) -> int:
+def count_clips(num_frames: int, sampling: Sampling, listed_starts: Sequence[int] | None = None) -> int:
     """How many clips `plan_clips` gives, without making them; 0 where it refuses."""
+    if sampling.listed:
+        return len(listed_starts) if listed_starts[-1] + sampling.span <= num_frames else 0
     starts = _starts(num_frames, sampling)
     if starts:
         return len(starts)
@@ -137,6 +162,12 @@ def _refuse_short(num_frames: int, sampling: Sampling) -> None:
         raise VideoError(f"short: {num_frames} frames, but one clip spans {sampling.span}, and --short is 'skip'")
 
 
+def _refuse_listed(start: int, num_frames: int, sampling: Sampling) -> None:
+    raise VideoError(
+        f"a clip of {sampling.span} frames is listed from frame {start} (counted from 0) on, but there are {num_frames} frames"
+    )
+
+
 F = TypeVar("F")
 
 
@@ -147,15 +178,24 @@ class ClipWindow(Generic[F]):
     >>> [window.push(frame) for frame in "abc"], window.finish()
     ([None, (Clip(start_frame=0, end_frame=2, frames=(0, 1)), ['a', 'b']), None], None)
 
-    Evenly spread clips need the number of frames beforehand: give `num_frames`, counted, not read from a header.
+    Evenly spread clips need the number of frames beforehand: give `num_frames`, counted, not read from a header. Where
+    starts are listed, give `listed_starts`, rising.
     """
 
-    def __init__(self, sampling: Sampling, num_frames: int | None = None) -> None:
-        if sampling.num_clips_even is not None and num_frames is None:
-            raise ValueError("evenly spread clips need num_frames")
+    def __init__(
+        self, sampling: Sampling, num_frames: int | None = None, listed_starts: Sequence[int] | None = None
+    ) -> None:
         self._sampling = sampling
-        self._even = iter(_starts(num_frames, sampling)) if sampling.num_clips_even is not None else None
-        self._next_start: int | None = next(self._even, None) if self._even is not None else 0
+        self._known: Iterator[int] | None = None  # the starts still to come, where they do not follow from the stride
+        if sampling.listed:
+            if not listed_starts or listed_starts[0] < 0 or any(a >= b for a, b in pairwise(listed_starts)):
+                raise ValueError(f"listed clips need rising listed_starts of at least 0, not {listed_starts}")
+            self._known = iter(listed_starts)
+        elif sampling.num_clips_even is not None:
+            if num_frames is None:
+                raise ValueError("evenly spread clips need num_frames")
+            self._known = iter(_starts(num_frames, sampling))
+        self._next_start: int | None = 0 if self._known is None else next(self._known, None)
         self._held: deque[F] = deque()  # frames self._first .. self.num_frames - 1
         self._first = 0
         self.num_frames = 0
@@ -168,7 +208,7 @@ class ClipWindow(Generic[F]):
         start = self._next_start
         if start is not None and start + self._sampling.span == self.num_frames:
             complete = self._cut(start)
-            self._next_start = next(self._even, None) if self._even is not None else start + self._sampling.stride
+            self._next_start = start + self._sampling.stride if self._known is None else next(self._known, None)
         self._forget()
         return complete
 
@@ -177,10 +217,14 @@ class ClipWindow(Generic[F]):
 
         Raises VideoError as `plan_clips` does.
         """
+        if self._sampling.listed:
+            if self._next_start is not None:
+                _refuse_listed(self._next_start, self.num_frames, self._sampling)
+            return None
         if self.num_frames < self._sampling.span:
             _refuse_short(self.num_frames, self._sampling)
             return self._cut(0)
-        if self._even is None and _starts(self.num_frames, self._sampling)[-1] == self._next_start:
+        if self._known is None and _starts(self.num_frames, self._sampling)[-1] == self._next_start:
             return self._cut(self._next_start)
         return None
 

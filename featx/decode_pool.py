@@ -35,11 +35,15 @@ SLOT_BYTES = 8 * 2**20  # grown for larger frames
 
 @dataclass(frozen=True)
 class Started:
-    """Frames of video `index` will follow. `num_frames` is counted, and None unless that was asked for."""
+    """Frames of video `index` will follow. `num_frames` is counted, and None unless that was asked for.
+
+    `first_number` is the number of the first image in a folder of images, 0 in a video file.
+    """
 
     index: int
     fps: float
     num_frames: int | None
+    first_number: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +85,19 @@ class DecodePool:
         self.closed = False
 
     def decode(
-        self, paths: Iterable[Path], fps: float | None = None, count_first: bool = False
+        self, paths: Iterable[Path], fps: float | None = None, count_first: bool = False, flow: bool = False
     ) -> Iterator[Started | Chunk | Ended | Failed]:
         """Decode videos, several at once; events of one video come in order, those of different videos mixed.
 
-        A video's `index` is its place in `paths`, which is read only as workers become free. One call at a
-        time. Raises FeatxError where workers cannot start.
+        A video's `index` is its place in `paths`, which is read only as workers become free. `flow`: of folders, the
+        optical flow. One call at a time. Raises FeatxError where workers cannot start.
         """
-        yield from self._serve(
-            enumerate({"decode": os.fspath(p), "fps": fps, "count_first": count_first} for p in paths)
-        )
+        options = {"fps": fps, "flow": flow, "count_first": count_first}
+        yield from self._serve(enumerate({"decode": os.fspath(path)} | options for path in paths))
 
-    def count(self, paths: Iterable[Path], fps: float | None = None) -> Iterator[Ended | Failed]:
+    def count(self, paths: Iterable[Path], fps: float | None = None, flow: bool = False) -> Iterator[Ended | Failed]:
         """Decode videos only to count the frames that `decode` would give; otherwise as there."""
-        yield from self._serve(enumerate({"count": os.fspath(p), "fps": fps} for p in paths))
+        yield from self._serve(enumerate({"count": os.fspath(path), "fps": fps, "flow": flow} for path in paths))
 
     def _serve(self, jobs: Iterator[tuple[int, dict]]) -> Iterator[Started | Chunk | Ended | Failed]:
         if self.closed:
@@ -150,7 +153,7 @@ class DecodePool:
             worker.send({"free": slot})
             worker.touch()  # the wait was ours
         elif "start" in message:
-            yield Started(index, message["start"]["fps"], message["start"].get("num_frames"))
+            yield Started(index, **message["start"])
         elif "end" in message:
             yield Ended(index, **message["end"])
         elif "grow" in message:

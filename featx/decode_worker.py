@@ -8,9 +8,9 @@ that the parent opened as file descriptor FD, laid out as
 A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3). The heartbeat counts decoded frames, so that the parent
 sees that a long job is alive without a message a frame.
 
-    parent -> worker   {"decode": PATH, "fps": F, "count_first": B}   {"count": PATH, "fps": F}   {"free": SLOT}
-                       {"grown": SLOT_BYTES}
-    worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames"}}   {"grow": FRAME_BYTES}
+    parent -> worker   {"decode": PATH, "fps": F, "flow": B, "count_first": B}   {"count": PATH, "fps": F, "flow": B}
+                       {"free": SLOT}   {"grown": SLOT_BYTES}
+    worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames", "first_number"}}   {"grow": FRAME_BYTES}
                        {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
                        {"end": {"fps", "num_frames", "duration_seconds"}}   {"error": REASON}
 """
@@ -72,9 +72,9 @@ class _Worker:
                 continue
             try:
                 if "count" in job:
-                    self._count(job["count"], job["fps"])
+                    self._count(job["count"], job["fps"], job["flow"])
                 else:
-                    self._decode(job["decode"], job["fps"], job["count_first"])
+                    self._decode(job["decode"], job["fps"], job["flow"], job["count_first"])
             except VideoError as error:
                 self._send({"error": str(error)})
             except MemoryError:
@@ -82,22 +82,21 @@ class _Worker:
             except OSError as error:
                 self._send({"error": f"cannot be read: {error.strerror or error}"})
 
-    def _count(self, path: str, fps: float | None) -> None:
-        header = video.read_header(path)
-        num_frames = video.count_frames(path, fps, self._arena.beat)
+    def _count(self, path: str, fps: float | None, flow: bool) -> None:
+        header = video.read_header(path, flow=flow)
+        num_frames = video.count_frames(path, fps, self._arena.beat, flow)
         shown = fps or header.fps
         self._send({"end": {"fps": shown, "num_frames": num_frames, "duration_seconds": num_frames / shown}})
 
-    def _decode(self, path: str, fps: float | None, count_first: bool) -> None:
-        header = video.read_header(path)
-        start = {"fps": fps or header.fps}
-        if count_first:
-            start["num_frames"] = video.count_frames(path, fps, self._arena.beat)
-        self._send({"start": start})
+    def _decode(self, path: str, fps: float | None, flow: bool, count_first: bool) -> None:
+        header = video.read_header(path, flow=flow)
+        shown_fps = fps or header.fps
+        num_counted = video.count_frames(path, fps, self._arena.beat, flow) if count_first else None
+        self._send({"start": {"fps": shown_fps, "num_frames": num_counted, "first_number": header.first_number}})
         chunk: list[np.ndarray] = []
         seconds: list[float] = []
         num_frames, last, before_last = 0, 0.0, 0.0
-        for frame in video.read_frames(path, fps, self._arena.beat):
+        for frame in video.read_frames(path, fps, self._arena.beat, flow):
             if chunk and (frame.pixels.shape != chunk[0].shape or len(chunk) == self._capacity(chunk[0].nbytes)):
                 self._flush(chunk, seconds)
             chunk.append(frame.pixels)
@@ -105,8 +104,8 @@ class _Worker:
             num_frames, last, before_last = num_frames + 1, frame.seconds, last
         self._flush(chunk, seconds)
         # the last picture is shown as long as the one before it
-        shown = last - before_last if num_frames > 1 else 1 / start["fps"]
-        self._send({"end": start | {"num_frames": num_frames, "duration_seconds": last + shown}})
+        shown = last - before_last if num_frames > 1 else 1 / shown_fps
+        self._send({"end": {"fps": shown_fps, "num_frames": num_frames, "duration_seconds": last + shown}})
 
     def _capacity(self, frame_bytes: int) -> int:
         return max(1, min(MAX_CHUNK_FRAMES, self._arena.slot_bytes // frame_bytes))

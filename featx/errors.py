@@ -55,7 +55,6 @@ class UnknownNameError(UsageError):
         return [known for known in self.known if known.split("-")[0] in near]
 
 
-
 class ProvenanceError(UsageError):
     """Feature files, or a file and a request, that were not made in the same way."""
 

@@ -28,10 +28,11 @@ from featx.engine import Engine, choose_device
 from featx.errors import UnknownNameError, UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
-from featx.plan import VideoItem, key_of
+from featx.plan import VideoItem, video_item
+from featx.preprocess import Preprocess
 from featx.provenance import Provenance
 
-__all__ = ["Extractor", "extract"]
+__all__ = ["Extractor", "extract", "provenance_of"]
 
 SAVE_FORMS = ("descriptors", "clips", "both")
 CLIP_DTYPES = ("float32", "float16")
@@ -43,19 +44,22 @@ class Extractor:
     >>> with Extractor("res3d-mini", layers=["pool5"]) as extractor:              # doctest: +SKIP
     ...     features = extractor.extract("a.mp4")
 
-    `backbone`: a card's name; `weights`: the file of that card, not needed for the embedded one; `mean`: a file with a mean
-    cube in place of the card's constant mean (`.binaryproto`, or `.npy` (3, T, h, w), BGR); `variant`: a variant of the
-    card. `layers`: names of activations (default: the card's). `length`, `stride`, `frame_step`: of clips, in frames
-    (default: the card's); `num_clips`: that many evenly spread clips instead of a stride; `fps`, `short`, `tail`: see
-    `featx.clips.Sampling`. `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16".
-    `device`: "auto", "cpu", "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device).
+    `backbone`: a card's name, the path of a card of your own (.json), or a `featx.catalog.Checkpoint`; `weights`: the file of
+    that card, not needed where it is embedded, stored with `featx weights`, or named by your card; `mean`: a file with a mean
+    cube in place of the card's constant mean (`.binaryproto`, or `.npy` (3, T, h, w), BGR), or "card" for the constants even
+    where a cube is stored; `variant`: a variant of the card. `layers`: names of activations (default: the card's).
+    `length`, `stride`, `frame_step`: of clips, in frames (default: the card's); `num_clips`: that many evenly spread clips
+    instead of a stride; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
+    to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
+    `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
+    "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device).
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
 
     def __init__(
         self,
-        backbone: str = "res3d-mini",
+        backbone: str | os.PathLike | Checkpoint = "res3d-mini",
         *,
         weights: str | os.PathLike | None = None,
         mean: str | os.PathLike | None = None,
@@ -68,6 +72,7 @@ class Extractor:
         fps: float | None = None,
         short: str = "loop",
         tail: str = "drop",
+        listed_clips: bool = False,
         save: str = "descriptors",
         dtype: str = "float32",
         device: str = "auto",
@@ -76,9 +81,10 @@ class Extractor:
         checkpoint = get_checkpoint(backbone)
         self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
         self.layers = _check_layers(self.checkpoint, layers)
-        self.sampling = _check_sampling(self.checkpoint, length, stride, frame_step, num_clips, fps, short, tail)
-        if mean is not None:
-            self.checkpoint = checkpoints.with_mean_cube(self.checkpoint, mean, self.sampling.length)
+        self.sampling = _check_sampling(
+            self.checkpoint, listed_clips, length, stride, frame_step, num_clips, fps, short, tail
+        )
+        self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
         for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
             if value not in known:
                 raise UsageError(f"{name} is '{value}', but must be one of {', '.join(known)}")
@@ -87,6 +93,7 @@ class Extractor:
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
         loaded = checkpoints.load(self.checkpoint, weights)
+        checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
         self.engine = Engine(
             loaded.backbone,
@@ -103,43 +110,27 @@ class Extractor:
     @property
     def provenance(self) -> Provenance:
         """How this extractor makes features: what a feature file records."""
-        preprocess, sampling = self.checkpoint.preprocess, self.sampling
-        return Provenance(
-            backbone=self.checkpoint.architecture,
-            checkpoint=self.checkpoint.name,
+        return provenance_of(
+            self.checkpoint,
+            self.sampling,
             checkpoint_sha256=self.checkpoint_sha256,
-            variant=self.checkpoint.variant,
             layers=self.layers,
-            length=sampling.length,
-            stride=sampling.stride,
-            frame_step=sampling.frame_step,
-            num_clips_even=sampling.num_clips_even or 0,
-            fps=float(sampling.fps or 0),
-            short=sampling.short,
-            tail=sampling.tail,
-            resize=_size_text(preprocess.resize),
-            interpolation=preprocess.interpolation,
-            crop=preprocess.crop,
-            crop_offset="centre" if preprocess.crop_offset is None else "{},{}".format(*preprocess.crop_offset),
-            scale=float(preprocess.scale),
-            mean=tuple(map(float, preprocess.mean)),
-            mean_cube_sha256=preprocess.mean_cube_sha256(),
-            std=tuple(map(float, preprocess.std)),
-            channel_order=preprocess.channel_order,
             precision=self.engine.precision,
             save=self.save,
             dtype=self.dtype.name,
             engine=self.engine.description,
             batch_size=self.engine.batch_size,
-            featx_version=featx.__version__,
         )
 
     def extract(self, path: str | os.PathLike) -> Features:
-        """The features of one video; its key is the file's stem. Raises VideoError where there are none."""
+        """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
+
+        Its key is the file's stem, or the folder's name.
+        """
         path = Path(path)
         if not path.exists():
             raise UsageError(f"no such video: {path}")
-        (result,) = self.extract_many([VideoItem(key_of(path.name), path)])
+        (result,) = self.extract_many([video_item(path)])
         if isinstance(result, Failure):
             raise VideoError(f"{path}: {result.reason}")
         return result
@@ -188,7 +179,8 @@ class Extractor:
 
         Yields (place in `paths`, number of frames), or (place, reason) for a video that fails, as they are finished.
         """
-        for event in self._decoders().count(paths, self.sampling.fps):
+        flow = self.checkpoint.preprocess.channel_order == "flow"
+        for event in self._decoders().count(paths, self.sampling.fps, flow):
             yield event.index, event.reason if isinstance(event, Failed) else event.num_frames
 
     def close(self) -> None:
@@ -220,7 +212,9 @@ class Extractor:
         batch.clear()
 
 
-def extract(path: str | os.PathLike, backbone: str = "res3d-mini", **options: object) -> Features:
+def extract(
+    path: str | os.PathLike, backbone: str | os.PathLike | Checkpoint = "res3d-mini", **options: object
+) -> Features:
     """The features of one video. `options` are those of `Extractor`, which is better for more than one.
 
     Raises VideoError where the video gives none, and what `Extractor` raises.
@@ -237,7 +231,7 @@ class _VideoInWork:
 
     def __init__(self, extractor: Extractor) -> None:
         self.outcome: VideoEnded | VideoFailed | None = None
-        self._save, self._dtype = extractor.save, extractor.dtype
+        self._save, self._dtype, self._listed = extractor.save, extractor.dtype, extractor.sampling.listed
         self._num_clips = 0
         self._means = {layer: MeanAccumulator(extractor.num_dims[layer]) for layer in extractor.layers}
         self._rows = {}
@@ -280,7 +274,7 @@ class _VideoInWork:
             descriptors = {layer: l2_normalise(mean.result()) for layer, mean in self._means.items()}
         if self._save != "descriptors":
             clips = {layer: rows.result() for layer, rows in self._rows.items()}
-        table = outcome.clip_table if clips else None
+        table = outcome.clip_table if clips or self._listed else None  # the stride tells where other clips lie
         return replace(outcome.features, descriptors=descriptors, clips=clips, clip_table=table)
 
 
@@ -295,21 +289,30 @@ def _check_layers(checkpoint: Checkpoint, layers: str | Iterable[str] | None) ->
     return tuple(name for name in checkpoint.layers if name in names)  # in one order, however they were asked for
 
 
-def _check_sampling(checkpoint, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:
+def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:
+    if listed and stride is not None:
+        raise UsageError(f"stride is {stride}, but the starts of clips are listed; leave one of the two out")
     if num_clips is not None and stride is not None:
         raise UsageError(
             f"both num_clips {num_clips} and stride {stride} are given; evenly spread clips have no stride"
         )
+    if listed and fps is None and checkpoint.sampling.fps is not None:
+        raise UsageError(
+            f"{checkpoint.name} takes {checkpoint.sampling.fps:g} frames a second, but the starts of clips are listed, in "
+            "frames as filmed; take these with --fps 0"
+        )
     given = {"length": length, "stride": stride, "frame_step": frame_step, "num_clips_even": num_clips, "fps": fps}
     given = {name: value for name, value in given.items() if value is not None}
-    return replace(checkpoint.sampling, short=short, tail=tail, **given)
+    if fps == 0:
+        given["fps"] = None  # as filmed, whatever the card says
+    return replace(checkpoint.sampling, short=short, tail=tail, listed=listed, **given)
 
 
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:
     """D of each layer for clips of the length asked for; raises UsageError where the network cannot take them."""
-    crop = checkpoint.preprocess.crop
+    channels, _, height, width = checkpoint.clip_shape
     try:
-        shapes = backbone.layer_shapes((3, sampling.length, crop, crop), layers)
+        shapes = backbone.layer_shapes((channels, sampling.length, height, width), layers)
     except RuntimeError as error:
         raise UsageError(
             f"{checkpoint.name} cannot take clips of {sampling.length} frames for {', '.join(layers)}; "
@@ -318,7 +321,44 @@ def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tupl
     return {layer: int(np.prod(shape)) for layer, shape in shapes.items()}
 
 
-def _size_text(resize: tuple[int, int] | int | None) -> str:
+def provenance_of(checkpoint: Checkpoint, sampling: Sampling, **made: object) -> Provenance:
+    """The provenance of features of `checkpoint`; `made` are the fields of Provenance that neither of the two tells."""
+    preprocess = checkpoint.preprocess
+    return Provenance(
+        backbone=checkpoint.architecture,
+        checkpoint=checkpoint.name,
+        variant=checkpoint.variant,
+        length=sampling.length,
+        stride=0 if sampling.listed else sampling.stride,
+        frame_step=sampling.frame_step,
+        num_clips_even=sampling.num_clips_even or 0,
+        fps=float(sampling.fps or 0),
+        short="skip" if sampling.listed else sampling.short,
+        tail=sampling.tail,
+        resize=_resize_text(preprocess),
+        interpolation=preprocess.interpolation,
+        crop=preprocess.crop,
+        crop_offset=_crop_text(preprocess),
+        scale=float(preprocess.scale),
+        mean=tuple(map(float, preprocess.mean)),
+        mean_cube_sha256=preprocess.mean_cube_sha256(),
+        std=tuple(map(float, preprocess.std)),
+        channel_order=preprocess.channel_order,
+        featx_version=featx.__version__,
+        **made,
+    )
+
+
+def _resize_text(preprocess: Preprocess) -> str:
+    resize = preprocess.resize
     if resize is None:
         return "none"
-    return f"short {resize}" if isinstance(resize, int) else "{}x{}".format(*resize)
+    if isinstance(resize, tuple):
+        return "{}x{}".format(*resize)
+    return f"short {resize}" + ", long to the nearest" * (preprocess.long_side == "nearest")
+
+
+def _crop_text(preprocess: Preprocess) -> str:
+    if preprocess.crop_offset is not None:
+        return "{},{}".format(*preprocess.crop_offset)
+    return "centre" + ", half to even" * (preprocess.crop_rounding == "even")

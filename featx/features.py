@@ -14,7 +14,7 @@ class ClipTable:
     """Where the clips of one video lie: four arrays of shape (M,), in order of time.
 
     `start_frame`, `end_frame` (exclusive): int64 source frames, after resampling to `fps` when that was asked for.
-    `start_seconds`, `end_seconds`: float64, from the first frame of the video.
+    `start_seconds`, `end_seconds`: float64, from the first frame of the video; NaN where frames have no times.
     """
 
     start_frame: np.ndarray
@@ -36,9 +36,10 @@ class Features:
     """The features of one video.
 
     `descriptors`: layer -> float32 (D,), the mean of the clip features, L2-normalised (a zero vector stays zero); empty when
-    only clip features were kept. `clips`: layer -> float32 or float16 (M, D), row i belongs to row i of `clip_table`; empty,
-    and `clip_table` None, unless clip features were kept. `size_bytes` and `mtime_ns` are the file's when it was read;
-    `fps` in frames a second.
+    only clip features were kept. `clips`: layer -> float32 or float16 (M, D), row i belongs to row i of `clip_table`; empty
+    unless clip features were kept. `clip_table` is None unless they were, or the starts of clips were listed. `size_bytes`
+    and `mtime_ns` are the file's when it was read, of a folder of images their sum and the latest; `fps` in frames a
+    second. `fps` and everything in seconds is NaN for a folder of images, and `num_frames` 0 for features that were imported.
     """
 
     key: str
@@ -62,7 +63,8 @@ class Features:
                 raise ValueError(
                     f"descriptor {layer} of '{self.key}' is {vector.dtype} {vector.shape}, not float32 (D,)"
                 )
-        if self.clips and (self.clip_table is None or len(self.clip_table) != self.num_clips):
+        num_rows = None if self.clip_table is None else len(self.clip_table)
+        if num_rows != self.num_clips and (self.clips or num_rows is not None):
             raise ValueError(f"clip features of '{self.key}' need a clip table of {self.num_clips} rows")
         for layer, rows in self.clips.items():
             if rows.ndim != 2 or len(rows) != self.num_clips or rows.dtype not in (np.float32, np.float16):

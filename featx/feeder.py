@@ -17,8 +17,9 @@ import torch
 
 from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
-from featx.errors import VideoError
+from featx.errors import UsageError, VideoError
 from featx.features import ClipTable, Failure, Features
+from featx.frame_folders import file_stamp
 from featx.plan import VideoItem
 from featx.preprocess import Preprocess
 
@@ -122,7 +123,8 @@ class Feeder:
 
     def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         even = self._sampling.num_clips_even is not None
-        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first=even):
+        flow = self._preprocess.channel_order == "flow"
+        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first=even, flow=flow):
             try:
                 yield from self._advance(self._videos[event.index], event)
             except VideoError as error:
@@ -132,9 +134,12 @@ class Feeder:
 
     def _paths(self) -> Iterator[Path]:
         for index, item in enumerate(self._items):
+            if (item.listed_starts is None) == self._sampling.listed:
+                raise UsageError(
+                    f"'{item.key}' must come with listed_starts where listed clips are asked for, and only there"
+                )
             try:
-                status = item.path.stat()
-                self._videos[index] = _VideoInDecode(item, status.st_size, status.st_mtime_ns)
+                self._videos[index] = _VideoInDecode(item, *file_stamp(item.path))
             except OSError:  # the decoder will say so
                 self._videos[index] = _VideoInDecode(item, 0, 0)
             self.num_started += 1
@@ -149,7 +154,8 @@ class Feeder:
             yield self._failed(event.index, event.reason)
         elif isinstance(event, Started):
             video.num_counted = event.num_frames
-            video.window = ClipWindow(self._sampling, event.num_frames)
+            starts = video.item.start_frames(event.first_number)
+            video.window = ClipWindow(self._sampling, event.num_frames, starts)
         elif isinstance(event, Chunk):
             video.times.extend(event.seconds)
             for frame in self._prepare(event.frames):
@@ -162,8 +168,7 @@ class Feeder:
 
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
-        resized = self._preprocess.resize_frames(torch.from_numpy(frames))
-        return self._preprocess.crop_frames(resized).clone(memory_format=torch.contiguous_format)
+        return self._preprocess.prepare_frames(torch.from_numpy(frames))
 
     @staticmethod
     def _ready(index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None) -> Iterator[ClipReady]:
@@ -187,6 +192,8 @@ class Feeder:
             duration_seconds=event.duration_seconds,
             size_bytes=video.size_bytes,
             mtime_ns=video.mtime_ns,
+            label=video.item.label,
+            start_seconds=float(times[0]),  # 0, or NaN in a folder of images, which has no clock
             end_seconds=event.duration_seconds,
         )
         return VideoEnded(event.index, features, ClipTable(starts, ends, times[starts], times[ends]))

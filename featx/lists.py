@@ -14,7 +14,7 @@ from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["few", "match_names", "read_lines", "split_label"]
+__all__ = ["few", "match_names", "read_lines", "read_text", "split_label"]
 
 # a number is a label only behind a file suffix: "take 2" is a name, "Archery/v_x.avi 3" a name and its label
 _LABELLED = re.compile(r"(?P<name>.*\.\w{2,5})\s+(?P<label>\d+)")
@@ -31,6 +31,20 @@ def read_lines(path: str | Path) -> list[str]:
     if not lines:
         raise UsageError(f"{path}: the list is empty; write a name a line")
     return lines
+
+
+def read_text(list_file: str | Path) -> str:
+    """The text of a list of paths; bytes that are not UTF-8 are kept as Python keeps those of file names.
+
+    Raises UsageError for a file that cannot be read, and for one that is no text.
+    """
+    try:
+        text = Path(list_file).read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    except OSError as error:
+        raise UsageError(f"cannot read the list {list_file}: {error.strerror}") from error
+    if "\0" in text:
+        raise UsageError(f"the list {list_file} is not a text file; it holds a path a line")
+    return text
 
 
 def split_label(line: str) -> tuple[str, int | None]:

@@ -126,11 +126,11 @@ class Parts:
         self.compact()
         return []
 
-    def compact(self) -> None:
-        """Merge all parts into the output, whatever their size."""
+    def compact(self, replace: bool = False) -> None:
+        """Merge all parts into the output, whatever their size; with `replace`, in the place of what it held."""
         parts = self._paths()
         if parts:
-            self._merge([self.output, *parts] if self.output.exists() else parts, self.output)
+            self._merge([self.output, *parts] if self.output.exists() and not replace else parts, self.output)
             self.drop_parts()
 
     def close(self) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.errors import UsageError
+from featx.c3d_lists import read_c3d_lists
+from featx.errors import UsageError, VideoError
+from featx.frame_folders import IMAGE_SUFFIXES, holds_frames
+from featx.lists import read_text
 from featx.video import VIDEO_SUFFIXES
 
-__all__ = ["VideoItem", "plan_videos"]
+__all__ = ["VideoItem", "key_of", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
 LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
@@ -19,38 +22,68 @@ LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
 
 @dataclass(frozen=True)
 class VideoItem:
-    """A video to extract: its key in the feature file, and where it lies."""
+    """A video to extract: its key in the feature file, and where it lies: a file, or a folder of numbered images.
+
+    `listed_starts`, rising, are the starts of its clips where they are listed, as the list numbers frames: from 0 in a
+    file, by the numbers of the images in a folder. `label` is kept in the feature file.
+    """
 
     key: str
     path: Path
+    listed_starts: tuple[int, ...] | None = None
+    label: str = ""
 
     @property
     def path_text(self) -> str:
         """The path as valid UTF-8, escaped in the same way as keys: what files and messages hold of it."""
         return key_of(self.path, keep_suffix=True)
 
+    def start_frames(self, first_number: int) -> tuple[int, ...] | None:
+        """The listed starts counted from 0, where the first frame has the number `first_number`; None if none are listed.
+
+        Raises VideoError for a start before the first frame.
+        """
+        if self.listed_starts is None:
+            return None
+        if self.listed_starts[0] < first_number:
+            raise VideoError(f"a clip is listed from {self.listed_starts[0]} on, but the first image is {first_number}")
+        return tuple(start - first_number for start in self.listed_starts)
+
 
 def plan_videos(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],
     lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
 ) -> list[VideoItem]:
     """The videos named by `inputs` (files and folders) and `lists` (files with a path a line), sorted by key.
 
-    Folders are searched recursively for files with a container suffix; hidden files and folders are passed over, links are
-    followed once. A key is the path relative to the folder given, without suffix; for a single file its stem; for a listed
-    file the path as written, without suffix and without the folder common to the list. With `keys_from` "path" it is
-    the path as given, suffix included. Bytes of a name that are not UTF-8 become ``%FF`` in the key.
+    Folders are searched recursively for files with a container suffix, and for folders of numbered images, each of which is
+    a video; where a folder holds both, its images are no frames, unless the folder itself is listed. Hidden files and
+    folders are passed over, links are followed once. A key is the path relative to the folder given, without suffix; for a
+    single file its stem; for a listed file the path as written, without suffix and without the folder common to the list.
+    A folder of images has no suffix to lose. With `keys_from` "path" a key is the path as given, suffix included. Bytes of
+    a name that are not UTF-8 become ``%FF`` in the key. `c3d_lists`, lists of the C3D tool, stand alone.
 
     Raises UsageError for a path that does not exist, an input without videos, and for two files of one key.
     """
     if keys_from not in KEY_FORMS:
         raise UsageError(f"keys_from is '{keys_from}', but must be one of {', '.join(KEY_FORMS)}")
-    inputs, lists = ([given] if isinstance(given, str | os.PathLike) else given for given in (inputs, lists))
+    inputs, lists, c3d_lists = (
+        [given] if isinstance(given, str | os.PathLike) else list(given) for given in (inputs, lists, c3d_lists)
+    )
+    if c3d_lists and (inputs or lists):
+        other = (inputs or lists)[0]
+        raise UsageError(
+            f"{c3d_lists[0]} lists the clips of videos, so {other} cannot be taken with it; extract them on their own"
+        )
+    whole_paths = keys_from == "path"
+    found = _from_c3d_lists(c3d_lists, whole_paths) if c3d_lists else _named(inputs, lists, whole_paths)
     items: dict[str, VideoItem] = {}
-    for item in _named(inputs, lists, keys_from == "path"):
+    for item in found:
         other = items.setdefault(item.key, item)
-        if other.path != item.path and not _same_file(other.path, item.path):
+        listed_apart = other is not item and item.listed_starts is not None
+        if other.path != item.path and (listed_apart or not _same_file(other.path, item.path)):
             raise UsageError(
                 f"two videos have the key '{item.key}': {other.path} and {item.path}; "
                 "rename one, or take whole paths as keys with '--keys-from path'"
@@ -58,6 +91,12 @@ def plan_videos(
     if not items:
         raise UsageError("no videos to extract; name video files, folders, or a list with --list")
     return [items[key] for key in sorted(items)]
+
+
+def video_item(path: str | os.PathLike) -> VideoItem:
+    """The item of one video alone: its key is the file's stem, or the name of the folder of images."""
+    path = Path(path)
+    return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
 
 
 def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:
@@ -71,58 +110,73 @@ def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:
 def _named(inputs: Sequence, lists: Sequence, whole_paths: bool) -> Iterator[VideoItem]:
     for named in map(Path, inputs):
         if named.is_dir():
-            found = sorted(_videos_below(named))
+            found = list(_videos_below(named))
             if not found:
-                raise UsageError(f"no videos in {named}; suffixes looked for: {' '.join(sorted(VIDEO_SUFFIXES))}")
-            for path in found:
-                yield VideoItem(key_of(path if whole_paths else path.relative_to(named), whole_paths), path)
+                raise UsageError(
+                    f"no videos in {named}; looked for: folders of numbered images (.jpg .png), and "
+                    f"{' '.join(sorted(VIDEO_SUFFIXES))}"
+                )
+            for path, is_folder in found:
+                relative = path.relative_to(named) if path != named else Path(named.resolve().name)
+                key = key_of(path if whole_paths else relative, keep_suffix=whole_paths or is_folder)
+                yield VideoItem(key, path)
         elif named.suffix.lower() in LIST_SUFFIXES:
             raise UsageError(f"{named} is no video; if it is a list of videos, a path a line, name it with --list")
+        elif named.suffix.lower() in IMAGE_SUFFIXES:
+            raise UsageError(f"{named} is an image; name its folder, whose numbered images are one video")
         elif named.exists():
             yield VideoItem(key_of(named if whole_paths else named.name, whole_paths), named)
         else:
             raise UsageError(f"no such file or folder: {named}")
     for list_file in map(Path, lists):
-        paths = _listed(list_file)
-        if whole_paths:
-            yield from (VideoItem(key_of(path, True), path) for path in paths)
-        else:
-            common = os.path.commonpath([path.parent for path in paths])
-            yield from (VideoItem(key_of(path.relative_to(common) if common else path), path) for path in paths)
+        paths = [Path(line.strip()) for line in read_text(list_file).split("\n") if line.strip()]
+        if not paths:
+            raise UsageError(f"the list {list_file} names no videos; it holds a path a line")
+        for key, path in zip(_listed_keys(paths, list_file, whole_paths), paths, strict=True):
+            yield VideoItem(key, path)
 
 
-def _listed(list_file: Path) -> list[Path]:
-    """The paths of a list; a file that does not exist is a failure of that video, not of the run."""
-    try:
-        text = list_file.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    except OSError as error:
-        raise UsageError(f"cannot read the list {list_file}: {error.strerror}") from error
-    if "\0" in text:
-        raise UsageError(f"the list {list_file} is not a text file; it holds a path a line")
-    paths = [Path(line.strip()) for line in text.split("\n") if line.strip()]
-    if not paths:
-        raise UsageError(f"the list {list_file} names no videos; it holds a path a line")
+def _from_c3d_lists(c3d_lists: Sequence, whole_paths: bool) -> Iterator[VideoItem]:
+    videos = read_c3d_lists(c3d_lists)
+    keys = _listed_keys([video.path for video in videos], c3d_lists[0], whole_paths)
+    for key, video in zip(keys, videos, strict=True):
+        yield VideoItem(key, video.path, tuple(video.starts), video.label)
+
+
+def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> Iterator[str]:
+    """The keys of listed paths; a file that does not exist is a failure of that video, not of the run."""
     absolute = [path for path in paths if path.is_absolute()]
     if absolute and len(absolute) != len(paths):
         raise UsageError(f"the list {list_file} mixes absolute and relative paths, such as {absolute[0]}; use one kind")
-    return paths
+    common = "" if whole_paths else os.path.commonpath([path.parent for path in paths])
+    for path in paths:
+        yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or path.is_dir())
 
 
-def _videos_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """Search a folder; `above` are the folders on the way to it, so that a link back up ends there."""
+def _videos_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[Path, bool]]:
+    """Search a folder: (path, whether it is a folder of images).
+
+    `above` are the folders on the way to it, so that a link back up ends there.
+    """
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
-        entries = [] if identity in above else sorted(folder.iterdir())
+        if identity in above:
+            return
+        with os.scandir(folder) as scan:  # its entries know without another look which are folders
+            entries = sorted((entry.name, _is_folder(entry)) for entry in scan if not entry.name.startswith("."))
     except OSError as error:
         raise UsageError(f"cannot read the folder {folder}: {error.strerror}; its videos would be missing") from error
-    for path in entries:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _videos_below(path, above | {identity})
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            yield path
+    videos = [name for name, is_dir in entries if not is_dir and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
+    if not videos and holds_frames(name for name, is_dir in entries if not is_dir):
+        yield folder, True
+    yield from ((folder / name, False) for name in videos)
+    for name in (name for name, is_dir in entries if is_dir):
+        yield from _videos_below(folder / name, above | {identity})
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()  # a link to itself is no folder
 
 
 def _same_file(first: Path, second: Path) -> bool:

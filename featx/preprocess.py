@@ -5,6 +5,8 @@ decoded frame      (H, W, 3) uint8 BGR
 clip of T frames   (T, crop, crop, 3) uint8  what travels to the device
   channel order, scale, mean, std            on the device
 network input      (3, T, crop, crop) float32
+
+Optical flow, x and y in the places of blue and green, goes the same way and ends as (2, T, crop, crop).
 """
 
 from __future__ import annotations
@@ -15,24 +17,29 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from featx.errors import UsageError, VideoError
+from featx.resize import INTERPOLATIONS, Window, resize
 
 __all__ = ["Preprocess"]
 
-CHANNEL_ORDERS = ("bgr", "rgb")
-INTERPOLATIONS = ("bilinear", "bilinear-antialias")
+CHANNEL_ORDERS = ("bgr", "rgb", "flow")
+LONG_SIDES = ("down", "nearest")
+CROP_ROUNDINGS = ("down", "even")
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocess:
     """The preprocessing of one checkpoint.
 
-    `resize`: (height, width) in pixels, or one number for the short side with the aspect kept, or None.
-    `interpolation`: "bilinear" is OpenCV's INTER_LINEAR (no antialiasing; within one grey level of it),
-    "bilinear-antialias" Pillow's. `crop`: side of the square that goes into the network; `crop_offset`: its (y, x) top left
-    corner, None for the centre. A value becomes ``(pixel * scale - mean) / std`` with `mean` and `std` in `channel_order`.
+    `resize`: (height, width) in pixels, or one number for the short side with the aspect kept, or None. `long_side` is then
+    rounded "down" (torchvision, Hara's code) or to the "nearest" pixel (mmaction2). `interpolation`, each to the last grey
+    level: "bilinear" is OpenCV's INTER_LINEAR, "bilinear-antialias" Pillow's BILINEAR, "bilinear-float" torchvision's
+    without antialias. `crop`: side of the square that goes into the network; `crop_offset`: its (y, x) top left corner, None
+    for the centre: half of what is left over, which `crop_rounding` rounds "down" (mmaction2) or half to "even" (torchvision,
+    Hara's code). A value becomes ``(pixel * scale - mean) / std`` in float32, with `mean` and `std` in
+    `channel_order`; where `scale` is 1 / n, such as 1 / 255, pixels are divided by n.
+    There are as many numbers as channels, 3, or 2 where `channel_order` is "flow" (x, y); () stands for 0 and for 1.
     `mean_cube`, float32 (3, T, h, w) in `channel_order`, takes the place of `mean` and is subtracted before the crop.
     """
 
@@ -40,22 +47,34 @@ class Preprocess:
     resize: tuple[int, int] | int | None = None
     interpolation: str = "bilinear"
     crop_offset: tuple[int, int] | None = None
+    crop_rounding: str = "down"
+    long_side: str = "down"
     channel_order: str = "rgb"
     scale: float = 1.0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     mean_cube: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop_offset", "mean", "std"):  # a card's JSON has lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.channel_order not in CHANNEL_ORDERS:
-            raise UsageError(f"channel_order is '{self.channel_order}', but must be one of {', '.join(CHANNEL_ORDERS)}")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UsageError(f"interpolation is '{self.interpolation}', but must be one of {', '.join(INTERPOLATIONS)}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UsageError(f"mean {self.mean} and std {self.std} must be three numbers each, std above 0")
+        for name, known in (
+            ("channel_order", CHANNEL_ORDERS),
+            ("interpolation", INTERPOLATIONS),
+            ("crop_rounding", CROP_ROUNDINGS),
+            ("long_side", LONG_SIDES),
+        ):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} is '{getattr(self, name)}', but must be one of {', '.join(known)}")
+        if not self.scale > 0:
+            raise UsageError(f"scale is {self.scale}, but must be above 0")
+        channels = self.num_channels
+        object.__setattr__(self, "mean", self.mean or (0.0,) * channels)
+        object.__setattr__(self, "std", self.std or (1.0,) * channels)
+        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
+            word = {2: "two", 3: "three"}[channels]
+            raise UsageError(f"mean {self.mean} and std {self.std} must be {word} numbers each, std above 0")
         if isinstance(self.resize, tuple):
             y, x = self.crop_offset or (0, 0)
             if len(self.resize) != 2 or y + self.crop > self.resize[0] or x + self.crop > self.resize[1]:
@@ -63,8 +82,13 @@ class Preprocess:
         elif self.resize is not None and self.resize < self.crop:
             raise UsageError(f"a crop of {self.crop} does not fit into frames resized to a short side of {self.resize}")
         cube = self.mean_cube
-        if cube is not None and (cube.ndim != 4 or cube.shape[0] != 3 or cube.shape[2:] != self.resize):
+        if cube is not None and (cube.ndim != 4 or cube.shape[0] != channels or cube.shape[2:] != self.resize):
             raise UsageError(f"the mean cube is {cube.shape}, but must be (3, T, h, w) with (h, w) = {self.resize}")
+
+    @property
+    def num_channels(self) -> int:
+        """Channels that go into the network: 2 for optical flow, else 3."""
+        return 2 if self.channel_order == "flow" else 3
 
     def resized_shape(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of a frame of `height` x `width` pixels after the resize."""
@@ -72,31 +96,38 @@ class Preprocess:
             return height, width
         if isinstance(self.resize, tuple):
             return self.resize
-        short = self.resize  # the long side is truncated, as torchvision and the authors' PIL code do
+        short = self.resize
         if height <= width:
-            return short, max(short, int(short * width / height))
-        return max(short, int(short * height / width)), short
+            return short, self._long_side(width, height)
+        return self._long_side(height, width), short
+
+    def _long_side(self, long: int, short: int) -> int:
+        """The long side where `short` becomes `resize`; in the order of operations of those who round so."""
+        if self.long_side == "nearest":
+            return int(long * (self.resize / short) + 0.5)
+        return int(self.resize * long / short)
+
+    def prepare_frames(self, frames: Tensor) -> Tensor:
+        """Resize and crop uint8 (N, H, W, C) frames on the CPU to uint8 (N, crop, crop, C), a copy.
+
+        The same as `crop_frames` of `resize_frames`, but what the crop leaves out is not computed. Raises VideoError where
+        frames are smaller than the crop.
+        """
+        size = self.resized_shape(*frames.shape[1:3])
+        window = self._window(*size)
+        if size == tuple(frames.shape[1:3]):
+            return self.crop_frames(frames).clone(memory_format=torch.contiguous_format)
+        return resize(frames, size, self.interpolation, window)
 
     def resize_frames(self, frames: Tensor) -> Tensor:
-        """Resize uint8 (N, H, W, 3) frames to uint8 (N, h, w, 3)."""
+        """Resize uint8 (N, H, W, C) frames on the CPU to uint8 (N, h, w, C)."""
         size = self.resized_shape(*frames.shape[1:3])
-        if size == tuple(frames.shape[1:3]):
-            return frames
-        # a permuted view, not a copy: torch then takes its channels-last path, many times faster on large frames
-        planes = frames.permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
-        resized = functional.interpolate(
-            planes,
-            size=size,
-            mode="bilinear",
-            align_corners=False,
-            antialias=self.interpolation == "bilinear-antialias",
-        )
-        return resized.permute(0, 2, 3, 1)  # (N, 3, h, w) -> (N, h, w, 3)
+        return frames if size == tuple(frames.shape[1:3]) else resize(frames, size, self.interpolation)
 
     def crop_frames(self, frames: Tensor) -> Tensor:
-        """Cut resized (N, h, w, 3) frames to (N, crop, crop, 3): a view."""
-        rows, columns = self._window(*frames.shape[1:3])
-        return frames[:, rows, columns]
+        """Cut resized (N, h, w, C) frames to (N, crop, crop, C): a view."""
+        top, left, height, width = self._window(*frames.shape[1:3])
+        return frames[:, top : top + height, left : left + width]
 
     def normalise(self, clips: Tensor) -> Tensor:
         """Turn cropped uint8 BGR clips (N, T, crop, crop, 3) into network input, float32 (N, 3, T, crop, crop)."""
@@ -107,25 +138,35 @@ class Preprocess:
         pixels = clips.permute(0, 4, 1, 2, 3)  # (N, T, h, w, 3) -> (N, 3, T, h, w)
         if self.channel_order == "rgb":
             pixels = pixels.flip(1)
+        elif self.channel_order == "flow":
+            pixels = pixels[:, :2]
         values = pixels.to(torch.float32)
         if self.scale != 1.0:
-            values = values * self.scale
+            divisor = round(1 / self.scale)
+            # dividing by 255 and multiplying by 1 / 255 differ in the last bit of some values; the authors' code divides
+            values = values / divisor if divisor and 1 / divisor == self.scale else values * self.scale
         if self.mean_cube is not None:
             # cropping cube and clip alike equals subtracting at full size and cropping the difference
-            rows, columns = self._window(*self.mean_cube.shape[2:])
-            cube = np.ascontiguousarray(self.mean_cube[:, :, rows, columns], dtype=np.float32)
+            top, left, height, width = self._window(*self.mean_cube.shape[2:])
+            cube = self.mean_cube[:, :, top : top + height, left : left + width]
+            cube = np.ascontiguousarray(cube, dtype=np.float32)
             values = values - torch.from_numpy(cube).to(values.device)
         elif any(self.mean):
             values = values - self._constants(self.mean, values)
-        if self.std != (1.0, 1.0, 1.0):
+        if set(self.std) != {1.0}:
             values = values / self._constants(self.std, values)
         return values.contiguous()
 
-    def _window(self, height: int, width: int) -> tuple[slice, slice]:
-        y, x = self.crop_offset or ((height - self.crop) // 2, (width - self.crop) // 2)
+    def _window(self, height: int, width: int) -> Window:
+        if self.crop_offset is not None:
+            y, x = self.crop_offset
+        elif self.crop_rounding == "down":
+            y, x = (height - self.crop) // 2, (width - self.crop) // 2
+        else:
+            y, x = round((height - self.crop) / 2), round((width - self.crop) / 2)
         if min(y, x) < 0 or y + self.crop > height or x + self.crop > width:
             raise VideoError(f"frames of {width}x{height} pixels are smaller than the crop of {self.crop}")
-        return slice(y, y + self.crop), slice(x, x + self.crop)
+        return Window(y, x, self.crop, self.crop)
 
     def mean_cube_sha256(self) -> str:
         """SHA-256 of the mean cube's float32 bytes, "" without one: what the feature file records of it."""
@@ -134,5 +175,5 @@ class Preprocess:
         return hashlib.sha256(np.ascontiguousarray(self.mean_cube, dtype="<f4").tobytes()).hexdigest()
 
     @staticmethod
-    def _constants(three: tuple[float, float, float], like: Tensor) -> Tensor:
-        return torch.tensor(three, dtype=torch.float32, device=like.device).view(1, 3, 1, 1, 1)
+    def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.float32, device=like.device).view(1, -1, 1, 1, 1)

@@ -12,7 +12,7 @@ __all__ = ["FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
 # raised when readers of older files would misread new ones
 FORMAT_VERSION = 1
 # raised when decoding, resizing or normalising gives other pixels than before
-PIXELS_VERSION = 1
+PIXELS_VERSION = 2
 
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
 _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
@@ -22,8 +22,11 @@ _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
 class Provenance:
     """The root attributes of a feature file, in the words of DESIGN's tables; all values are str, int, float or tuples.
 
-    `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171" (height x width), "short 112" or "none";
-    `crop_offset` "8,29" (y, x) or "centre"; `mean` and `std` three numbers in `channel_order`; `basis_sha256` "" before PCA.
+    `stride` 0 says that the starts of clips were listed; `num_clips_even` 0 and `fps` 0.0 stand for "not asked for";
+    `resize` is "128x171" (height x width), "short 112", "short 128, long to the nearest" or "none"; `crop_offset` "8,29"
+    (y, x), "centre" or "centre, half to even", as `featx.preprocess.Preprocess` rounds them; `mean` and `std` a number a
+    channel in `channel_order`; `basis_sha256` "" before PCA. `checkpoint_sha256` "" and `pixels_version` 0 mark what another
+    program extracted.
     """
 
     backbone: str
@@ -57,6 +60,11 @@ class Provenance:
     pixels_version: int = PIXELS_VERSION
     format_version: int = FORMAT_VERSION
     format: str = "featx"
+
+    @property
+    def has_clip_table(self) -> bool:
+        """Whether the file says where each clip lies: with clip features, and where starts were listed."""
+        return self.save != "descriptors" or self.stride == 0
 
     def differences(self, other: Provenance) -> list[str]:
         """The fields in which two provenances that should agree do not."""

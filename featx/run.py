@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from featx import store
-from featx.clips import count_clips
+from featx.clips import count_clips, plan_clips
 from featx.errors import UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
+from featx.frame_folders import file_stamp, first_number
 from featx.parts import Parts
 from featx.plan import VideoItem, plan_videos
 from featx.provenance import Provenance
@@ -27,7 +30,8 @@ class Summary:
     """What a run did.
 
     `num_videos`, `num_clips` and `num_frames` count what this run extracted; `failures` are its own, `failed_before` those of
-    earlier runs that it did not try again; `changed` are keys whose file is not the one they were extracted from.
+    earlier runs that it did not try again; `changed` are keys whose file, or whose listed clips, are not those that were
+    extracted.
     """
 
     output: str
@@ -55,6 +59,7 @@ def extract_to(
     backbone: str = "res3d-mini",
     *,
     lists: Sequence[str | os.PathLike] = (),
+    c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
     overwrite: bool = False,
     retry_failed: bool = False,
@@ -67,10 +72,11 @@ def extract_to(
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
 
-    `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`. Videos that
-    the output holds are passed over, and with `refresh` redone where their file changed; so are those that failed before,
-    unless `retry_failed` or their file changed. `overwrite` starts anew. `on_error`: "skip" a video that fails, or "stop"
-    after it. `on_note` gets one-line remarks, `on_planned` the summary before the first video, `on_result` every result.
+    `inputs`, `lists`, `c3d_lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`.
+    Videos that the output holds are passed over, and with `refresh` redone where their file, or what a list says of their
+    clips, changed; so are those that failed before, unless `retry_failed` or their file changed. `overwrite` starts anew.
+    `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
+    before the first video, `on_result` every result.
 
     Raises UsageError for wrong requests, ProvenanceError where the output was made in another way, CheckpointError for
     wrong weights. What a run wrote before it was interrupted stays, and counts for the next one.
@@ -81,9 +87,11 @@ def extract_to(
     output = Path(output)
     if output.is_dir():
         raise UsageError(f"{output} is a folder; give -o the name of a file, such as {output / 'features.h5'}")
-    items = plan_videos(inputs, lists, keys_from)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists)
+    options["listed_clips"] = items[0].listed_starts is not None
     before = None if overwrite else _recorded(output)
     if before is not None:
+        _require_own(before, output)
         _keep_plan(before, options)
     with Extractor(backbone, **options) as extractor:
         provenance = extractor.provenance
@@ -123,6 +131,14 @@ def _recorded(output: Path) -> Provenance | None:
         return features.provenance
 
 
+def _require_own(before: Provenance, output: Path) -> None:
+    if not before.checkpoint_sha256:
+        raise UsageError(
+            f"{output} was imported ({before.engine}); a run cannot go on with features of another program, so choose "
+            "another output, or '--overwrite' to start anew"
+        )
+
+
 def _keep_plan(before: Provenance, options: dict) -> None:
     """A run that goes on keeps the batch size and the kind of device, and with them the last bits of its numbers."""
     if options.get("batch_size") is None:
@@ -152,10 +168,11 @@ def _missing(
     """The videos that are still to be done; counts the others in `summary`."""
     failed = {failure.key: failure for failure in done.failures}
     stamps = dict(zip(done.keys, zip(done.column("size_bytes"), done.column("mtime_ns"), strict=True), strict=True))
+    labels = dict(zip(done.keys, done.column("label"), strict=True))
     todo = []
     for item in items:
         if item.key in stamps:
-            if _changed(item.path, *stamps[item.key]):
+            if _changed(item.path, *stamps[item.key]) or _listed_otherwise(item, done, labels[item.key]):
                 summary.changed.append(item.key)
                 if refresh:
                     todo.append(item)
@@ -174,10 +191,22 @@ def _missing(
 
 def _changed(path: Path, size_bytes: int, mtime_ns: int) -> bool:
     try:
-        status = path.stat()
+        return file_stamp(path) != (size_bytes, mtime_ns)
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) != (size_bytes, mtime_ns)
+
+
+def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str) -> bool:
+    """Whether a list now names other clips of a video, or another label, than the output holds."""
+    if item.listed_starts is None or not item.path.exists():
+        return False
+    if item.label != label:
+        return True
+    try:
+        starts = _start_frames(item, done.provenance.channel_order == "flow")
+    except VideoError:  # the video is gone, or the list is not right: not what was extracted
+        return True
+    return not np.array_equal(starts, done.clip_table(item.key).start_frame)
 
 
 def _count(summary: Summary, result: Features | Failure) -> None:
@@ -220,6 +249,7 @@ def estimate(
     backbone: str = "res3d-mini",
     *,
     lists: Sequence[str | os.PathLike] = (),
+    c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
     count: bool = False,
     on_video: Callable[[], None] = lambda: None,
@@ -229,19 +259,20 @@ def estimate(
 
     With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
     """
-    items = plan_videos(inputs, lists, keys_from)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists)
+    options["listed_clips"] = items[0].listed_starts is not None
     with Extractor(backbone, **options) as extractor:
         return _estimate(items, extractor, count, on_video)
 
 
 def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_video: Callable[[], None]) -> Estimate:
     sampling = extractor.sampling
+    flow = extractor.checkpoint.preprocess.channel_order == "flow"
     found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
     for i, item in enumerate(items):
         if not count:
             try:
-                header = read_header(item.path)
-                found[i] = round(header.duration_seconds * sampling.fps) if sampling.fps else header.num_frames
+                found[i] = read_header(item.path, sampling.fps, flow).num_frames
             except VideoError as error:
                 found[i] = str(error)
             on_video()
@@ -251,13 +282,28 @@ def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_vide
         on_video()
     total = Estimate(counted=count)
     for i, item in enumerate(items):
-        num_clips = 0 if isinstance(found[i], str) else count_clips(found[i], sampling)
-        if num_clips:
-            total.add(item.key, found[i], num_clips, extractor)
-        else:
-            reason = found[i] if isinstance(found[i], str) else f"{found[i]} frames give no clip of {sampling.span}"
+        reason = found[i] if isinstance(found[i], str) else ""
+        num_clips = 0
+        if not reason:
+            try:
+                starts = _start_frames(item, flow)
+                num_clips = count_clips(found[i], sampling, starts)
+                if not num_clips:
+                    plan_clips(found[i], sampling, starts)  # tells why
+            except VideoError as error:
+                reason = str(error)
+        if reason:
             total.failures.append(Failure(item.key, item.path_text, reason))
+        else:
+            total.add(item.key, found[i], num_clips, extractor)
     return total
+
+
+def _start_frames(item: VideoItem, flow: bool) -> tuple[int, ...] | None:
+    """The listed starts of a video, counted from 0; None where none are listed. Raises VideoError as the extraction would."""
+    if item.listed_starts is None:
+        return None
+    return item.start_frames(first_number(item.path, flow))
 
 
 def merge(inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, overwrite: bool = False) -> int:

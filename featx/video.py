@@ -1,17 +1,21 @@
-"""Frames of a video file, exactly as OpenCV would give them, one at a time; the only module that imports av.
+"""Frames of a video, exactly as OpenCV would give them, one at a time. A video is a file, or a folder of numbered images.
 
 Runs in the decode workers, so it knows nothing of torch. Pixels come from swscale's fast path (BICUBIC without the
 "accurate" flags), which is what OpenCV's reader uses; one scaler is kept for the whole video, since building one costs more
 than using it. Frames keep the decoder's order, which is the order of presentation: time stamps of packed B-frames in AVI
 are swapped though the order is right, so nothing is ever sorted by them.
+
+A folder of images has no clock: its frame rate and all its times are NaN, and `fps` is refused. For optical flow the two
+images of a frame become two channels, x in the place of blue and y in that of green; red is 0.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +25,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from featx.containers import missing_bytes
 from featx.errors import VideoError
+from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
+from featx.images import read_image, read_image_header
 
 __all__ = ["VIDEO_SUFFIXES", "Frame", "VideoHeader", "count_frames", "read_frames", "read_header"]
 
@@ -40,14 +46,16 @@ _OPEN_REASONS = {
     av.error.EOFError: "not a video, or cut at its start",
     av.error.PermissionError: "no permission to read it",
     av.error.FileNotFoundError: "no such file",
-    av.error.IsADirectoryError: "a folder, not a video file",
 }
 
 av.logging.set_level(None)
 
 
 class Frame(NamedTuple):
-    """One picture: `index` from 0 in order of presentation, `seconds` after the first frame, BGR uint8 (H, W, 3)."""
+    """One picture: `index` from 0 in order of presentation, `seconds` after the first frame, BGR uint8 (H, W, 3).
+
+    `seconds` is NaN in a folder of images.
+    """
 
     index: int
     seconds: float
@@ -59,7 +67,8 @@ class VideoHeader:
     """What a file says about its video before anything is decoded; every number may be wrong.
 
     `num_frames` is 0 where the header does not tell and no duration gives an estimate; `fps` in frames a second;
-    `height` and `width` in pixels, after rotation is *not* yet applied.
+    `height` and `width` in pixels, after rotation is *not* yet applied. `first_number` is 0, in a folder of images the
+    number of the first, and there `fps` and `duration_seconds` are NaN.
     """
 
     height: int
@@ -68,11 +77,25 @@ class VideoHeader:
     num_frames: int
     duration_seconds: float
     codec: str
+    first_number: int = 0
 
 
-def read_header(path: str | os.PathLike) -> VideoHeader:
-    """Read a video's header without decoding it. Raises VideoError where there is no video to decode."""
-    with _open(path) as container:
+def read_header(path: str | os.PathLike, fps: float | None = None, flow: bool = False) -> VideoHeader:
+    """Read a video's header without decoding it; with `fps`, `num_frames` is what `read_frames` would give.
+
+    Raises VideoError where there is no video to decode.
+    """
+    if os.path.isdir(path):
+        folder = _folder(path, fps, flow)
+        first = read_image_header(folder.frames[0][0])
+        num_frames = len(folder.frames)
+        return VideoHeader(first.height, first.width, math.nan, num_frames, math.nan, first.codec, folder.first_number)
+    header = _file_header(path, flow)
+    return header if fps is None else replace(header, num_frames=round(header.duration_seconds * fps))
+
+
+def _file_header(path: str | os.PathLike, flow: bool) -> VideoHeader:
+    with _open(path, flow) as container:
         stream = _video_stream(container)
         fps = _frame_rate(stream)
         if stream.duration is not None and stream.time_base is not None:
@@ -84,62 +107,119 @@ def read_header(path: str | os.PathLike) -> VideoHeader:
 
 
 def count_frames(
-    path: str | os.PathLike, fps: float | None = None, on_decoded: Callable[[], None] = lambda: None
+    path: str | os.PathLike,
+    fps: float | None = None,
+    on_decoded: Callable[[], None] = lambda: None,
+    flow: bool = False,
 ) -> int:
     """Decode a whole video and count the frames that `read_frames` would give."""
-    return sum(1 for _ in _sequence(path, fps, on_decoded))
+    if os.path.isdir(path):
+        return sum(1 for _ in _images(_folder(path, fps, flow), on_decoded))
+    return sum(1 for _ in _sequence(path, fps, on_decoded, flow))
 
 
 def read_frames(
-    path: str | os.PathLike, fps: float | None = None, on_decoded: Callable[[], None] = lambda: None
+    path: str | os.PathLike,
+    fps: float | None = None,
+    on_decoded: Callable[[], None] = lambda: None,
+    flow: bool = False,
 ) -> Iterator[Frame]:
     """Decode a video, frame by frame.
 
     With `fps`, frames are dropped and repeated so that `fps` of them come a second (see `resample`). Rotation metadata is
-    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `pixels` is a
-    read-only view, strided where rows are padded or rotated; the same array comes again where a frame is repeated.
+    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `flow` asks for optical flow,
+    which only a folder can hold. `pixels` is a read-only view, strided where rows are padded or rotated; the same array
+    comes again where a frame is repeated.
 
     Raises VideoError, after the last good frame, for a stream that is damaged or cut short: the reason says where.
     """
+    if os.path.isdir(path):
+        yield from _images(_folder(path, fps, flow), on_decoded)
+        return
     reformatter = VideoReformatter()
     converted, pixels = None, None
-    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded)):
+    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow)):
         if frame is not converted:
             converted, pixels = frame, _to_bgr(reformatter, frame)
         yield Frame(index, seconds, pixels)
 
 
-def resample(timed: Iterator[tuple[float, object]], fps: float, frame_seconds: float) -> Iterator[tuple[float, object]]:
+def resample(
+    timed: Iterator[tuple[float, object]], fps: float, frame_seconds: float, stamp_seconds: float = 0.0
+) -> Iterator[tuple[float, object]]:
     """Drop and repeat the items of ``(seconds, item)`` pairs so that `fps` of them come a second.
 
-    Each item goes to the output slot nearest its time; of several in one slot the last stays, an empty slot repeats the item
-    before. The output lasts as long as the input: `frame_seconds` is how long the last item is shown. Raises VideoError for a
-    gap of more than MAX_GAP_SECONDS.
+    Output slot k, at k / fps seconds after the first item, is the item shown at that moment: the last one that has begun. At
+    a constant rate that is item floor(k * rate / fps), as torchvision takes them. The output lasts as long as the input, in
+    whole slots, and at least one: `frame_seconds` is how long the last item is shown. `stamp_seconds` is how coarse the
+    times are: one that is later by at most half of it has begun. Raises VideoError for a gap of more than MAX_GAP_SECONDS.
     """
-    slot, held, end, start = 0, None, 0.0, None
+    early = stamp_seconds / 2 * fps + 1e-6  # in slots
+    slot, num_out, held, start = 0, 0, None, None
+    waiting: deque[object] = deque()  # items of slots that may yet turn out to reach beyond the end
     for seconds, item in timed:
         start = seconds if start is None else start
-        new_slot = int((seconds - start) * fps + 0.5)
-        if new_slot - slot > MAX_GAP_SECONDS * fps:
+        first_slot = math.ceil((seconds - start) * fps - early)  # that this item is shown in
+        if first_slot - slot > MAX_GAP_SECONDS * fps:
             raise VideoError(
                 f"time stamps jump from {start + slot / fps:.2f} to {seconds:.2f} s; without --fps they do not matter"
             )
-        while slot < new_slot:
-            yield start + slot / fps, held
-            slot += 1
-        held, end = item, seconds - start + frame_seconds
+        whole_slots = math.floor((seconds - start + frame_seconds) * fps + early)
+        for slot in range(slot, first_slot):
+            waiting.append(held)
+            while waiting and num_out < whole_slots:
+                yield start + num_out / fps, waiting.popleft()
+                num_out += 1
+        slot, held = max(slot, first_slot), item
     if start is not None:
-        for last_slot in range(slot, max(int(end * fps + 0.5), 1)):
-            yield start + last_slot / fps, held
+        waiting.extend([held] * (max(whole_slots, 1) - slot))
+        while waiting and num_out < max(whole_slots, 1):
+            yield start + num_out / fps, waiting.popleft()
+            num_out += 1
+
+
+def _folder(path: str | os.PathLike, fps: float | None, flow: bool) -> FrameFolder:
+    """The frames of a folder, which must not be asked for so many a second."""
+    folder = read_frame_folder(path, flow)
+    if fps is not None:
+        raise VideoError(
+            f"a folder of images has no time stamps, so {fps:g} frames a second cannot be taken from it; --fps 0 takes its "
+            "images as they are"
+        )
+    return folder
+
+
+def _images(folder: FrameFolder, on_decoded: Callable[[], None]) -> Iterator[Frame]:
+    """Every image of a folder, or pair of images, decoded; all of one size."""
+    shape = None
+    for index, paths in enumerate(folder.frames):
+        pictures = [read_image(path) for path in paths]
+        for path, picture in zip(paths, pictures, strict=True):
+            shape = shape or picture.shape
+            if picture.shape != shape:
+                sizes = "{1}x{0}, but {3}x{2}".format(*shape[:2], *picture.shape[:2])
+                raise VideoError(f"its first image is {sizes} in {path.name}; frames of a video have one size")
+        on_decoded()
+        yield Frame(index, math.nan, pictures[0] if len(paths) == 1 else _flow(paths, pictures))
+
+
+def _flow(paths: tuple[Path, ...], pictures: list[np.ndarray]) -> np.ndarray:
+    """Two grey pictures (H, W, 3) -> one of x, y, 0, uint8 (H, W, 3)."""
+    out = np.zeros_like(pictures[0])
+    for channel, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
+        if (picture != picture[..., :1]).any():
+            raise VideoError(f"{path.name} is coloured; an image of optical flow is grey")
+        out[..., channel] = picture[..., 0]
+    return out
 
 
 def _sequence(
-    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None]
+    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None], flow: bool = False
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    with _open(path) as container:
+    with _open(path, flow) as container:
         stream = _video_stream(container)
         timed = _decoded(path, container, stream, on_decoded)
-        yield from timed if fps is None else resample(timed, fps, 1 / _frame_rate(stream))
+        yield from timed if fps is None else resample(timed, fps, 1 / _frame_rate(stream), _stamp_seconds(stream))
 
 
 def _decoded(path, container, stream, on_decoded: Callable[[], None]) -> Iterator[tuple[float, av.VideoFrame]]:
@@ -233,8 +313,15 @@ class _Clock:
         return (self._first or 0.0) + (self._last or 0.0) + self._frame_seconds
 
 
-def _open(path: str | os.PathLike):
+def _open(path: str | os.PathLike, flow: bool = False):
     path = Path(path)
+    if flow:
+        raise VideoError(
+            "a video file, but this checkpoint takes optical flow: a folder of images such as flow_x_00001.jpg with "
+            "flow_y_00001.jpg"
+        )
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise VideoError("an image; its folder stands for the video, so name that")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise VideoError("cannot be opened: not a regular file")  # a pipe would be waited for without an end
@@ -268,6 +355,12 @@ def _video_stream(container):
 def _frame_rate(stream) -> float:
     """Frames a second from the header; 25 where it gives none (needed only for frames without a time stamp)."""
     return float(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
+
+
+def _stamp_seconds(stream) -> float:
+    """How coarse the time stamps are, such as Matroska's milliseconds; 0 where the clock ticks once a frame, as AVI's."""
+    tick = float(stream.time_base or 0)
+    return tick if tick <= 0.002 else 0.0
 
 
 def _to_bgr(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:

@@ -111,6 +111,41 @@ def net_b(layers, form="packed", v1=False, **options) -> bytes:
     return out
 
 
+# ------------------------------------------------------------------------------------------------- files of zeros
+
+
+def write_zeros(path, dialect: str, layers) -> None:
+    """Write a file of either dialect whose values are all 0: holes, which take no room on the disk.
+
+    `layers` are (name, type, shapes of the blobs). Messages are lists here of bytes, and numbers of bytes that are 0.
+    """
+
+    def size(parts) -> int:
+        return sum(part if isinstance(part, int) else len(part) for part in parts)
+
+    def nested(number: int, parts) -> list:
+        return [varint(number << 3 | 2) + varint(size(parts)), *parts]
+
+    with open(path, "wb") as file:
+        for name, kind, shapes in layers:
+            if dialect == "A":
+                layer = [field(4, name) + field(5, 4)]
+                for shape in shapes:
+                    sizes = b"".join(field(i, n) for i, n in enumerate([1] * (5 - len(shape)) + list(shape), start=1))
+                    layer += nested(6, [sizes, *nested(6, [4 * math.prod(shape)])])
+            else:
+                layer = [field(1, name) + field(2, kind)]
+                for shape in shapes:
+                    dims = field(7, field(1, b"".join(map(varint, shape))))
+                    layer += nested(7, [*nested(5, [4 * math.prod(shape)]), dims])
+            for part in nested(2 if dialect == "A" else 100, layer):
+                if isinstance(part, int):
+                    file.seek(part, 1)
+                else:
+                    file.write(part)
+        file.truncate()
+
+
 # ------------------------------------------------------------------------------------------------- published files
 
 

@@ -64,6 +64,21 @@ def write_noise_video(
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_cache(tmp_path_factory):
+    """No test sees weights that the user has stored."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATX_HOME", str(tmp_path_factory.mktemp("home") / "absent"))
+        yield
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty cache folder of the test's own."""
+    monkeypatch.setenv("FEATX_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
 @pytest.fixture(scope="session")
 def clips_folder(tmp_path_factory) -> Path:
     """dog/000 (40 frames), dog/001 (7), cat/000 (23) and a text file that is no video."""

@@ -80,10 +80,58 @@ def test_window_equals_plan_for_every_small_video(short, tail, num_clips_even):
         assert most_held <= max(sampling.span, 1)
 
 
+def test_window_equals_plan_for_every_small_list_of_starts():
+    for num_frames, length, frame_step in itertools.product(range(1, 11), (1, 2, 4), (1, 2)):
+        sampling = Sampling(length, frame_step=frame_step, listed=True)
+        for count in (1, 2, 3):
+            for listed in itertools.combinations(range(9), count):
+                window = ClipWindow(sampling, listed_starts=listed)
+                streamed, most_held = [], 0
+                try:
+                    for frame in range(num_frames):
+                        streamed.append(window.push(frame))
+                        most_held = max(most_held, len(window._held))
+                    assert window.finish() is None
+                except VideoError:
+                    assert listed[-1] + sampling.span > num_frames
+                    assert count_clips(num_frames, sampling, listed) == 0
+                    with pytest.raises(VideoError, match="is listed from frame"):
+                        plan_clips(num_frames, sampling, listed)
+                    continue
+                streamed = [pair for pair in streamed if pair is not None]
+                assert [clip for clip, _ in streamed] == plan_clips(num_frames, sampling, listed)
+                assert [clip.start_frame for clip, _ in streamed] == list(listed)
+                assert [clip.frames for clip, _ in streamed] == [
+                    tuple(range(start, start + sampling.span, frame_step)) for start in listed
+                ]
+                assert [tuple(frames) for _, frames in streamed] == [clip.frames for clip, _ in streamed]
+                assert count_clips(num_frames, sampling, listed) == len(listed)
+                assert most_held <= sampling.span
+
+
+@pytest.mark.parametrize(
+    ("with_it", "reason"),
+    [
+        (dict(num_clips_even=3), "3 evenly spread clips"),
+        (dict(tail="pad"), "never completed"),
+        (dict(short="pad"), "never"),
+    ],
+)
+def test_nothing_else_places_listed_clips(with_it, reason):
+    with pytest.raises(UsageError, match=reason):
+        Sampling(listed=True, **with_it)
+
+
+@pytest.mark.parametrize("listed", [None, (), (3, 3), (5, 4), (-1, 2)])
+def test_listed_starts_must_rise(listed):
+    with pytest.raises(ValueError, match="rising"):
+        ClipWindow(Sampling(listed=True), listed_starts=listed)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [dict(length=0), dict(stride=-1), dict(frame_step=1.5), dict(fps=0), dict(short="drop"), dict(tail="loop"),
-     dict(num_clips_even=0), dict(tail="pad", num_clips_even=3)],
+     dict(num_clips_even=0), dict(tail="pad", num_clips_even=3), dict(fps=5, listed=True)],
 )  # fmt: skip
 def test_sampling_checks_itself(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong)).split("_")[0]):

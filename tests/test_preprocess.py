@@ -1,11 +1,14 @@
-"""preprocess.py against OpenCV and against arithmetic written out."""
+"""preprocess.py: every card against its authors' steps, done here with OpenCV, Pillow and plain arithmetic."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from featx.catalog import CHECKPOINTS
 from featx.errors import UsageError, VideoError
@@ -13,69 +16,190 @@ from featx.preprocess import Preprocess
 
 
 def picture(height, width, seed=0):
-    """A smooth coloured picture with some edges, uint8 (H, W, 3)."""
+    """A smooth coloured picture with noise and some edges, uint8 BGR (H, W, 3)."""
     rng = np.random.default_rng(seed)
-    noise = cv2.resize(
-        rng.uniform(0, 255, (12, 16, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
-    )
-    noise[height // 3 : height // 2] = 255 - noise[height // 3 : height // 2]
-    return np.clip(noise, 0, 255).astype(np.uint8)
+    coarse = rng.uniform(0, 255, (12, 16, 3)).astype(np.float32)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + rng.uniform(-20, 20, (height, width, 3))
+    fine[height // 3 : height // 2] = 255 - fine[height // 3 : height // 2]
+    return np.clip(fine, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("size", [(240, 320), (256, 340), (1080, 1920), (64, 48), (129, 173)])
+@cache
+def sized_picture(place):
+    return picture(*SIZES[place], seed=place)
+
+
+@cache
+def by_authors(start, place):
+    return AUTHORS[start](sized_picture(place))
+
+
+def prepared(preprocess, frame):
+    """What the network gets of one frame: float32 (C, crop, crop)."""
+    frames = preprocess.prepare_frames(torch.from_numpy(frame)[None])  # (1, H, W, 3) -> (1, crop, crop, 3)
+    return preprocess.normalise(frames[None])[0, :, 0].numpy()
+
+
+# ------------------------------------------------------------------ what the authors' code does to a frame, written out here
+
+
+def caffe(frame, size, crop, offset, mean, std=1.0):
+    """OpenCV's resize, less a mean in BGR, a crop at (y, x)."""
+    y, x = offset
+    resized = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
+    values = (resized.astype(np.float32) - np.array(mean, np.float32)) / np.float32(std)
+    return values[y : y + crop, x : x + crop].transpose(2, 0, 1)  # (crop, crop, 3) -> (3, crop, crop)
+
+
+def flow(frame):
+    """P3D's flow: x and y in the first two channels."""
+    return caffe(frame, (182, 242), 160, (11, 41), (128, 128, 128))[:2]
+
+
+def pillow(frame):
+    """Short side 112 with Pillow, the long one cut off, and a crop whose place is Python's round: uint8 RGB."""
+    height, width = frame.shape[:2]
+    rgb = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
+    if width < height:
+        resized = rgb.resize((112, int(112 * height / width)), Image.BILINEAR)
+    else:
+        resized = rgb.resize((int(112 * width / height), 112), Image.BILINEAR)
+    x, y = round((resized.width - 112) / 2), round((resized.height - 112) / 2)
+    return np.asarray(resized.crop((x, y, x + 112, y + 112)))
+
+
+def hara_2018(frame):
+    """0 .. 255, less the mean of ActivityNet."""
+    mean = torch.tensor([114.7748, 107.7354, 99.4750])
+    return (torch.tensor(pillow(frame)).float() - mean).permute(2, 0, 1).numpy()
+
+
+def hara_2020(frame):
+    values = torch.tensor(pillow(frame)).float() / 255
+    mean, std = torch.tensor([0.4345, 0.4051, 0.3775]), torch.tensor([0.2768, 0.2713, 0.2737])
+    return ((values - mean) / std).permute(2, 0, 1).numpy()
+
+
+def torchvision(frame):
+    """To 128x171 in float32, rounded; the crop begins at round(16 / 2) and round(59 / 2), which is 30."""
+    planes = torch.tensor(frame[:, :, ::-1].copy()).permute(2, 0, 1)[None].float()  # (H, W, 3) -> (1, 3, H, W)
+    resized = torch.nn.functional.interpolate(planes, (128, 171), mode="bilinear").round()[0, :, 8:120, 30:142]
+    mean, std = torch.tensor([0.43216, 0.394666, 0.37645]), torch.tensor([0.22803, 0.22145, 0.216989])
+    return ((resized / 255 - mean[:, None, None]) / std[:, None, None]).numpy()
+
+
+def mmaction2(frame):
+    """Short side 128, the long one to the nearest pixel; a crop whose place is rounded down; RGB less its means."""
+    height, width = frame.shape[:2]
+    factor = 128 / min(height, width)
+    height, width = int(height * factor + 0.5), int(width * factor + 0.5)
+    y, x = (height - 112) // 2, (width - 112) // 2
+    rgb = cv2.resize(frame[:, :, ::-1].copy(), (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    return (rgb - np.float32([104, 117, 128]))[y : y + 112, x : x + 112].transpose(2, 0, 1)
+
+
+C3D = dict(size=(128, 171), crop=112, offset=(8, 29))
+P3D = dict(size=(182, 242), crop=160, offset=(11, 41))  # the centre: both remainders are even
+
+# the beginning of a card's name -> the authors' steps; the first that fits
+AUTHORS = {
+    "c3d-sports1m": lambda f: caffe(f, **C3D, mean=(100.61, 108.05, 107.81)),
+    "c3d-ucf101": lambda f: caffe(f, **C3D, mean=(90.25, 97.66, 101.41)),
+    "res3d-mini": lambda f: caffe(f, **C3D, mean=(128, 128, 128), std=64),
+    "res3d-": lambda f: caffe(f, **C3D, mean=(128, 128, 128)),
+    "p3d199-flow": flow,
+    "p3d199-": lambda f: caffe(f, **P3D, mean=(104, 117, 123)),
+    "mm-c3d-": mmaction2,
+    "tv-": torchvision,
+    "r3d": hara_2020,
+    "resnet": hara_2018,
+    "preresnet": hara_2018,
+    "wideresnet": hara_2018,
+    "resnext": hara_2018,
+    "densenet": hara_2018,
+}
+
+# landscape, portrait, square; nothing to resize; sides that leave an odd remainder to the crop, of both kinds (37 and 39); up
+SIZES = [(240, 320), (213, 160), (112, 149), (151, 112), (120, 120), (61, 91)]
+
+
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
-def test_resize_is_within_a_grey_level_of_opencvs(name, size):
-    preprocess = CHECKPOINTS[name].preprocess
-    if preprocess.interpolation != "bilinear":
-        pytest.skip("not OpenCV's interpolation")
-    frame = picture(*size)
-    height, width = preprocess.resized_shape(*size)
-    ours = preprocess.resize_frames(torch.from_numpy(frame)[None])[0].numpy()
-    theirs = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-    difference = np.abs(ours.astype(int) - theirs)
-    assert difference.max() <= 1
-    assert difference.mean() <= 0.3
+def test_a_card_prepares_frames_as_its_authors_do(name):
+    start = next((start for start in AUTHORS if name.startswith(start)), None)
+    assert start is not None, f"write down in AUTHORS how the authors of {name} prepare a frame"
+    for place, size in enumerate(SIZES):
+        ours = prepared(CHECKPOINTS[name].preprocess, sized_picture(place))
+        assert np.array_equal(ours, by_authors(start, place)), size
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, card in CHECKPOINTS.items() if "port" in card.variants and card.clip_shape[0] == 3)
+)
+def test_the_input_of_p3ds_port(name):
+    """RGB, divided by 255, mean and standard deviation of ImageNet; resized and cropped as the paper says."""
+    frame = picture(240, 320)
+    values = caffe(frame, **P3D, mean=(0, 0, 0))[::-1].copy()  # BGR -> RGB
+    mean, std = (np.float32(three)[:, None, None] for three in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    expected = (values / np.float32(255) - mean) / std
+    assert np.array_equal(prepared(CHECKPOINTS[name].with_variant("port").preprocess, frame), expected)
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
-def test_normalise_is_the_cards_arithmetic(name):
+def test_prepare_is_resize_and_crop(name):
     preprocess = CHECKPOINTS[name].preprocess
-    height, width = preprocess.resized_shape(240, 320)
-    frames = picture(height, width)[None]  # (1, h, w, 3) BGR
-    cropped = preprocess.crop_frames(torch.from_numpy(frames))
-    values = preprocess.normalise(cropped[None])
-    assert values.shape == (1, 3, 1, preprocess.crop, preprocess.crop)
-    assert values.dtype == torch.float32
-    y, x = preprocess.crop_offset or ((height - preprocess.crop) // 2, (width - preprocess.crop) // 2)
-    for row, column, channel in [(0, 0, 0), (5, 9, 1), (preprocess.crop - 1, preprocess.crop - 1, 2)]:
-        source = channel if preprocess.channel_order == "bgr" else 2 - channel
-        pixel = float(frames[0, y + row, x + column, source])
-        expected = (pixel * preprocess.scale - preprocess.mean[channel]) / preprocess.std[channel]
-        assert values[0, channel, 0, row, column].item() == pytest.approx(expected, abs=1e-4)
+    frames = torch.from_numpy(np.stack([picture(90, 131, 0), picture(90, 131, 1)]))
+    assert torch.equal(preprocess.prepare_frames(frames), preprocess.crop_frames(preprocess.resize_frames(frames)))
 
 
 def test_mean_cube_is_subtracted_before_the_crop():
     rng = np.random.default_rng(0)
-    cube = rng.uniform(90, 110, (3, 2, 8, 10)).astype(np.float32)
-    preprocess = Preprocess(crop=4, resize=(8, 10), crop_offset=(2, 5), channel_order="bgr", mean_cube=cube)
-    clip = rng.integers(0, 256, (2, 8, 10, 3), dtype=np.uint8)
-    ours = preprocess.normalise(preprocess.crop_frames(torch.from_numpy(clip))[None])[0].numpy()
+    cube = rng.uniform(90, 110, (3, 2, 128, 171)).astype(np.float32)
+    preprocess = Preprocess(crop=112, resize=(128, 171), crop_offset=(8, 29), channel_order="bgr", mean_cube=cube)
+    frames = np.stack([picture(240, 320, seed) for seed in range(2)])
+    ours = preprocess.normalise(preprocess.prepare_frames(torch.from_numpy(frames))[None])[0].numpy()
+    clip = np.stack([cv2.resize(frame, (171, 128), interpolation=cv2.INTER_LINEAR) for frame in frames])
     at_full_size = clip.astype(np.float32).transpose(3, 0, 1, 2) - cube  # (T, h, w, 3) -> (3, T, h, w)
-    assert np.array_equal(ours, at_full_size[:, :, 2:6, 5:9])
+    assert np.array_equal(ours, at_full_size[:, :, 8:120, 29:141])
     assert len(preprocess.mean_cube_sha256()) == 64
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((240, 320), (112, 149)), ((320, 240), (149, 112)), ((100, 100), (112, 112))]
-)
-def test_short_side_keeps_the_aspect(size, expected):
-    assert Preprocess(crop=112, resize=112).resized_shape(*size) == expected
+    ("rounding", "size", "corner"),
+    [("even", (117, 119), (2, 4)), ("down", (117, 119), (2, 3)), ("even", (113, 115), (0, 2)), ("down", (113, 115), (0, 1)),
+     ("even", (112, 116), (0, 2)), ("down", (112, 116), (0, 2))],
+)  # fmt: skip
+def test_where_the_centre_is(rounding, size, corner):
+    """Half of an odd remainder: 2.5 and 3.5 become 2 and 4, or 2 and 3."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    places = np.stack([y, x, y], axis=-1).astype(np.uint8)[None]
+    cropped = Preprocess(crop=112, crop_rounding=rounding).crop_frames(torch.from_numpy(places))
+    assert cropped.shape == (1, 112, 112, 3) and tuple(cropped[0, 0, 0, :2].tolist()) == corner
+
+
+@pytest.mark.parametrize(
+    ("size", "down", "nearest"),
+    [((240, 320), (112, 149), (112, 149)), ((320, 240), (149, 112), (149, 112)), ((100, 100), (112, 112), (112, 112)),
+     ((240, 319), (112, 148), (112, 149)), ((112, 151), (112, 151), (112, 151)), ((361, 202), (200, 112), (200, 112))],
+)  # fmt: skip
+def test_short_side_keeps_the_aspect(size, down, nearest):
+    assert Preprocess(crop=112, resize=112).resized_shape(*size) == down
+    assert Preprocess(crop=112, resize=112, long_side="nearest").resized_shape(*size) == nearest
+
+
+def test_a_scale_of_one_over_n_divides():
+    preprocess = Preprocess(crop=16, scale=1 / 255)
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16, 1).expand(1, 1, 16, 16, 3)
+    assert np.array_equal(preprocess.normalise(levels)[0, 0, 0].numpy().ravel(), np.arange(256, dtype=np.float32) / 255)
+    half = Preprocess(crop=16, scale=0.3).normalise(levels)[0, 0, 0].numpy().ravel()
+    assert np.allclose(half, np.arange(256) * 0.3)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [dict(crop=200, resize=(128, 171)), dict(crop=112, resize=(128, 171), crop_offset=(20, 0)), dict(crop=112, resize=100),
      dict(crop=1, channel_order="grb"), dict(crop=1, interpolation="cubic"), dict(crop=1, std=(1.0, 0.0, 1.0)),
+     dict(crop=1, crop_rounding="up"), dict(crop=1, long_side="up"), dict(crop=1, scale=0.0),
+     dict(crop=1, mean=(1.0, 2.0)), dict(crop=1, channel_order="flow", mean=(1.0, 2.0, 3.0)),
      dict(crop=4, resize=(8, 8), mean_cube=np.zeros((3, 2, 8, 9), np.float32))],
 )  # fmt: skip
 def test_preprocess_checks_itself(wrong):
@@ -84,5 +208,7 @@ def test_preprocess_checks_itself(wrong):
 
 
 def test_a_crop_larger_than_the_frame_is_refused():
-    with pytest.raises(VideoError, match="20x10 pixels are smaller than the crop of 16"):
-        Preprocess(crop=16).crop_frames(torch.zeros((1, 10, 20, 3), dtype=torch.uint8))
+    frames = torch.zeros((1, 10, 20, 3), dtype=torch.uint8)
+    for prepare in (Preprocess(crop=16).crop_frames, Preprocess(crop=16).prepare_frames):
+        with pytest.raises(VideoError, match="20x10 pixels are smaller than the crop of 16"):
+            prepare(frames)

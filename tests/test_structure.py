@@ -10,18 +10,24 @@ import pytest
 import featx
 
 PACKAGE = Path(featx.__file__).parent
-ONLY_IMPORTER = {"av": {"video"}, "h5py": {"store"}, "click": {"cli"}, "matplotlib": {"plots"}, "ray": {"cluster"}}
+ONLY_IMPORTER = {
+    "av": {"video", "images"},
+    "h5py": {"store"},
+    "click": {"cli"},
+    "matplotlib": {"plots"},
+    "ray": {"cluster"},
+}
 
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "compact", "evaluation"},
+    {"run", "c3d_blobs", "compact", "classification", "evaluation"},
     {"extractor", "parts"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
-    {"catalog", "descriptors", "plan", "decode_worker", "lists", "clip_rows"},
+    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
-    {"containers", "errors", "weights"},
+    {"containers", "frame_folders", "images", "resize", "errors", "weights"},
 ]
 LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
 
@@ -56,7 +62,8 @@ def test_imports(room, path, tree):
 
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
-        "Extractor FeatureSet Features FeatxError extract extract_to list_backbones merge open pca svm_eval".split()
+        "Extractor FeatureSet Features FeatxError classify export_c3d extract extract_to import_c3d list_backbones merge open "
+        "pca svm_eval".split()
     )
     for name in featx.__all__:
         assert getattr(featx, name).__doc__, name

@@ -17,23 +17,27 @@ from torch import Tensor
 
 from featx.backbones import build
 from featx.backbones.base import Backbone
-from featx.catalog import WEIGHTS_FOLDER, Checkpoint
-from featx.checkpoints.caffe_names import caffe_naming
+from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER, Checkpoint
+from featx.checkpoints.cache import read_record
 from featx.checkpoints.files import file_form, file_sha256, read_tensors
-from featx.checkpoints.mean_cube import with_mean_cube
-from featx.checkpoints.names import Naming, namings
+from featx.checkpoints.identify import card_namings, match_shapes
+from featx.checkpoints.input_scale import require_input_scale
+from featx.checkpoints.mean_cube import with_chosen_mean, with_mean_cube
+from featx.checkpoints.names import Naming
 from featx.errors import CheckpointError
 
-__all__ = ["LoadedCheckpoint", "load", "with_mean_cube"]
+__all__ = ["LoadedCheckpoint", "load", "require_input_scale", "with_chosen_mean", "with_mean_cube"]
 
 NUM_LISTED = 3  # names of each kind that an error lists before it only counts
+MAX_SHOWN = 120  # characters of a name in it
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedCheckpoint:
     """A backbone with its weights: in eval mode, float32, on the CPU, without gradients.
 
-    `sha256` is that of the file at `path`; `naming` says whose names the file uses.
+    `sha256` is that of the file at `path`, or for a cached file that of the published file it was made from; `naming` says
+    whose names the file at `path` uses.
     """
 
     backbone: Backbone
@@ -43,41 +47,63 @@ class LoadedCheckpoint:
 
 
 def load(checkpoint: Checkpoint, weights: str | Path | None = None) -> LoadedCheckpoint:
-    """Build the checkpoint's backbone with the weights of a file; None takes the file embedded in featx.
+    """Build the checkpoint's backbone with the weights of a file; None takes the card's own file or the cached one.
 
     The file is the authors' Caffe file, or safetensors or PyTorch's in our own names or those of a known port, and must
     hold every tensor, each of the right shape, floating and finite, and no other. A port without a classifier gives a
-    backbone without the layer prob. Raises CheckpointError otherwise, and where `weights` is None but the card's file is
-    not embedded.
+    backbone without the layer prob. Raises CheckpointError otherwise, and where `weights` is None but there is no file, with
+    how to get it.
     """
-    path = _locate(checkpoint) if weights is None else Path(weights)
-    sha256 = file_sha256(path)
-    if weights is None and sha256 != checkpoint.sha256:
-        raise CheckpointError(
-            f"{path} has SHA-256 {sha256}, but the card of {checkpoint.name} says {checkpoint.sha256}; install featx again"
-        )
+    path, sha256 = _locate(checkpoint) if weights is None else (Path(weights), file_sha256(Path(weights)))
     backbone, naming = _fit(checkpoint, read_tensors(path), path)
     return LoadedCheckpoint(backbone, sha256, path, naming.label)
 
 
-def _locate(checkpoint: Checkpoint) -> Path:
-    if checkpoint.embedded:
-        return WEIGHTS_FOLDER / checkpoint.file
+def _locate(checkpoint: Checkpoint) -> tuple[Path, str]:
+    """The file to read where none is named, and the SHA-256 that the features' provenance gets.
+
+    That of cached weights is the published file's that they were made of, so that both ways of naming one file agree.
+    """
+    if checkpoint.embedded or (checkpoint.folder is not None and checkpoint.file):
+        path = (WEIGHTS_FOLDER if checkpoint.embedded else checkpoint.folder) / checkpoint.file
+        sha256 = file_sha256(path)
+        if checkpoint.sha256 not in (None, sha256):
+            remedy = "install featx again" if checkpoint.embedded else "correct the card, or get its file again"
+            raise CheckpointError(
+                f"{path} has SHA-256 {sha256}, but the card of {checkpoint.name} says {checkpoint.sha256}; {remedy}"
+            )
+        return path, sha256
+    record = read_record(checkpoint.name) if checkpoint.folder is None else None
+    if record is not None:
+        return record.checked_path(), record.origin.sha256
+    raise CheckpointError(_how_to_get(checkpoint))
+
+
+def _how_to_get(checkpoint: Checkpoint) -> str:
+    name = checkpoint.name
+    if checkpoint.folder is not None:
+        return f"card {name} names no file; give its weights with --weights FILE, or name them in the card as 'file'"
     what = f"the file '{checkpoint.file}'" if checkpoint.file else "the published file"
-    raise CheckpointError(
-        f"{checkpoint.name} needs weights that featx does not carry; get {what} or a port of it and name it with "
-        f"--weights FILE: {' or '.join(checkpoint.source)}"
+    by_hand = (
+        f"get {what} or a port of it with a browser, then store it with 'featx weights add {name} FILE' or name it with "
+        f"--weights FILE: {' or '.join(checkpoint.urls)}"
     )
+    fetch = f"fetch them with 'featx weights get {name}', or " * bool(checkpoint.downloads)
+    return f"{name} needs weights that are not here; {fetch}{by_hand}"
 
 
 def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tuple[Backbone, Naming]:
     """Put tensors of any known naming into a backbone, each in its place, or list what does not fit."""
     backbone = _skeleton(checkpoint)
-    if file_form(path) == "caffe":
-        known = [caffe_naming(backbone.state_dict(), tensors)]
-    else:
-        known = namings(checkpoint.architecture, backbone.state_dict())
-    naming = max(known, key=lambda naming: len(naming.ours.keys() & tensors.keys()))
+    caffe = file_form(path) == "caffe"
+    known = card_namings(checkpoint, backbone.state_dict(), tensors, caffe)
+    if not known:
+        raise CheckpointError(
+            f"weights '{path}' are a Caffe file, but those of {checkpoint.name} were not published as one; "
+            f"{_better_card(checkpoint, tensors, caffe)}take another --weights or --backbone"
+        )
+    # one that has just these names goes before one that has more of them
+    naming = max(known, key=lambda n: (n.ours.keys() == tensors.keys(), len(n.ours.keys() & tensors.keys())))
     if naming.arguments:
         backbone = _skeleton(checkpoint, **naming.arguments)
     skeleton = backbone.state_dict()
@@ -92,7 +118,10 @@ def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tupl
         for name in shared
         if tensors[name].shape != expected[name].shape
     ]
-    if not any(problems.values()):  # only then are the values worth a look, and of a size that is known
+    better = ""
+    if any(problems.values()):
+        better = _better_card(checkpoint, tensors, caffe)
+    else:  # only now are the values worth a look, and of a size that is known
         for name in shared:
             problem = _value_problem(naming.ours[name], tensors[name])
             if problem:
@@ -100,7 +129,7 @@ def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tupl
     if any(problems.values()):
         raise CheckpointError(
             f"weights '{path}' do not fit {checkpoint.name} (read in {naming.label} names): {_describe(problems)}; "
-            f"take another --weights or --backbone"
+            f"{better}take another --weights or --backbone"
         )
     state = {ours: tensors[theirs].detach().float().contiguous() for theirs, ours in naming.ours.items()}
     backbone.load_state_dict(state, strict=True, assign=True)
@@ -128,6 +157,27 @@ def _describe(problems: dict[str, list[str]]) -> str:
     parts = []
     for problem, names in problems.items():
         if names:
-            listed = ", ".join(names[:NUM_LISTED])
+            listed = ", ".join(_shown(name) for name in names[:NUM_LISTED])
             parts.append(f"{problem}: {listed}" + (f", … ({len(names)} in all)" if len(names) > NUM_LISTED else ""))
     return "; ".join(parts)
+
+
+def _shown(name: str) -> str:
+    """A name from a file, which may be anything, for one line of a message."""
+    name = name if name.isprintable() else repr(name)
+    return name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…"
+
+
+def _better_card(checkpoint: Checkpoint, tensors: dict[str, Tensor], caffe: bool) -> str:
+    """Which card the file was more likely made for, as a clause of an error; "" where that is this very card."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    match = match_shapes(shapes, caffe, {**CHECKPOINTS, checkpoint.name: checkpoint}.values())[0]
+    others = len(match.cards) - NUM_LISTED
+    cards = " or ".join([*match.cards[:NUM_LISTED], *([f"{others} more"] if others > 0 else [])])
+    if checkpoint.name in match.cards:
+        return ""
+    if match.exact:
+        return f"it fits {cards} in every tensor; "
+    if 2 * match.num_matched < match.num_expected:
+        return "it fits no card of featx; "
+    return f"it fits {cards} best, in {match.num_matched} of {match.num_expected} tensors; "

@@ -81,7 +81,8 @@ def _read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the storage classes of old files, which concern their authors
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with open(path, "rb") as file:  # not by its name, whose suffix torch would believe
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can raise anything at all
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         if "weights only" in str(error).lower():
@@ -98,9 +99,9 @@ def _clean(content: Any, path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            found = ", ".join(map(repr, list(content)[:4]))
+            found = ", ".join(f"{name!r:.120}" for name in list(content)[:4])
             raise CheckpointError(
-                f"weights '{path}' hold {found}, where {key!r} is a {type(value).__name__}, but only named tensors are "
+                f"weights '{path}' hold {found}, where {key!r:.120} is a {type(value).__name__}, but only named tensors are "
                 "taken, plain or under 'state_dict'; save the model's state_dict()"
             )
         name = key
@@ -109,6 +110,8 @@ def _clean(content: Any, path: Path) -> dict[str, Tensor]:
         if name.endswith(".num_batches_tracked"):
             continue
         if name in tensors:
-            raise CheckpointError(f"weights '{path}' hold '{name}' twice, with and without 'module.'; keep one of them")
+            raise CheckpointError(
+                f"weights '{path}' hold {name!r:.120} twice, with and without 'module.'; keep one of them"
+            )
         tensors[name] = value
     return tensors

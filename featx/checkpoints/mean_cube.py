@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 
 from featx.catalog import Checkpoint
+from featx.checkpoints.cache import Record, read_record
 from featx.checkpoints.caffe import read_mean_cube
 from featx.errors import CheckpointError, UsageError
 
-__all__ = ["with_mean_cube"]
+__all__ = ["CARD_MEAN", "stored_cube", "with_chosen_mean", "with_mean_cube"]
+
+CARD_MEAN = "card"  # in place of a file's name: the card's constants, even where a cube is stored
+
+
+def with_chosen_mean(checkpoint: Checkpoint, mean: str | Path | None, length: int) -> Checkpoint:
+    """The checkpoint with the mean that `mean` stands for, for clips of `length` frames.
+
+    A file's name: that cube; "card": the card's constants; None: the cube that is stored with the card's weights, as the
+    authors did, else the constants. Raises as `with_mean_cube` does, and CheckpointError for a stored cube that is damaged.
+    """
+    if mean is None:
+        record = stored_cube(checkpoint)
+        mean = CARD_MEAN if record is None else record.checked_mean_path()
+    return checkpoint if os.fspath(mean) == CARD_MEAN else with_mean_cube(checkpoint, mean, length)
+
+
+def stored_cube(checkpoint: Checkpoint) -> Record | None:
+    """The cache's record of a checkpoint whose mean cube is used unasked; None where there is none."""
+    record = read_record(checkpoint.name) if checkpoint.folder is None and _takes_cube(checkpoint) else None
+    return record if record is not None and record.mean is not None else None
 
 
 def with_mean_cube(checkpoint: Checkpoint, path: str | Path, length: int) -> Checkpoint:
@@ -21,7 +43,7 @@ def with_mean_cube(checkpoint: Checkpoint, path: str | Path, length: int) -> Che
     CheckpointError for any other file, and UsageError where the card takes no cube or the cube's size is not the clips'.
     """
     preprocess = checkpoint.preprocess
-    if not any(preprocess.mean) or preprocess.scale != 1 or preprocess.channel_order != "bgr":
+    if not _takes_cube(checkpoint):
         raise UsageError(
             f"--mean '{path}' is given, but {checkpoint.name} {checkpoint.variant}".rstrip()
             + " subtracts no mean in grey levels of BGR that a cube could replace; leave --mean out"
@@ -36,9 +58,14 @@ def with_mean_cube(checkpoint: Checkpoint, path: str | Path, length: int) -> Che
     if cube.shape[1] != length:
         raise UsageError(
             f"mean file '{path}' holds {cube.shape[1]} frames, but a clip has {length}; "
-            f"leave --length out, or take the mean cube of these weights"
+            f"leave --length out, take the mean cube of these weights, or --mean {CARD_MEAN} for the card's constants"
         )
     return dataclasses.replace(checkpoint, preprocess=dataclasses.replace(preprocess, mean_cube=cube))
+
+
+def _takes_cube(checkpoint: Checkpoint) -> bool:
+    preprocess = checkpoint.preprocess
+    return any(preprocess.mean) and preprocess.scale == 1 and preprocess.channel_order == "bgr"
 
 
 def _read(path: str | Path) -> np.ndarray:

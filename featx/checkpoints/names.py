@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from featx.backbones import ARCHITECTURES
+from featx.checkpoints.hara_names import hara, hara_densenet
+from featx.checkpoints.torchvision_names import torchvision
+
 __all__ = ["Naming", "namings"]
 
 
@@ -17,8 +21,8 @@ __all__ = ["Naming", "namings"]
 class Naming:
     """How one kind of file names the tensors of an architecture.
 
-    `label` is for messages; `ours` maps the file's names to ours; `arguments` are those that the architecture must be
-    built with for such a file.
+    `label` is for messages and for a card's `namings`; `ours` maps the file's names to ours; `arguments` are those that the
+    architecture must be built with for such a file.
     """
 
     label: str
@@ -26,7 +30,7 @@ class Naming:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-# module in our C3D: DavideA/c3d-pytorch, jfzhang95/pytorch-video-recognition, mmaction2 (Sports-1M)
+# module in our C3D: DavideA/c3d-pytorch, jfzhang95/pytorch-video-recognition, mmaction2's backbone
 C3D_MODULES = {
     "conv1a": ("conv1", "features.0", "conv1a.conv"),
     "conv2a": ("conv2", "features.3", "conv2a.conv"),
@@ -60,17 +64,28 @@ P3D_OUTER_MODULES = {"conv1": "conv1_custom", "bn_conv1": "bn1", "fc": "fc"}
 def namings(architecture: str, our_names: Iterable[str]) -> list[Naming]:
     """Every naming known for an architecture whose tensors we call `our_names`; ours comes first."""
     names = list(our_names)
-    result = [Naming("featx's own", {name: name for name in names})]
-    if architecture == "c3d":
+    kind = ARCHITECTURES[architecture].kind if architecture in ARCHITECTURES.own else ""
+    result = [_renamed("featx's own", names, lambda name: name)]
+    if kind == "C3D":
+        # mmaction2 published its Sports-1M weights without a classifier; what featx stores of them has none either
         features = [name for name in names if not name.startswith("fc8.")]
         result += [
+            _renamed("featx's own", features, lambda name: name, num_classes=None),
             _renamed("DavideA's port", names, lambda name: _c3d(name, 0)),
             _renamed("jfzhang95's port", names, lambda name: _c3d(name, 1)),
-            _renamed("mmaction2's port without classifier", features, lambda name: _c3d(name, 2), num_classes=None),
             _renamed("mmaction2's port", names, lambda name: _c3d(name, 2)),
+            _renamed("mmaction2's port", features, lambda name: _c3d(name, 2), num_classes=None),
+            _renamed("mmaction2's recognizer", names, _c3d_recognizer),
         ]
-    if architecture.startswith("p3d"):
+    elif kind == "P3D":
         result.append(_renamed("qijiezhao's port", names, _p3d))
+    elif architecture.startswith("tv-"):
+        result.append(_renamed("torchvision's", names, torchvision))
+    elif kind == "ResNet3D":
+        result.append(_renamed("Hara's", names, hara))
+    elif kind == "DenseNet3D":
+        result.append(_renamed("Hara's", names, hara_densenet))
+        result.append(_renamed("Hara's, without dots", names, lambda name: _undotted(hara_densenet(name))))
     return result
 
 
@@ -81,6 +96,18 @@ def _renamed(label: str, names: list[str], theirs: Callable[[str], str], **argum
 def _c3d(name: str, port: int) -> str:
     module, tensor = name.split(".")
     return f"{C3D_MODULES[module][port]}.{tensor}"
+
+
+def _c3d_recognizer(name: str) -> str:
+    """A backbone and a head: fc6.bias -> backbone.fc6.bias, fc8.bias -> cls_head.fc_cls.bias."""
+    if name.startswith("fc8."):
+        return name.replace("fc8", "cls_head.fc_cls")
+    return f"backbone.{_c3d(name, 2)}"
+
+
+def _undotted(name: str) -> str:
+    """Newer PyTorch forbids dots in a module's name: denselayer1.norm.1.bias -> denselayer1.norm1.bias."""
+    return re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name)
 
 
 def _p3d(name: str) -> str:

@@ -13,20 +13,30 @@ from featx.errors import FeatxError, UnknownNameError
 
 # command name -> module of featx.cli; the module's `command` is the click command
 COMMANDS = {
+    "classify": "classify",
     "extract": "extract",
+    "export": "export",
+    "import": "import_",
     "info": "info",
     "merge": "merge",
     "pca": "pca",
     "svm-eval": "svm_eval",
+    "models": "models",
+    "weights": "weights",
 }
 
 # read without importing the command, so that `featx --help` starts no numpy and no torch
 SUMMARIES = {
+    "classify": "Name what a network sees in videos: its best classes, with scores.",
     "extract": "Extract features from videos into a feature file.",
+    "export": "Write clip features in the form of the C3D tool for Caffe.",
+    "import": "Read the C3D tool's features into a feature file.",
     "info": "Print what a feature file holds and how it was made.",
     "merge": "Join a feature file with its parts, or several shards, into one file.",
     "pca": "Make the descriptors of a feature file compact.",
     "svm-eval": "Run the linear-SVM protocol of a data set on a feature file.",
+    "models": "List the architectures: layers, dimensions, parameters, multiply-adds.",
+    "weights": "List, fetch, store and verify published weights.",
 }
 
 

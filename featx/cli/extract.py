@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from featx.clips import SHORT_POLICIES, TAIL_POLICIES
+from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
+from featx.cli.clip_options import clip_options, device_options, input_options, keys_option
 
 EXAMPLES = """\b
 Examples:
@@ -19,42 +20,24 @@ Examples:
 
 
 @click.command("extract", epilog=EXAMPLES)
-@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The feature file to write, or to continue.")
+@input_options
 @click.option(
-    "--list", "lists", multiple=True, type=click.Path(path_type=Path), help="A file with a video's path a line."
-)
-@click.option(
-    "--backbone", default="res3d-mini", show_default=True, help="A card's name; 'featx info --backbones' lists them."
-)
-@click.option("--weights", type=click.Path(path_type=Path), help="The card's file on disk (not needed for res3d-mini).")
-@click.option(
-    "--mean",
+    "--c3d-list",
+    "c3d_lists",
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="The mean cube of c3d-sports1m (.binaryproto or .npy); see its card.",
+    help="A list of the C3D tool for Caffe, a clip a line: path start_frame label.",
 )
-@click.option("--variant", help="A variant of the card, such as 'port' of the P3D cards.")
+@checkpoint_options
 @click.option("--layer", "layers", multiple=True, help="Layer to take; repeatable. Default: the card's.")
-@click.option("--length", type=int, help="Frames a clip. Default: the card's.")
-@click.option("--stride", type=int, help="Frames between the starts of neighbouring clips. Default: the card's.")
-@click.option("--frame-step", type=int, help="Take every N-th frame in a clip. Default: the card's.")
-@click.option("--clips", "num_clips", type=int, help="N evenly spread clips instead of a stride.")
-@click.option("--fps", type=float, help="Resample to so many frames a second, by time stamps. Default: as filmed.")
+@clip_options
 @click.option("--save", type=click.Choice(["descriptors", "clips", "both"]), default="descriptors", show_default=True)
 @click.option(
     "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of clip features."
 )
-@click.option(
-    "--short", type=click.Choice(SHORT_POLICIES), default="loop", show_default=True, help="Videos below one clip."
-)
-@click.option(
-    "--tail", type=click.Choice(TAIL_POLICIES), default="drop", show_default=True, help="Frames after the last clip."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--batch-size", type=int, help="Clips a batch. Default: by the device; recorded and kept.")
-@click.option(
-    "--keys-from", type=click.Choice(["name", "path"]), default="name", show_default=True, help="path keeps suffixes."
-)
+@device_options
+@keys_option
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="When a video fails."
 )
@@ -68,13 +51,15 @@ Examples:
 def command(**options: object) -> int:
     """Extract features from videos into a feature file.
 
-    INPUT is any mix of video files and folders, which are searched. A second run with the same output does what is missing.
+    INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
+    too. A second run with the same output does what is missing.
     Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage.
     """
     output, dry_run = options.pop("output"), options.pop("dry_run")
     quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
-    if not options["inputs"] and not options["lists"]:
+    if not options["inputs"] and not options["lists"] and not options["c3d_lists"]:
         raise click.UsageError("name video files or folders, or a list with --list; see 'featx extract --help'")
+    settle_backbone(options)
     say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
     if dry_run:
         return _estimate(options, count, say, as_json)
@@ -87,12 +72,13 @@ def command(**options: object) -> int:
 
 
 def _say_backbone(options: dict, say) -> None:
-    if options["weights"] is not None:
-        say(f"backbone {options['backbone']}, weights {options['weights']}")
-    elif options["backbone"] == "res3d-mini":
-        say(
-            "backbone res3d-mini, the small embedded checkpoint; for published figures name a published one (--backbone)"
-        )
+    from featx.catalog import get_checkpoint
+    from featx.checkpoints.describe import describe
+
+    card = get_checkpoint(options["backbone"])
+    if options["variant"]:
+        card = card.with_variant(options["variant"])
+    say(describe(card, options["weights"], options["mean"]))
 
 
 def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> int:
@@ -116,8 +102,8 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> in
             )
         if summary.changed and not options.get("refresh"):
             note(
-                f"{len(summary.changed)} of them are not what they were extracted from: other files or changed ones, "
-                f"such as '{summary.changed[0]}' (--refresh redoes them)"
+                f"{len(summary.changed)} of them are not what they were extracted from: other or changed files, or other "
+                f"clips listed, such as '{summary.changed[0]}' (--refresh redoes them)"
             )
         bar.reset(total=summary.num_planned - summary.num_present - num_before)
 

@@ -10,43 +10,18 @@ import click
 
 
 @click.command("info", epilog="Example: featx info features.h5")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--backbones", is_flag=True, help="List the checkpoints that 'featx extract --backbone' takes.")
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--videos", is_flag=True, help="One line a video too.")
 @click.option("--verify", is_flag=True, help="Compare every block of the file with its checksum.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(file: Path | None, backbones: bool, videos: bool, verify: bool, as_json: bool) -> None:
+def command(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
     """Print what a feature file holds and how it was made."""
-    if backbones == (file is not None):
-        raise click.UsageError("name a feature file, or give --backbones")
-    if backbones:
-        _print_backbones(as_json)
-    else:
-        _print_file(file, videos, verify, as_json)
-
-
-def _print_backbones(as_json: bool) -> None:
-    from featx.catalog import get_checkpoint, list_backbones
-
-    cards = [get_checkpoint(name) for name in list_backbones()]
-    if as_json:
-        rows = {c.name: {"layers": c.layers, "default_layer": c.default_layer, "licence": c.licence} for c in cards}
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for card in cards:
-        layers = ", ".join(
-            f"{name} {dims}" + " (default)" * (name == card.default_layer) for name, dims in card.layers.items()
-        )
-        sampling = card.sampling
-        click.echo(f"{card.name}\n    layers   {layers}")
-        click.echo(f"    clips    {sampling.length} frames, stride {sampling.stride}, frame step {sampling.frame_step}")
-        file = "embedded" if card.embedded else f"{card.file or 'a published file'}, with --weights FILE"
-        click.echo(f"    weights  {file}; {card.licence}")
-        for url in card.source:
-            click.echo(f"    from     {url}")
+    _print_file(file, videos, verify, as_json)
 
 
 def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
+    import numpy as np
+
     import featx
     from featx import store
 
@@ -58,7 +33,8 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
             "videos": len(features),
             "clips": features.num_clips,
             "frames": int(features.column("num_frames").sum()),
-            "hours": float(features.column("duration_seconds").sum()) / 3600,
+            "hours": float(np.nansum(features.column("duration_seconds"))) / 3600,
+            "videos_without_times": int(np.isnan(features.column("fps")).sum()),
             "layers": {layer: features.num_dims(layer) for layer in features.layers},
             "descriptors": features.has_descriptors,
             "clip_features": features.has_clips,
@@ -71,6 +47,7 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
             return
         click.echo(
             f"{file}: {facts['videos']} videos, {facts['clips']} clips, {facts['frames']} frames, {facts['hours']:.2f} h"
+            + f" ({facts['videos_without_times']} videos have no frame rate)" * bool(facts["videos_without_times"])
         )
         kept = " and ".join(["descriptors"] * features.has_descriptors + ["clip features"] * features.has_clips)
         click.echo(f"holds     {kept}: " + ", ".join(f"{layer} {dims}" for layer, dims in facts["layers"].items()))
@@ -89,11 +66,15 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
             )
             click.echo(f"    {name:<18} {shown}")
         if videos:
-            for key in features.keys:
-                f = features[key]
-                click.echo(
-                    f"{key}: {f.num_frames} frames, {f.fps:g} fps, {f.duration_seconds:.2f} s, {f.num_clips} clips"
-                )
+            columns = ("num_frames", "fps", "duration_seconds", "num_clips")
+            for key, *values in zip(features.keys, *map(features.column, columns), strict=True):
+                click.echo(_video_line(key, *values))
         click.echo(f"failures  {len(features.failures)}")
         for failure in features.failures:
             click.echo(f"    {failure.key} ({failure.path}): {failure.reason}")
+
+
+def _video_line(key: str, num_frames: int, fps: float, duration_seconds: float, num_clips: int) -> str:
+    frames = f"{num_frames} frames" if num_frames else "frames unknown"
+    clock = f"{fps:g} fps, {duration_seconds:.2f} s" if fps == fps else "no frame rate"
+    return f"{key}: {frames}, {clock}, {num_clips} clips"

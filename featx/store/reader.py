@@ -211,22 +211,24 @@ class FeatureSet:
 
     def __getitem__(self, key: str) -> Features:
         """Everything held of one video."""
-        if key not in self._row_of_key:
-            raise UnknownNameError("video", key, self.keys if len(self) < 1000 else self.keys[:20])
-        i = self._row_of_key[key]
-        member, row = self._members[self._member_of[i]], int(self._row_of[i])
+        member, row = self._place(key)
         values = {name: member.array(f"videos/{name}")[row] for name in SCHEMA["videos"]}
         first = int(values.pop("first_clip"))
         clips = slice(first, first + int(values["num_clips"]))
-        table = None
-        if self.has_clips:
-            table = ClipTable(**{name: np.array(member.h5[f"clips/{name}"][clips]) for name in SCHEMA["clips"]})
         return Features(
             **{name: value if isinstance(value, str) else value.item() for name, value in values.items()},
             descriptors={n: member.h5[f"descriptors/{n}"][row] for n in self.layers} if self.has_descriptors else {},
             clips={n: member.h5[f"clips/{n}"][clips] for n in self.layers} if self.has_clips else {},
-            clip_table=table,
+            clip_table=self.clip_table(key),
         )
+
+    def clip_table(self, key: str) -> ClipTable | None:
+        """Where the clips of a video lie; None where the file does not say. Raises UnknownNameError for an absent key."""
+        member, row = self._place(key)
+        if not self.provenance.has_clip_table:
+            return None
+        first, count = (int(member.array(f"videos/{name}")[row]) for name in ("first_clip", "num_clips"))
+        return ClipTable(**{name: member.h5[f"clips/{name}"][first : first + count] for name in SCHEMA["clips"]})
 
     def close(self) -> None:
         """Close the files. Arrays that were handed out stay valid."""
@@ -240,6 +242,13 @@ class FeatureSet:
         self.close()
 
     # how it is found
+
+    def _place(self, key: str) -> tuple[_Member, int]:
+        """The member and row of a video."""
+        if key not in self._row_of_key:
+            raise UnknownNameError("video", key, self.keys if len(self) < 1000 else self.keys[:20])
+        i = self._row_of_key[key]
+        return self._members[self._member_of[i]], int(self._row_of[i])
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:

@@ -39,7 +39,7 @@ def write_features(
     """Write one whole feature file, aside and renamed; keys are sorted. An existing file is replaced."""
     videos = sorted(features, key=lambda f: f.key)
     counts = np.array([f.num_clips for f in videos], np.int64)
-    first_clip = np.cumsum(counts) - counts if provenance.save != "descriptors" else np.zeros_like(counts)
+    first_clip = np.cumsum(counts) - counts if provenance.has_clip_table else np.zeros_like(counts)
     with _Writer(Path(path), provenance) as writer:
         for name in SCHEMA["videos"]:
             writer.column("videos", name, first_clip if name == "first_clip" else [getattr(f, name) for f in videos])
@@ -49,10 +49,11 @@ def write_features(
         if provenance.save != "clips":
             for layer in provenance.layers:
                 writer.matrix(f"descriptors/{layer}", len(videos), (f.descriptors[layer][None] for f in videos))
-        if provenance.save != "descriptors":
+        if provenance.has_clip_table:
             for name in SCHEMA["clips"]:
                 columns = [getattr(f.clip_table, name) for f in videos]
                 writer.column("clips", name, np.concatenate(columns) if columns else [])
+        if provenance.save != "descriptors":
             for layer in provenance.layers:
                 writer.matrix(f"clips/{layer}", int(counts.sum()), (f.clips[layer] for f in videos))
 
@@ -86,7 +87,7 @@ def _rewrite(
     source: FeatureSet, output: Path, provenance: Provenance, transforms: dict[str, Transform], bases: dict[str, dict]
 ) -> None:
     counts = source.column("num_clips") if len(source) else np.zeros(0, np.int64)
-    first_clip = np.cumsum(counts) - counts if source.has_clips else np.zeros_like(counts)
+    first_clip = np.cumsum(counts) - counts if provenance.has_clip_table else np.zeros_like(counts)
     total = int(counts.sum())
     with _Writer(output, provenance) as writer:
         for name in SCHEMA["videos"]:
@@ -97,10 +98,11 @@ def _rewrite(
         for layer in provenance.layers if source.has_descriptors else ():
             apply, rows, empty = _mapping(source, layer, transforms)
             writer.matrix(f"descriptors/{layer}", len(source), map(apply, source.blocks(layer, rows)), empty)
-        if source.has_clips:
+        if provenance.has_clip_table:
             for name in SCHEMA["clips"]:
                 columns = list(source._clip_column_blocks(name, 2**20)) if total else []
                 writer.column("clips", name, np.concatenate(columns) if columns else [])
+        if source.has_clips:
             dtype = np.dtype(provenance.dtype)
             for layer in provenance.layers:
                 apply, rows, empty = _mapping(source, layer, transforms)

@@ -1,0 +1,316 @@
+"""The features that the C3D tool for Caffe writes, one file a clip and layer: feature files to them, and back.
+
+FOLDER/<key>/000016.fc6-1     the clip from frame 16 on; the layer as the Caffe net calls it
+
+int32 n c l h w               little-endian; n is 1, the others are the layer's shape, 1 where it has fewer dimensions
+float32 ...                   c * l * h * w of them, row-major
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+
+from featx import backbones, store
+from featx.catalog import Checkpoint, get_checkpoint
+from featx.descriptors import mean_descriptor
+from featx.errors import FeatureFileError, UnknownNameError, UsageError
+from featx.extractor import provenance_of
+from featx.features import ClipTable, Features
+from featx.parts import Parts
+from featx.plan import key_of
+from featx.provenance import Provenance
+
+__all__ = ["ExportSummary", "ImportSummary", "export_c3d", "import_c3d"]
+
+# layers that a Caffe net calls otherwise than we do
+CAFFE_LAYERS = {"c3d-sports1m": {"fc6": "fc6-1", "fc7": "fc7-1"}}
+
+ENGINE = "c3d-caffe"  # what imported features record as their engine
+PREFIX_LIST = "output_list_prefix.txt"
+HEADER_BYTES = 5 * 4
+
+_BLOB_NAME = re.compile(r"(?P<start>[0-9]+)\.(?P<layer>[^.]+)")
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What `export_c3d` wrote; `prefix_list` names every clip's files without their suffix, a clip a line."""
+
+    folder: Path
+    num_videos: int
+    num_clips: int
+    num_files: int
+    prefix_list: Path
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What `import_c3d` wrote."""
+
+    output: Path
+    num_videos: int
+    num_clips: int
+    layers: tuple[str, ...]
+
+
+def export_c3d(
+    features_path: str | os.PathLike, folder: str | os.PathLike, *, layers: Iterable[str] | None = None
+) -> ExportSummary:
+    """Write the clip features of a feature file as the C3D tool would, and a list of the clips' prefixes.
+
+    `layers`: the ones to write, None for all. float16 features are widened. Raises UsageError for a file without clip
+    features or after PCA, a folder that holds something, and a key that would lead out of the folder; FeatureFileError
+    for a damaged file.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and holds something; name a new folder")
+    with store.open_features(features_path) as features:
+        if not features.has_clips:
+            raise UsageError(
+                f"{features_path} holds no clip features, which is what the C3D tool's files are; "
+                "extract with '--save clips' or '--save both'"
+            )
+        if features.bases:
+            raise UsageError(f"{features_path} has gone through PCA; export the file that 'featx extract' wrote")
+        chosen = tuple(layers or features.layers)
+        for layer in chosen:
+            if layer not in features.layers:
+                raise UnknownNameError("layer", layer, features.layers)
+        made = features.provenance
+        card = get_checkpoint(made.checkpoint)
+        shapes = _blob_shapes(card.with_variant(made.variant) if made.variant else card, chosen, made.length)
+        for layer in chosen:
+            if np.prod(shapes[layer]) != features.num_dims(layer):
+                raise UsageError(
+                    f"{layer} has {features.num_dims(layer)} dimensions in {features_path}, but {np.prod(shapes[layer])} "
+                    f"in {card.name}; the card is not the one that it was extracted with"
+                )
+        for key in features.keys:
+            _check_key(key)
+        for path in features.paths:
+            store.verify(path)
+        return _export(features, folder, {layer: (blob_suffix(card, layer), shapes[layer]) for layer in chosen})
+
+
+def import_c3d(
+    folder: str | os.PathLike,
+    output: str | os.PathLike,
+    backbone: str,
+    *,
+    layers: str | Iterable[str] | None = None,
+    overwrite: bool = False,
+) -> ImportSummary:
+    """Read a folder of the C3D tool's files into a feature file: clip features, and their descriptors.
+
+    `backbone`: the card of the net that made them, which tells the layers' shapes and a clip's span; `layers`: those to
+    read (default: all that are found). A video is a folder of such files; its key is the folder's path below `folder`, and
+    a file's name the number of the clip's first frame. What such files do not tell is recorded as unknown: `num_frames` 0,
+    `fps` and all seconds NaN. The result is a file of its own: it neither merges with extracted features nor is continued.
+
+    Raises UsageError for names that are not understood and layers that a clip lacks, FeatureFileError for files of another
+    shape or length and values that are not finite.
+    """
+    folder, output = Path(folder), Path(output)
+    card = get_checkpoint(backbone)
+    for layer in [layers] if isinstance(layers, str) else layers or ():
+        if layer not in card.layers:
+            raise UnknownNameError(f"layer of {card.name}:", layer, card.layers)
+    videos = _find_blobs(folder, card, [layers] if isinstance(layers, str) else list(layers or ()))
+    found = {layer for clips in videos.values() for blobs in clips.values() for layer in blobs}
+    chosen = tuple(layer for layer in card.layers if layer in found)
+    shapes = _blob_shapes(card, chosen, card.sampling.length)
+    provenance = _imported(card, chosen)
+    with Parts(output) as parts:
+        if parts.exists() and not overwrite:
+            raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
+        store.require_replaceable(output)
+        for key, clips in sorted(videos.items()):  # all names, before the first long read
+            for start, blobs in clips.items():
+                if missing := [layer for layer in chosen if layer not in blobs]:
+                    raise UsageError(
+                        f"the clip {key}/{start:06d} has no file of {missing[0]}, which others have; "
+                        f"add it, or name the layers to read with --layer"
+                    )
+        parts.compact()  # what stood there before stays whole until the new file takes its place
+        num_clips = 0
+        try:
+            for key, clips in sorted(videos.items()):
+                parts.add(_read_video(key, folder, clips, card, shapes), provenance)
+                num_clips += len(clips)
+            parts.flush(provenance)
+        except BaseException:
+            parts.drop_parts()
+            raise
+        parts.compact(replace=True)
+    return ImportSummary(output, len(videos), num_clips, chosen)
+
+
+def blob_suffix(card: Checkpoint, layer: str) -> str:
+    """A layer's name in the Caffe net of a card, which is the suffix of its files."""
+    return CAFFE_LAYERS.get(card.name, {}).get(layer, layer)
+
+
+def write_blob(path: Path, values: np.ndarray, shape: Sequence[int]) -> None:
+    """Write one clip's layer, float32 (D,), of which `shape` is (c, l, h, w)."""
+    path.write_bytes(np.array([1, *shape], "<i4").tobytes() + np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def read_blob(path: Path, shape: Sequence[int]) -> np.ndarray:
+    """Read one clip's layer of `shape` (c, l, h, w), float32 (c * l * h * w,).
+
+    Raises FeatureFileError for another shape or length, and for values that are not finite.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FeatureFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) < HEADER_BYTES:
+        raise FeatureFileError(f"{path}: cut short: {len(data)} bytes, and the header alone has {HEADER_BYTES}")
+    header = tuple(np.frombuffer(data, "<i4", 5).tolist())
+    if header != (1, *shape):
+        raise FeatureFileError(
+            f"{path}: its header (n, c, l, h, w) is {header}, but must be {(1, *shape)}; is it of another net, or layer?"
+        )
+    if len(data) != HEADER_BYTES + 4 * np.prod(shape):
+        raise FeatureFileError(
+            f"{path}: {len(data)} bytes, but its header asks for {HEADER_BYTES + 4 * np.prod(shape)}; write it again"
+        )
+    values = np.frombuffer(data, "<f4", offset=HEADER_BYTES).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise FeatureFileError(f"{path}: holds values that are not finite; write it again")
+    return values
+
+
+def _export(features: store.FeatureSet, folder: Path, blobs: dict[str, tuple[str, tuple[int, ...]]]) -> ExportSummary:
+    prefixes = []
+    try:
+        for key in features.keys:
+            video = features[key]
+            (folder / key).mkdir(parents=True, exist_ok=True)
+            for i, start in enumerate(video.clip_table.start_frame):
+                prefix = f"{folder / key}/{start:06d}"
+                for layer, (suffix, shape) in blobs.items():
+                    write_blob(Path(f"{prefix}.{suffix}"), video.clips[layer][i], shape)
+                prefixes.append(prefix)
+        prefix_list = folder / PREFIX_LIST
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix_list.write_text(
+            "".join(f"{prefix}\n" for prefix in prefixes), encoding="utf-8", errors="surrogateescape"
+        )
+    except OSError as error:
+        raise UsageError(f"cannot write below {folder}: {error.strerror}; choose another place") from error
+    return ExportSummary(folder, len(features), len(prefixes), len(prefixes) * len(blobs), prefix_list)
+
+
+def _check_key(key: str) -> None:
+    parts = PurePosixPath(key).parts
+    if not parts or key.startswith("/") or ".." in parts:
+        raise UsageError(
+            f"the key '{key}' would lead out of the folder; extract with keys relative to a folder, without '--keys-from path'"
+        )
+
+
+def _blob_shapes(card: Checkpoint, layers: Sequence[str], length: int) -> dict[str, tuple[int, ...]]:
+    """layer -> (c, l, h, w) of one clip, found without memory for the weights."""
+    channels, _, height, width = card.clip_shape
+    with torch.device("meta"):
+        backbone = backbones.build(card.architecture, **card.build_arguments)
+    shapes = backbone.layer_shapes((channels, length, height, width), layers)
+    # (C, T, H, W) as it is; (C, H, W) of a 2-D layer lacks the time, (D,) all but the channels
+    return {layer: (s[0], *(1,) * (4 - len(s)), *s[1:]) for layer, s in shapes.items()}
+
+
+def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[str, dict[int, dict[str, Path]]]:
+    """key -> start -> layer -> file, of the layers asked for, or of all of the card's."""
+    if not folder.is_dir():
+        raise UsageError(f"no such folder: {folder}")
+    layer_of = {name: layer for layer in card.layers for name in (layer, blob_suffix(card, layer))}
+    videos: dict[str, dict[int, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
+    folder_of: dict[str, str] = {}
+    for at, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=False):
+        folders.sort()
+        below = Path(at).relative_to(folder)
+        key = key_of(below if below.parts else folder.resolve().name, keep_suffix=True)
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = Path(at, name)
+            layer = layer_of.get(name.rpartition(".")[2])
+            match = _BLOB_NAME.fullmatch(name)
+            if match is None:
+                if layer is not None:
+                    raise UsageError(
+                        f"{path}: the name must be the number of the clip's first frame, such as 000016.{layer}"
+                    )
+                continue  # a list, a note
+            if layer is None and not layers:
+                raise UnknownNameError(
+                    f"layer of {card.name} in {path}:",
+                    match["layer"],
+                    layer_of,
+                    "Name the layers to read with --layer.",
+                )
+            if layer is None or (layers and layer not in layers):
+                continue
+            if folder_of.setdefault(key, at) != at:
+                raise UsageError(
+                    f"{folder_of[key]} and {at} both give the video '{key}'; move the files of one elsewhere"
+                )
+            blobs = videos[key][int(match["start"])]
+            if layer in blobs:
+                raise UsageError(f"{blobs[layer]} and {path} are the same clip and layer; remove one")
+            blobs[layer] = path
+    if not videos:
+        wanted = ", ".join(f".{blob_suffix(card, layer)}" for layer in layers or card.layers)
+        raise UsageError(f"no features of the C3D tool in {folder}; looked for files such as 000016 with {wanted}")
+    return videos
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UsageError(
+        f"cannot read the folder {error.filename}: {error.strerror}; its clips would be missing"
+    ) from error
+
+
+def _read_video(
+    key: str, folder: Path, clips: dict[int, dict[str, Path]], card: Checkpoint, shapes: dict[str, tuple[int, ...]]
+) -> Features:
+    starts = np.array(sorted(clips), np.int64)
+    rows = {layer: np.stack([read_blob(clips[start][layer], shapes[layer]) for start in starts]) for layer in shapes}
+    unknown = np.full(len(starts), np.nan)
+    return Features(
+        key=key,
+        path=key_of(next(iter(clips[starts[0]].values())).parent, keep_suffix=True),
+        num_frames=0,
+        num_clips=len(starts),
+        fps=np.nan,
+        duration_seconds=np.nan,
+        start_seconds=np.nan,
+        end_seconds=np.nan,
+        descriptors={layer: mean_descriptor(values) for layer, values in rows.items()},
+        clips=rows,
+        clip_table=ClipTable(starts, starts + card.sampling.span, unknown, unknown),
+    )
+
+
+def _imported(card: Checkpoint, layers: tuple[str, ...]) -> Provenance:
+    """How the C3D tool made the features, as far as the card knows: starts as listed, no sha256 of the weights, no engine."""
+    return provenance_of(
+        card,
+        replace(card.sampling, listed=True, fps=None),
+        checkpoint_sha256="",
+        layers=layers,
+        precision="fp32",
+        save="both",
+        dtype="float32",
+        engine=ENGINE,
+        batch_size=0,
+        pixels_version=0,
+    )

@@ -1,0 +1,93 @@
+"""Weights into the cache: from a file of the user's, or fetched from where they are published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featx import catalog
+from featx.catalog import Checkpoint, Source
+from featx.checkpoints import cache, load, with_mean_cube
+from featx.checkpoints.download import Progress, download
+from featx.checkpoints.files import file_form, file_sha256
+from featx.checkpoints.verify import Report, inspect
+from featx.errors import CheckpointError, UsageError
+
+__all__ = ["add", "browser_instructions", "get"]
+
+
+def add(
+    card: Checkpoint, path: str | Path, mean: str | Path | None = None, *, url: str = ""
+) -> tuple[cache.Record, Report]:
+    """Convert a published file of a card to safetensors and keep it in the cache, with its mean cube if one is given.
+
+    The file must fit the card strictly, pass `inspect` without a problem, and not have the name of another card's file.
+    `url` is where it was fetched, "" for a file of the user's. Without `mean` a cube that was stored before stays. Returns
+    what is stored and what `inspect` found. Raises CheckpointError, and UsageError for a card that brings its own file or
+    takes no mean cube.
+    """
+    path = Path(path)
+    _require_storable(card)
+    cube = None
+    if mean is not None:
+        cube = with_mean_cube(card, mean, card.sampling.length).preprocess.mean_cube
+        cube = (cube, cache.Origin.of(Path(mean), file_sha256(Path(mean)), "mean cube"))
+    _require_no_other_name(card, path)
+    loaded = load(card, path)
+    report = inspect(card, loaded)
+    if not report.is_good:
+        raise CheckpointError(
+            f"{path} loads as {card.name}, but is not sound: {'; '.join(report.problems)}; nothing is stored"
+        )
+    origin = cache.Origin.of(path, loaded.sha256, file_form(path), loaded.naming, url)
+    record = cache.store(card.name, loaded.backbone.state_dict(), origin, cube)
+    return record, report
+
+
+def get(
+    card: Checkpoint, source: Source | None = None, *, on_progress: Progress = lambda num_bytes, total: None
+) -> tuple[cache.Record, Report]:
+    """Fetch a card's weights from a plain URL (default: the card's first) and `add` them.
+
+    Raises CheckpointError where the card has no plain URL, with what to do instead, and as `download` and `add` do.
+    """
+    _require_storable(card)
+    if source is None and not card.downloads:
+        raise CheckpointError(" ".join(browser_instructions(card)))
+    source = source or card.downloads[0]
+    target = cache.downloads_folder() / card.name / source.file
+    download(source.url, target, sha256_prefix=source.sha256_prefix, sha1=source.sha1, on_progress=on_progress)
+    try:
+        return add(card, target, url=source.url)
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _require_no_other_name(card: Checkpoint, path: Path) -> None:
+    """Some cards have the same tensors, and only the published names of their files tell them apart."""
+    named = [
+        other.name
+        for other in catalog.CHECKPOINTS.values()
+        if path.name in (other.file, *(source.file for source in other.source))
+    ]
+    if named and card.name not in named:
+        raise CheckpointError(
+            f"{path} has the name of the file of {' and '.join(named)}, not of {card.name}; store it as that, or rename it "
+            "if it is something else"
+        )
+
+
+def _require_storable(card: Checkpoint) -> None:
+    if card.embedded or card.folder is not None:
+        where = "is embedded in featx" if card.embedded else "is a card of your own, which names its file itself"
+        raise UsageError(f"{card.name} {where}, so nothing is stored for it; use --weights FILE for other weights")
+
+
+def browser_instructions(card: Checkpoint) -> list[str]:
+    """How to get a card's file from hosts that no program can fetch from, in lines."""
+    file = card.file or "FILE"
+    return [
+        f"{card.name} is published on hosts that need a browser. Save the file from one of:",
+        *(f"    {source.url}" + f"  ({source.form})" * bool(source.form) for source in card.source),
+        "then store it with:",
+        f"    featx weights add {card.name} {file}",
+    ]

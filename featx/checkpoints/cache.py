@@ -1,0 +1,262 @@
+"""The cache folder: weights converted once, kept with where they came from.
+
+    $FEATX_HOME                           else $XDG_CACHE_HOME/featx or ~/.cache/featx, on macOS ~/Library/Caches/featx
+      weights/
+        <card>.json                       the record: what is stored and of what origin; with it, the card is here
+        <card>.<8 digits>.safetensors     the tensors in featx's names, float32; the digits begin the file's SHA-256
+        <card>.<8 digits>.npy             the mean cube, float32 (3, T, h, w), BGR, where one was given
+      downloads/                          files on their way, see featx.checkpoints.download
+
+Every file is written aside and renamed, the record last: a card is stored whole, or stays as it was. To forget a card, delete
+its files; nothing else refers to them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from featx.catalog import Checkpoint
+from featx.checkpoints.files import file_sha256
+from featx.checkpoints.safetensors import write_safetensors
+from featx.errors import CheckpointError
+
+__all__ = [
+    "MeanCube",
+    "Origin",
+    "Record",
+    "cache_folder",
+    "downloads_folder",
+    "find",
+    "read_record",
+    "read_sound_record",
+    "store",
+]
+
+RECORD_VERSION = 1  # raised when other tensors would be made of the same published file, or the layout changes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The published file that something stored was made from.
+
+    `form` is "caffe", "torch", "safetensors" or "mean cube"; `naming` says whose tensor names it uses; `url` is where featx
+    fetched it, "" for a file of the user's; `added` is a time in UTC, ISO 8601.
+    """
+
+    file: str
+    sha256: str
+    num_bytes: int
+    form: str
+    naming: str = ""
+    url: str = ""
+    added: str = ""
+
+    @classmethod
+    def of(cls, path: Path, sha256: str, form: str, naming: str = "", url: str = "") -> Origin:
+        """The origin `path`, added now."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(path.name, sha256, path.stat().st_size, form, naming, url, now)
+
+
+@dataclass(frozen=True)
+class MeanCube:
+    """A stored mean cube: its file beside the record, that file's SHA-256, and what it was made from."""
+
+    file: str
+    sha256: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the cache holds for the card `card`; `file` lies beside the record and has the `sha256`."""
+
+    card: str
+    file: str
+    sha256: str
+    origin: Origin
+    mean: MeanCube | None = None
+    version: int = RECORD_VERSION
+
+    @property
+    def path(self) -> Path:
+        """Where the weights are; unchecked."""
+        return _weights_folder() / self.file
+
+    def checked_path(self) -> Path:
+        """Where the weights are; raises CheckpointError unless they are, byte for byte, what was stored."""
+        return self._checked(self.file, self.sha256)
+
+    def checked_mean_path(self) -> Path | None:
+        """Where the mean cube is, None without one; raises CheckpointError as `checked_path` does."""
+        return None if self.mean is None else self._checked(self.mean.file, self.mean.sha256)
+
+    def _checked(self, file: str, sha256: str) -> Path:
+        path = _weights_folder() / file
+        if not path.exists() or file_sha256(path) != sha256:
+            raise CheckpointError(
+                f"the stored file {path} is {'damaged' if path.exists() else 'gone'}; store it again with 'featx weights get "
+                f"{self.card}' or 'featx weights add {self.card} FILE'"
+            )
+        return path
+
+
+def cache_folder() -> Path:
+    """$FEATX_HOME, else the platform's place for caches; it need not exist yet."""
+    if os.environ.get("FEATX_HOME"):
+        return Path(os.environ["FEATX_HOME"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "featx"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "featx"  # XDG: a relative path is ignored
+
+
+def downloads_folder() -> Path:
+    """Where files lie while they are fetched."""
+    return cache_folder() / "downloads"
+
+
+def find(card: Checkpoint) -> Path | None:
+    """The stored safetensors file of a card, None where there is none; it is not checked."""
+    record = read_record(card.name)
+    return record.path if record is not None and record.path.exists() else None
+
+
+def read_record(name: str) -> Record | None:
+    """What the cache holds for the card called `name`; raises CheckpointError for a record that cannot be read."""
+    path = _record_path(name)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["version"] != RECORD_VERSION:
+            raise ValueError(f"version {fields['version']}")
+        mean = fields.get("mean")
+        if mean is not None:
+            mean = MeanCube(**{**mean, "origin": Origin(**mean["origin"])})
+        record = Record(**{**fields, "origin": Origin(**fields["origin"]), "mean": mean})
+        if record.card != name or any("/" in file for file in (record.file, mean.file if mean else "")):
+            raise ValueError("it is not this card's")
+        return record
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check $FEATX_HOME") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged, or of another version of featx ({error}); delete it and store the weights again"
+        ) from None
+
+
+def read_sound_record(name: str) -> Record | None:
+    """The same, but None as well where the record or the weights that it names are damaged: what is fit for use."""
+    try:
+        record = read_record(name)
+        return record if record is not None and record.checked_path() else None
+    except CheckpointError:
+        return None
+
+
+def store(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    origin: Origin,
+    mean: tuple[np.ndarray, Origin] | None = None,
+) -> Record:
+    """Keep the tensors of a card, in featx's names, and its mean cube, float32 (3, T, h, w); returns the record.
+
+    What was stored for the card before is replaced at the end; a cube stays where none is given. Raises CheckpointError
+    where the folder cannot be written.
+    """
+    folder = _weights_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            return _store(folder, name, tensors, origin, mean)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be written ({error.strerror or error}); make room, or set $FEATX_HOME to another folder"
+        ) from None
+
+
+def _store(
+    folder: Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    origin: Origin,
+    mean: tuple[np.ndarray, Origin] | None,
+) -> Record:
+    metadata = {"card": name} | {f"origin_{key}": str(value) for key, value in asdict(origin).items() if key != "added"}
+    aside = folder / f".{name}.{os.getpid()}"
+    try:
+        write_safetensors(aside, tensors, metadata)
+        file, sha256 = _named_by_content(aside, f"{name}.", ".safetensors")
+        cube = _kept_cube(name)
+        if mean is not None:
+            with open(aside, "wb") as handle:
+                np.save(handle, np.ascontiguousarray(mean[0], dtype="<f4"))
+            cube = MeanCube(*_named_by_content(aside, f"{name}.", ".npy"), mean[1])
+        record = Record(name, file, sha256, origin, cube)
+        aside.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, _record_path(name))
+    finally:
+        aside.unlink(missing_ok=True)
+    _drop_replaced(record)
+    return record
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time, so that none drops the files of another's record."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _kept_cube(name: str) -> MeanCube | None:
+    """The cube that is stored for a card, if it is in order."""
+    try:
+        record = read_record(name)
+        if record is not None and record.checked_mean_path():
+            return record.mean
+    except CheckpointError:  # what is damaged is about to be replaced
+        pass
+    return None
+
+
+def _weights_folder() -> Path:
+    return cache_folder() / "weights"
+
+
+def _record_path(name: str) -> Path:
+    return _weights_folder() / f"{name}.json"
+
+
+def _named_by_content(aside: Path, before: str, after: str) -> tuple[str, str]:
+    """Give a finished file its name; returns that and the file's SHA-256."""
+    sha256 = file_sha256(aside)
+    name = f"{before}{sha256[:8]}{after}"
+    os.replace(aside, aside.with_name(name))
+    return name, sha256
+
+
+def _drop_replaced(record: Record) -> None:
+    """Delete what earlier records of the card named."""
+    kept = {record.file, record.mean.file if record.mean else ""}
+    for path in _weights_folder().iterdir():
+        match = re.fullmatch(rf"{re.escape(record.card)}\.[0-9a-f]{{8}}\.(safetensors|npy)", path.name)
+        if match and path.name not in kept:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""`featx classify`: videos in, the names of what a network sees in them out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import click
+
+from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
+from featx.cli.clip_options import clip_options, device_options, input_options, keys_option
+
+EXAMPLES = """\b
+Examples:
+  featx classify examples/videos/Wave
+  featx classify a.mp4 --top 1 --each-clip
+  featx classify videos/ --backbone c3d-sports1m --weights conv3d_deepnetA_sport1m_iter_1900000 --json
+"""
+
+
+@click.command("classify", epilog=EXAMPLES)
+@input_options
+@click.option("--top", type=int, default=5, show_default=True, help="How many classes.")
+@click.option("--each-clip", is_flag=True, help="The best classes of every clip too.")
+@click.option("--numbers", is_flag=True, help="Classes by their place in the layer prob, for a card without labels.")
+@checkpoint_options
+@clip_options
+@device_options
+@keys_option
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(**options: object) -> int:
+    """Name what a network sees in videos: its best classes, with scores from 0 to 1.
+
+    INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
+    too. A video's scores are the mean of its clips' scores; over all classes they add up to 1.
+    Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage.
+    """
+    as_json = options.pop("as_json")
+    if not options["inputs"] and not options["lists"]:
+        raise click.UsageError("name video files or folders, or a list with --list; see 'featx classify --help'")
+    settle_backbone(options)
+    from tqdm import tqdm
+
+    from featx.catalog import get_checkpoint
+    from featx.checkpoints.describe import describe
+    from featx.classification import Classified, classify
+
+    card = get_checkpoint(options["backbone"])
+    if options["variant"]:
+        card = card.with_variant(options["variant"])
+    click.echo(describe(card, options["weights"], options["mean"]), err=True)
+    with tqdm(unit="video", disable=None, dynamic_ncols=True, desc="classify", leave=False) as bar:
+        results = classify(
+            options.pop("inputs"), on_planned=bar.reset, on_result=lambda result: bar.update(), **options
+        )
+    done = [result for result in results if isinstance(result, Classified)]
+    failed = [result for result in results if not isinstance(result, Classified)]
+    if as_json:
+        records = [_record(result) for result in done]
+        failures = [{"key": f.key, "path": f.path, "reason": f.reason} for f in failed]
+        named = {"backbone": card.name, "variant": card.variant, "videos": records, "failures": failures}
+        click.echo(json.dumps(named, indent=2))
+    else:
+        for i, result in enumerate(done):
+            click.echo("\n" * bool(i) + "\n".join(_lines(result)))
+    for failure in failed:
+        click.echo(f"failed: {failure.key} ({failure.path}): {failure.reason}", err=True)
+    return 1 if failed else 0
+
+
+def _record(result) -> dict:
+    """A result for JSON, which knows no NaN."""
+    record = dataclasses.asdict(result)
+    record["guesses"] = [guess._asdict() for guess in result.guesses]
+    for clip, guessed in zip(record["clips"], result.clips, strict=True):
+        clip["guesses"] = [guess._asdict() for guess in guessed.guesses]
+        for name in ("start_seconds", "end_seconds"):
+            clip[name] = None if math.isnan(clip[name]) else clip[name]
+    return record
+
+
+def _lines(result) -> list[str]:
+    """A video: its key, a line a class, and a line a clip, in columns."""
+    clips = f"{result.num_clips} clip" + "s" * (result.num_clips != 1)
+    lines = [f"{result.key}  ({result.num_frames} frames, {clips})"]
+    lines += [f"  {guess.score:.3f}  {guess.label}" for guess in result.guesses]
+    places = [_place(clip) for clip in result.clips]
+    width = max(map(len, places), default=0)
+    for place, clip in zip(places, result.clips, strict=True):
+        lines.append(f"  {place:<{width}}  " + ", ".join(f"{guess.score:.3f} {guess.label}" for guess in clip.guesses))
+    return lines
+
+
+def _place(clip) -> str:
+    frames = f"frames {clip.start_frame}-{clip.end_frame - 1}"
+    return frames if math.isnan(clip.start_seconds) else f"{frames}, {clip.start_seconds:.2f}-{clip.end_seconds:.2f} s"

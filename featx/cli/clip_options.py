@@ -1,0 +1,71 @@
+"""The options that say which videos a command takes, how clips are cut from them and where they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from featx.clips import SHORT_POLICIES, TAIL_POLICIES
+
+__all__ = ["clip_options", "device_options", "input_options", "keys_option"]
+
+INPUT_OPTIONS = (
+    click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT..."),
+    click.option(
+        "--list", "lists", multiple=True, type=click.Path(path_type=Path), help="A file with a video's path a line."
+    ),
+)
+
+CLIP_OPTIONS = (
+    click.option("--length", type=int, help="Frames a clip. Default: the card's."),
+    click.option("--stride", type=int, help="Frames between the starts of neighbouring clips. Default: the card's."),
+    click.option("--frame-step", type=int, help="Take every N-th frame in a clip. Default: the card's."),
+    click.option("--clips", "num_clips", type=int, help="N evenly spread clips instead of a stride."),
+    click.option(
+        "--fps",
+        type=float,
+        help="Resample to so many frames a second, by time stamps; 0: as filmed. Default: the card's (mostly as filmed).",
+    ),
+    click.option(
+        "--short", type=click.Choice(SHORT_POLICIES), default="loop", show_default=True, help="Videos below one clip."
+    ),
+    click.option(
+        "--tail",
+        type=click.Choice(TAIL_POLICIES),
+        default="drop",
+        show_default=True,
+        help="Frames after the last clip.",
+    ),
+)
+
+DEVICE_OPTIONS = (
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--batch-size", type=int, help="Clips a batch. Default: by the device."),
+)
+
+keys_option = click.option(
+    "--keys-from", type=click.Choice(["name", "path"]), default="name", show_default=True, help="path keeps suffixes."
+)
+
+
+def input_options(command: Callable) -> Callable:
+    """Give a command INPUT... and --list."""
+    return _give(command, INPUT_OPTIONS)
+
+
+def clip_options(command: Callable) -> Callable:
+    """Give a command --length, --stride, --frame-step, --clips, --fps, --short and --tail."""
+    return _give(command, CLIP_OPTIONS)
+
+
+def device_options(command: Callable) -> Callable:
+    """Give a command --device and --batch-size."""
+    return _give(command, DEVICE_OPTIONS)
+
+
+def _give(command: Callable, options: tuple[Callable, ...]) -> Callable:
+    for option in reversed(options):
+        command = option(command)
+    return command
