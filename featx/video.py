@@ -165,15 +165,16 @@ def resample(
                 f"time stamps jump from {start + slot / fps:.2f} to {seconds:.2f} s; without --fps they do not matter"
             )
         whole_slots = math.floor((seconds - start + frame_seconds) * fps + early)
-        for slot in range(slot, first_slot):
+        for _ in range(slot, first_slot):
             waiting.append(held)
             while waiting and num_out < whole_slots:
                 yield start + num_out / fps, waiting.popleft()
                 num_out += 1
         slot, held = max(slot, first_slot), item
     if start is not None:
-        waiting.extend([held] * (max(whole_slots, 1) - slot))
-        while waiting and num_out < max(whole_slots, 1):
+        num_slots = max(whole_slots, 1)
+        waiting.extend([held] * (num_slots - slot))
+        while waiting and num_out < num_slots:
             yield start + num_out / fps, waiting.popleft()
             num_out += 1
 

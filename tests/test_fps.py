@@ -7,11 +7,10 @@ import math
 
 import numpy as np
 import pytest
+from conftest import write_video
 
 import featx
 from featx.catalog import CHECKPOINTS, get_checkpoint
-from conftest import write_video
-
 from featx.cli import main
 from featx.errors import UsageError
 from featx.extractor import Extractor

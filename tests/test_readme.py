@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -53,6 +54,10 @@ def place(tmp_path, monkeypatch):
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "more/clip.mp4")
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "ucf101/Archery/v_Archery_g08_c01.mp4")
     (tmp_path / "list.txt").write_text("videos/a.mp4\nmore/clip.mp4\n")
+    (tmp_path / "clips.txt").write_text("videos/a.mp4 0 1\nvideos/a.mp4 4 1\n")
+    mini = json.loads((ROOT / "weights/res3d-mini.json").read_text())
+    (tmp_path / "my-card.json").write_text(json.dumps(mini | {"name": "res3d-mine", "embedded": False, "source": []}))
+    shutil.copy(ROOT / "weights" / mini["file"], tmp_path)
     for name in "ab":
         write_file(tmp_path / f"{name}.h5", {"fc6": {name: np.ones(3)}})
     monkeypatch.chdir(tmp_path)
@@ -63,7 +68,7 @@ def place(tmp_path, monkeypatch):
 
 def before(command: str, place: Path) -> None:
     """Make what a command needs and no earlier one made."""
-    if "c3d.pickle" in command:
+    if "c3d.pickle" in command and not (place / "c3d.pickle").exists():
         c3d = build("c3d", num_classes=487)
         port = next(n for n in namings("c3d", c3d.state_dict()) if n.label.startswith("DavideA"))
         torch.save({theirs: c3d.state_dict()[ours] for theirs, ours in port.ours.items()}, place / "c3d.pickle")
@@ -121,14 +126,24 @@ def test_python_blocks_tell_the_truth(place):
 
 @pytest.mark.parametrize("name", featx.list_backbones())
 def test_the_table_of_backbones_is_complete(name):
-    from featx.catalog import get_checkpoint
-
-    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` |")]
-    card = get_checkpoint(name)
+    section = README.split("\n## Backbones\n")[1].split("\n## ")[0]
+    (row,) = [line for line in section.splitlines() if line.startswith("| `") and f"`{name}`" in line.split("|")[1]]
+    card = featx.catalog.get_checkpoint(name)
     assert row.split("|")[2].strip().startswith(card.default_layer)
-    for layer, dims in re.findall(r"(\w+) \(([\d,]+)\)", row):
+    for layer, dims in re.findall(r"(\w+) \(([\d,]+)\)", row.replace("the last block", list(card.layers)[-3])):
         assert card.layers[layer] == int(dims.replace(",", ""))
-    assert f"{card.sampling.length} frames" in row and f"stride {card.sampling.stride}" in row
+    sampling = card.sampling
+    assert f"{sampling.length} frames" in row and f"stride {sampling.stride}" in row
+    assert ("step" in row) == (sampling.frame_step > 1) and ("frames/s" in row) == (sampling.fps is not None)
+    assert ("embedded" in row) == card.embedded
+
+
+def test_what_classify_prints_is_what_the_readme_shows(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (command,) = [line for line in COMMANDS if line.startswith("featx classify")]
+    with pytest.raises(SystemExit):
+        main(shlex.split(command)[1:])
+    assert f"```\n{capsys.readouterr().out}```" in README
 
 
 @pytest.mark.long
