@@ -9,6 +9,7 @@ Everything between the arrows is bounded, so memory depends neither on a video's
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -328,6 +329,7 @@ def provenance_of(checkpoint: Checkpoint, sampling: Sampling, **made: object) ->
         backbone=checkpoint.architecture,
         checkpoint=checkpoint.name,
         variant=checkpoint.variant,
+        arguments=json.dumps(checkpoint.build_arguments, sort_keys=True),
         length=sampling.length,
         stride=0 if sampling.listed else sampling.stride,
         frame_step=sampling.frame_step,

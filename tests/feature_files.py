@@ -17,6 +17,7 @@ def make_provenance(**changes) -> Provenance:
         checkpoint="c3d-sports1m",
         checkpoint_sha256="ab" * 32,
         variant="",
+        arguments='{"num_classes": 487}',
         layers=("fc6",),
         length=16,
         stride=8,

@@ -18,7 +18,7 @@ from featx.catalog import get_checkpoint, list_backbones, read_card_file
 from featx.checkpoints import load
 from featx.checkpoints.safetensors import write_safetensors
 from featx.checkpoints.verify import verify
-from featx.errors import CheckpointError, UnknownNameError, UsageError
+from featx.errors import CheckpointError, ProvenanceError, UnknownNameError, UsageError
 from featx.extractor import Extractor
 
 NET = '''
@@ -300,3 +300,18 @@ def test_packages_are_not_looked_for_in_vain(monkeypatch):
     ARCHITECTURES.__dict__.pop("_added", None)
     get_checkpoint("c3d-sports1m")
     assert "c3d" in ARCHITECTURES and build("res3d", widths=(2, 2, 2, 2))
+
+
+def test_other_arguments_of_the_net_do_not_go_into_the_same_file(tmp_path, clips_folder):
+    """C3D's two forms of pool5 have the same tensors and the same shapes, and other numbers."""
+    card = CARD | {"name": "c3d-mine", "architecture": "c3d", "layers": {"fc6": 4}, "default_layer": "fc6"}
+    card |= {"preprocess": {"resize": [128, 171], "crop": 112}, "sampling": {"length": 16}}
+    path, output = tmp_path / "mine.json", tmp_path / "f.h5"
+    for pool5 in ("caffe", "ported"):
+        arguments = {"widths": [2, 2, 2, 2, 2], "fc_width": 4, "pool5": pool5}
+        path.write_text(json.dumps(card | {"arguments": arguments}))
+        if pool5 == "caffe":
+            torch.save(trained_state(read_card_file(path)), tmp_path / "toy.safetensors")
+            featx.extract_to(clips_folder / "dog/000.mp4", output, path)
+    with pytest.raises(ProvenanceError, match="arguments is .*caffe.* in .*ported.* in this run"):
+        featx.extract_to(clips_folder / "dog/000.mp4", output, path)
