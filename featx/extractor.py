@@ -53,7 +53,8 @@ class Extractor:
     instead of a stride; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
     `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
-    "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device).
+    "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
+    `engine`: "auto" or one of `featx.engine.ENGINES`.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -78,6 +79,7 @@ class Extractor:
         dtype: str = "float32",
         device: str = "auto",
         batch_size: int | None = None,
+        engine: str = "auto",
     ) -> None:
         checkpoint = get_checkpoint(backbone)
         self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
@@ -103,6 +105,7 @@ class Extractor:
             length=self.sampling.length,
             device=chosen,
             batch_size=batch_size,
+            name=engine,
         )
         self.checkpoint_sha256 = loaded.sha256
         self._pool: DecodePool | None = None

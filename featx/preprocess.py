@@ -130,7 +130,10 @@ class Preprocess:
         return frames[:, top : top + height, left : left + width]
 
     def normalise(self, clips: Tensor) -> Tensor:
-        """Turn cropped uint8 BGR clips (N, T, crop, crop, 3) into network input, float32 (N, 3, T, crop, crop)."""
+        """Turn cropped uint8 BGR clips (N, T, crop, crop, 3) into network input, float32 (N, 3, T, crop, crop).
+
+        In memory the channels stay last, as they came.
+        """
         if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[2:] != (self.crop, self.crop, 3):
             raise ValueError(
                 f"clips are {clips.dtype} {tuple(clips.shape)}, not uint8 (N, T, {self.crop}, {self.crop}, 3)"
@@ -155,7 +158,7 @@ class Preprocess:
             values = values - self._constants(self.mean, values)
         if set(self.std) != {1.0}:
             values = values / self._constants(self.std, values)
-        return values.contiguous()
+        return values
 
     def _window(self, height: int, width: int) -> Window:
         if self.crop_offset is not None:

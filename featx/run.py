@@ -12,6 +12,7 @@ import numpy as np
 
 from featx import store
 from featx.clips import count_clips, plan_clips
+from featx.engine import ENGINES, unavailable
 from featx.errors import UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
@@ -95,6 +96,8 @@ def extract_to(
         _keep_plan(before, options)
     with Extractor(backbone, **options) as extractor:
         provenance = extractor.provenance
+        if extractor.engine.note:
+            on_note(extractor.engine.note)
         if before is not None:
             _require_continuation(before, provenance, output, on_note)
         with Parts(output) as parts:
@@ -140,11 +143,15 @@ def _require_own(before: Provenance, output: Path) -> None:
 
 
 def _keep_plan(before: Provenance, options: dict) -> None:
-    """A run that goes on keeps the batch size and the kind of device, and with them the last bits of its numbers."""
+    """A run that goes on keeps batch size, device and engine, and with them the last bits of its numbers, where it can."""
+    engine, _, device = before.engine.rpartition("-")
     if options.get("batch_size") is None:
         options["batch_size"] = before.batch_size
     if options.get("device", "auto") == "auto":
-        options["device"] = before.engine.rpartition("-")[2]
+        options["device"] = device
+    kept = engine in ENGINES and not unavailable(engine, device) and options["device"].startswith(device)
+    if options.get("engine", "auto") == "auto" and kept:
+        options["engine"] = engine
 
 
 def _require_continuation(before: Provenance, now: Provenance, output: Path, on_note: Callable[[str], None]) -> None:
@@ -261,7 +268,7 @@ def estimate(
     """
     items = plan_videos(inputs, lists, keys_from, c3d_lists)
     options["listed_clips"] = items[0].listed_starts is not None
-    with Extractor(backbone, **options) as extractor:
+    with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
         return _estimate(items, extractor, count, on_video)
 
 

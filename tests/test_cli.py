@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 
@@ -109,7 +110,10 @@ def test_merge(capsys, clips_folder, tmp_path):
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--tail", "loop"], "'loop' is not one of 'drop', 'pad'"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--count"], "--count belongs to --dry-run"),
         (["extract", "{clips}", "-o", "{tmp}"], "is a folder"),
-        (["info"], "Missing argument 'FILE'"),
+        (["extract", "{clips}", "-o", "{tmp}/f.h5", "--engine", "fast"], "'fast' is not one of 'auto', 'winograd'"),
+        (["extract", "{clips}", "-o", "{tmp}/f.h5", "--threads", "0"], "0 is not in the range x>=1"),
+        (["info"], "name a feature file, or give --engine"),
+        (["info", "{clips}/notes.txt", "--engine"], "name a feature file, or give --engine"),
         (["info", "{clips}/notes.txt"], "not an HDF5 file"),
         (["info", "{tmp}/absent.h5"], "no such file"),
         (["merge", "{tmp}/absent.h5", "-o", "{tmp}/f.h5"], "no such file"),
@@ -155,6 +159,17 @@ def test_help_imports_nothing_heavy():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "[]"
+
+
+def test_the_engines_of_the_command_line_are_those_that_there_are():
+    from featx.cli.clip_options import DEVICE_OPTIONS
+    from featx.engine import ENGINES
+
+    command = click.Command("any")
+    for option in DEVICE_OPTIONS:
+        option(command)
+    choices = {option.name: getattr(option.type, "choices", None) for option in command.params}
+    assert tuple(choices["engine"]) == ("auto", *ENGINES)
 
 
 def test_version(capsys):

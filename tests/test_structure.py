@@ -14,6 +14,7 @@ ONLY_IMPORTER = {
     "av": {"video", "images"},
     "h5py": {"store"},
     "click": {"cli"},
+    "ctypes": {"engine"},
     "matplotlib": {"plots"},
     "ray": {"cluster"},
 }
@@ -58,6 +59,17 @@ def test_imports(room, path, tree):
         assert room in ONLY_IMPORTER.get(name, {room}), f"{path} imports {name}"
         if name == "featx" and below and room != "__init__" and below[0] != "__version__":
             assert LEVEL_OF[below[0]] <= LEVEL_OF[room], f"{path} imports featx.{below[0]}, which is above it"
+
+
+def test_the_kernels_stand_alone():
+    """They include each other and the compiler's own headers, and all go into the library."""
+    files = sorted((PACKAGE / "engine/cpp").iterdir())
+    assert {path.suffix for path in files} == {".cpp", ".h"}
+    for path in files:
+        text = path.read_text()
+        includes = [line.split()[1] for line in text.splitlines() if line.startswith("#include")]
+        assert set(includes) <= {f'"{other.name}"' for other in files} | {"<immintrin.h>", "<omp.h>"}, path
+        assert path.suffix == ".cpp" or "#pragma once" in text, path
 
 
 def test_public_names_are_pinned_and_exist():

@@ -200,7 +200,7 @@ def _one_clip(card: Checkpoint, backbone: Backbone, layers: tuple[str, ...]) -> 
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (1, length, height, width, 3), generator=generator, dtype=torch.uint8)
     with torch.inference_mode():
-        values = backbone(card.preprocess.normalise(pixels), layers)
+        values = backbone(card.preprocess.normalise(pixels).contiguous(), layers)
     broken = [name for name, value in values.items() if not torch.isfinite(value).all()]
     silent = [name for name, value in values.items() if name not in broken and not value.any()]
     if broken:

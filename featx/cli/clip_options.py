@@ -43,6 +43,20 @@ CLIP_OPTIONS = (
 DEVICE_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option("--batch-size", type=int, help="Clips a batch. Default: by the device."),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "winograd", "onednn", "torch"]),
+        default="auto",
+        show_default=True,
+        help="How the CPU computes; 'featx info --engine' tells what there is.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        expose_value=False,
+        callback=lambda ctx, option, value: _set_threads(value),
+        help="Threads of the forward pass. Default: a core each.",
+    ),
 )
 
 keys_option = click.option(
@@ -61,8 +75,15 @@ def clip_options(command: Callable) -> Callable:
 
 
 def device_options(command: Callable) -> Callable:
-    """Give a command --device and --batch-size."""
+    """Give a command --device, --batch-size, --engine and --threads."""
     return _give(command, DEVICE_OPTIONS)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _give(command: Callable, options: tuple[Callable, ...]) -> Callable:

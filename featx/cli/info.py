@@ -10,13 +10,35 @@ import click
 
 
 @click.command("info", epilog="Example: featx info features.h5")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--videos", is_flag=True, help="One line a video too.")
 @click.option("--verify", is_flag=True, help="Compare every block of the file with its checksum.")
+@click.option("--engine", is_flag=True, help="Tell instead how this machine computes features, and why so.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
+def command(file: Path | None, videos: bool, verify: bool, engine: bool, as_json: bool) -> None:
     """Print what a feature file holds and how it was made."""
-    _print_file(file, videos, verify, as_json)
+    if engine == (file is not None):
+        raise click.UsageError("name a feature file, or give --engine")
+    if engine:
+        _print_engines(as_json)
+    else:
+        _print_file(file, videos, verify, as_json)
+
+
+def _print_engines(as_json: bool) -> None:
+    import torch
+
+    from featx.engine import ENGINES, choose_device, unavailable
+
+    device = choose_device("auto").type
+    reasons = {name: unavailable(name, device) for name in ENGINES}
+    taken = next(name for name, reason in reasons.items() if not reason)
+    if as_json:
+        click.echo(json.dumps({"device": device, "engine": taken, "unavailable": reasons}, indent=2))
+        return
+    click.echo(f"engine    {taken} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for name, reason in reasons.items():
+        click.echo(f"    {name:<9} {reason or 'available'}")
 
 
 def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:

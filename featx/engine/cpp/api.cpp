@@ -1,0 +1,34 @@
+// The library's plain C interface, called through ctypes, which lets Python's other threads run meanwhile.
+//
+// Every function but `featx_supported` needs it to have returned 1. Pointers and sizes are trusted: featx/engine/native.py
+// checks them.
+#include "convolution.h"
+
+#if defined(__x86_64__)
+
+extern "C" {
+
+int featx_supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+void featx_winograd_pack(const float* weight, int c_out, int c_in, int kernel_t, int time_tile, float* filters, int threads) {
+    featx::winograd_pack(weight, c_out, c_in, kernel_t, time_tile, filters, threads);
+}
+
+long featx_winograd_num_tiles(const featx::Convolution* c) { return featx::winograd_num_tiles(*c); }
+
+long featx_winograd_workspace_floats(const featx::Convolution* c, long tiles) { return featx::winograd_workspace_floats(*c, tiles); }
+
+void featx_winograd(const featx::Convolution* c, float* workspace, long tiles, int threads) {
+    featx::winograd(*c, workspace, tiles, threads);
+}
+
+void featx_direct(const featx::DirectConvolution* c, float* rows, int threads) { featx::direct(*c, rows, threads); }
+
+double featx_multiply_add_gflops(int threads, double seconds) { return featx::multiply_add_gflops(threads, seconds); }
+}
+
+#else
+
+extern "C" int featx_supported() { return 0; }
+
+#endif

@@ -1,0 +1,12 @@
+// The kernels, compiled for AVX2 and FMA; nothing here may run before `featx_supported` has said yes.
+#if defined(__x86_64__)
+
+#include "direct.h"
+#include "peak.h"
+#include "winograd.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

@@ -1,0 +1,35 @@
+// Eight floats at a time: the one instruction set that the kernels use is AVX2 with FMA.
+//
+// Every file of kernels includes this one first, so that only they are compiled for it: the library itself loads, and
+// answers "unsupported", on any x86-64 processor.
+#pragma once
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC target("avx2,fma")
+#endif
+
+#include <immintrin.h>
+
+namespace featx {
+
+using Vector = __m256;
+constexpr int kLanes = 8;
+
+static inline Vector load(const float* p) { return _mm256_loadu_ps(p); }
+static inline void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
+static inline Vector zero() { return _mm256_setzero_ps(); }
+static inline Vector all(float x) { return _mm256_set1_ps(x); }
+static inline Vector broadcast(const float* p) { return _mm256_set1_ps(*p); }
+static inline Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
+static inline Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
+static inline Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); }  // b where one of them is no number
+static inline Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }        // a * b + c
+static inline Vector subtract_product(Vector c, Vector a, Vector b) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
+
+static inline int smaller(int a, int b) { return a < b ? a : b; }
+static inline long smaller(long a, long b) { return a < b ? a : b; }
+static inline int round_up(int value, int step) { return (value + step - 1) / step; }  // in steps
+
+}  // namespace featx

@@ -1,0 +1,117 @@
+// Runs the kernels on drawn cases; the memory that they get is of exactly the size that they may touch, so that the
+// sanitizers see what goes beyond. Built and run by test_sanitizers.py.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+
+#include "convolution.h"
+
+using featx::Convolution;
+using featx::DirectConvolution;
+
+extern "C" {
+int featx_supported();
+void featx_winograd_pack(const float*, int, int, int, int, float*, int);
+long featx_winograd_num_tiles(const Convolution*);
+long featx_winograd_workspace_floats(const Convolution*, long);
+void featx_winograd(const Convolution*, float*, long, int);
+void featx_direct(const DirectConvolution*, float*, int);
+double featx_multiply_add_gflops(int, double);
+}
+
+static std::mt19937 random_numbers(0);
+static int draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_numbers); }
+
+// Floats that end where the allocation ends, and begin at an address that is a multiple of 4 only.
+struct Floats {
+    long size;
+    std::unique_ptr<float[]> memory;
+    explicit Floats(long n) : size(n), memory(new float[n + 1]) {
+        for (long i = 0; i <= n; i++) memory[i] = std::uniform_real_distribution<float>(-1, 1)(random_numbers);
+    }
+    float* get() { return memory.get() + 1; }
+};
+
+static int up(int n, int step) { return (n + step - 1) / step; }
+
+static void check(float got, double expected, const char* what) {
+    if (!(std::fabs(got - expected) < 1e-3)) {
+        std::printf("%s: %g, not %g\n", what, got, expected);
+        std::exit(1);
+    }
+}
+
+static void winograd_case(int c_in, int c_out) {
+    Convolution c{};
+    c.n = draw(1, 3), c.t = draw(1, 5), c.h = draw(1, 11), c.w = draw(1, 11), c.c_in = c_in, c.c_out = c_out;
+    c.kernel_t = draw(0, 2) ? 3 : 1;
+    c.time_tile = c.kernel_t == 3 ? draw(1, 2) : 1;
+    c.relu = draw(0, 1), c.pool_t = draw(1, 2), c.pool_hw = draw(1, 2);
+    const int padded = up(c_out, 16) * 16, points = c.time_tile == 2 ? 144 : 36 * c.kernel_t;
+    const long out_t = up(c.t, c.pool_t), out_h = up(c.h, c.pool_hw), out_w = up(c.w, c.pool_hw);
+    Floats input(static_cast<long>(c.n) * c.t * c.h * c.w * c_in), weight(static_cast<long>(c_out) * c_in * c.kernel_t * 9), bias(padded);
+    Floats filters(static_cast<long>(points) * padded * c_in), output(c.n * out_t * out_h * out_w * c_out), residual(output.size);
+    const bool add = c.pool_t == 1 && c.pool_hw == 1 && draw(0, 1);
+    featx_winograd_pack(weight.get(), c_out, c_in, c.kernel_t, c.time_tile, filters.get(), draw(1, 3));
+    c.input = input.get(), c.filters = filters.get(), c.bias = bias.get(), c.output = output.get();
+    c.residual = add ? residual.get() : nullptr;
+    const long chunk = draw(1, static_cast<int>(featx_winograd_num_tiles(&c)) + 1);
+    Floats workspace(featx_winograd_workspace_floats(&c, chunk));
+    featx_winograd(&c, workspace.get(), chunk, draw(1, 4));
+    if (c.pool_t != 1 || c.pool_hw != 1) return;
+    for (int i = 0; i < 20; i++) {  // some results beside the definition
+        const int n = draw(0, c.n - 1), t = draw(0, c.t - 1), y = draw(0, c.h - 1), x = draw(0, c.w - 1), o = draw(0, c_out - 1);
+        double sum = bias.get()[o];
+        for (int k = 0; k < c_in; k++)
+            for (int d = 0; d < c.kernel_t; d++)
+                for (int p = 0; p < 3; p++)
+                    for (int q = 0; q < 3; q++) {
+                        const int ft = t + d - c.kernel_t / 2, fy = y + p - 1, fx = x + q - 1;
+                        if (ft < 0 || ft >= c.t || fy < 0 || fy >= c.h || fx < 0 || fx >= c.w) continue;
+                        sum += static_cast<double>(input.get()[(((static_cast<long>(n) * c.t + ft) * c.h + fy) * c.w + fx) * c_in + k]) *
+                               weight.get()[((static_cast<long>(o) * c_in + k) * c.kernel_t + d) * 9 + p * 3 + q];
+                    }
+        const long at = (((static_cast<long>(n) * c.t + t) * c.h + y) * c.w + x) * c_out + o;
+        if (add) sum += residual.get()[at];
+        check(output.get()[at], c.relu && sum < 0 ? 0 : sum, "winograd");
+    }
+}
+
+static void direct_case(int c_in) {
+    DirectConvolution c{};
+    c.kernel_t = draw(1, 4), c.kernel_h = draw(1, 7), c.kernel_w = draw(1, 7);
+    c.stride_t = draw(1, 2), c.stride_h = draw(1, 3), c.stride_w = draw(1, 3);
+    c.n = draw(1, 2), c.t = c.kernel_t + draw(0, 3), c.h = c.kernel_h + draw(0, 9), c.w = c.kernel_w + draw(0, 17);
+    c.c_in = c_in, c.c_out = 16 * draw(1, 3), c.relu = draw(0, 1), c.pool_hw = draw(1, 2);
+    const int taps = c.kernel_t * c.kernel_h * c.kernel_w * c_in, threads = draw(1, 4);
+    Floats input(static_cast<long>(c.n) * c.t * c.h * c.w * c_in), weight(static_cast<long>(taps) * c.c_out), bias(c.c_out);
+    Floats output(static_cast<long>(c.n) * c.out_t() * up(c.out_h(), c.pool_hw) * up(c.out_w(), c.pool_hw) * c.c_out);
+    Floats rows(static_cast<long>(threads) * c.pool_hw * c.out_w() * c.c_out);
+    c.input = input.get(), c.weight = weight.get(), c.bias = bias.get(), c.output = output.get();
+    featx_direct(&c, rows.get(), threads);
+    if (c.pool_hw != 1) return;
+    for (int i = 0; i < 20; i++) {
+        const int n = draw(0, c.n - 1), t = draw(0, c.out_t() - 1), y = draw(0, c.out_h() - 1), x = draw(0, c.out_w() - 1), o = draw(0, c.c_out - 1);
+        double sum = bias.get()[o];
+        for (int tap = 0; tap < taps; tap++) {
+            const int k = tap % c_in, q = tap / c_in % c.kernel_w, p = tap / c_in / c.kernel_w % c.kernel_h, d = tap / c_in / c.kernel_w / c.kernel_h;
+            const long frame = static_cast<long>(n) * c.t + t * c.stride_t + d;
+            sum += static_cast<double>(input.get()[((frame * c.h + y * c.stride_h + p) * c.w + x * c.stride_w + q) * c_in + k]) *
+                   weight.get()[(static_cast<long>(o / 16) * taps + tap) * 16 + o % 16];
+        }
+        const long at = (((static_cast<long>(n) * c.out_t() + t) * c.out_h() + y) * c.out_w() + x) * c.c_out + o;
+        check(output.get()[at], c.relu && sum < 0 ? 0 : sum, "direct");
+    }
+}
+
+int main() {
+    if (!featx_supported()) return std::puts("unsupported"), 0;
+    for (int i = 0; i < 150; i++) winograd_case(8 * draw(1, 5), 8 * draw(1, 12));
+    for (int c_in : {264, 520, 4096}) winograd_case(c_in, 8);  // blocks of the product; as many zeros as there are
+    for (int i = 0; i < 200; i++) direct_case(draw(1, 7));
+    for (int c_in : {37, 64, 300}) direct_case(c_in);
+    featx_multiply_add_gflops(2, 0.01);
+    std::puts("clean");
+}
