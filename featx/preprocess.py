@@ -34,7 +34,7 @@ class Preprocess:
 
     `resize`: (height, width) in pixels, or one number for the short side with the aspect kept, or None. `long_side` is then
     rounded "down" (torchvision, Hara's code) or to the "nearest" pixel (mmaction2). `interpolation`, each to the last grey
-    level: "bilinear" is OpenCV's INTER_LINEAR, "bilinear-antialias" Pillow's BILINEAR, "bilinear-float" torchvision's
+    level: "bilinear" is OpenCV's INTER_LINEAR, "bilinear-antialias" Pillow's before 13, "bilinear-float" torchvision's
     without antialias. `crop`: side of the square that goes into the network; `crop_offset`: its (y, x) top left corner, None
     for the centre: half of what is left over, which `crop_rounding` rounds "down" (mmaction2) or half to "even" (torchvision,
     Hara's code). A value becomes ``(pixel * scale - mean) / std`` in float32, with `mean` and `std` in

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,6 +49,8 @@ def file_sha256(path: Path) -> str:
 
 def _open(path: Path) -> BinaryIO:
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # to open it would be to wait for a writer
+            raise CheckpointError(f"weights '{path}' are a pipe; name the file that holds them")
         return open(path, "rb")
     except OSError as error:
         raise CheckpointError(f"weights '{path}' cannot be read ({error.strerror}); check --weights") from None
