@@ -20,6 +20,7 @@ import torch
 
 import featx
 from featx import checkpoints, decode_pool
+from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.clip_rows import ClipRows
 from featx.clips import Sampling
@@ -329,7 +330,9 @@ def provenance_of(checkpoint: Checkpoint, sampling: Sampling, **made: object) ->
         backbone=checkpoint.architecture,
         checkpoint=checkpoint.name,
         variant=checkpoint.variant,
-        arguments=json.dumps(checkpoint.build_arguments, sort_keys=True),
+        arguments=json.dumps(
+            {**ARCHITECTURES[checkpoint.architecture].arguments, **checkpoint.build_arguments}, sort_keys=True
+        ),
         length=sampling.length,
         stride=0 if sampling.listed else sampling.stride,
         frame_step=sampling.frame_step,

@@ -117,7 +117,7 @@ def test_a_flipped_bit_is_noticed(place, stored):
     content = bytearray(record.path.read_bytes())
     content[place] ^= 1
     record.path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="is damaged; store it again with 'featx weights get c3d-small' or"):
+    with pytest.raises(CheckpointError, match="is damaged; store it again with 'featx weights add c3d-small FILE', or"):
         load(card)
     assert load(card, path).sha256 == sha256(path)
     add(card, path)

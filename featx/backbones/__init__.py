@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ARCHITECTURES", "Architecture", "build"]
 
+# far above every published net; channels, kernels, strides and the like are all sizes
+MAX_BLOCKS, MAX_SIZE, MAX_CLASSES = 1000, 16_384, 1_000_000
+
 
 def _rows() -> Iterator[Architecture]:
     yield from _c3d_rows()
@@ -153,6 +156,8 @@ def build(architecture: str, **arguments: Any) -> Backbone:
         raise UnknownNameError("architecture", architecture, ARCHITECTURES, "'featx models' lists them.")
     row = ARCHITECTURES[architecture]
     arguments = {**row.arguments, **arguments}
+    if architecture in ARCHITECTURES.own:  # what another package's arguments mean is not known here
+        _check_sizes(architecture, arguments)
     try:
         net = getattr(importlib.import_module(row.module), row.kind)(**arguments)
         if not isinstance(net, Backbone):
@@ -171,3 +176,20 @@ def build(architecture: str, **arguments: Any) -> Backbone:
             f"({type(error).__name__}: {error}); correct the arguments" + ", or mend the package" * bool(package)
         ) from error
     return net
+
+
+def _check_sizes(architecture: str, arguments: dict[str, Any]) -> None:
+    """Refuse what no machine can build, before it is tried for minutes or until the memory is full."""
+    for name, value in arguments.items():
+        limit = MAX_CLASSES if name == "num_classes" else MAX_SIZE
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        numbers = [number for number in numbers if isinstance(number, (int, float))]
+        if any(not abs(number) <= limit for number in numbers):
+            problem = f"may not go beyond {limit}"
+        elif name == "blocks" and sum(numbers) > MAX_BLOCKS:
+            problem = f"may not be more than {MAX_BLOCKS} in all"
+        else:
+            continue
+        raise UsageError(
+            f"{name} of architecture '{architecture}' is {value!r:.100}, but {problem}; correct the arguments"
+        )
