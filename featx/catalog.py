@@ -262,6 +262,8 @@ def read_card(text: str, where: str, folder: Path | None = None) -> Checkpoint:
     for name, record in (("sampling", Sampling), ("preprocess", Preprocess)):
         _check_names(record, fields[name], f"{where}, {name}")
     for name, value in fields["sampling"].items():
+        if value is None and name in ("length", "stride", "frame_step"):
+            raise UsageError(f"card {where}, sampling: {name} is null, but must be a whole number of at least 1")
         if isinstance(value, bool):  # which counts as 0 or 1 in Python
             raise UsageError(
                 f"card {where}, sampling: {name} is {json.dumps(value)}, but none of its fields is true or false"

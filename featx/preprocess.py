@@ -110,9 +110,9 @@ class Preprocess:
             is_good = isinstance(values, tuple) and len(values) == channels and all(map(_is_number, values))
             if not is_good or (name == "std" and min(values) < FLOAT32_MIN):
                 word = {2: "two", 3: "three"}[channels]
+                above = " above 0" * (name == "std")
                 raise UsageError(
-                    f"{name} is {values!r:.100}, but must be {word} numbers{' above 0' if name == 'std' else ''}, one a channel, "
-                    "within the range of float32"
+                    f"{name} is {values!r:.100}, but must be {word} numbers{above}, within the range of float32"
                 )
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.registry import Architecture, Registry
@@ -181,15 +182,20 @@ def build(architecture: str, **arguments: Any) -> Backbone:
 def _check_sizes(architecture: str, arguments: dict[str, Any]) -> None:
     """Refuse what no machine can build, before it is tried for minutes or until the memory is full."""
     for name, value in arguments.items():
+        is_list = isinstance(value, (list, tuple)) and name != "kinds"
         limit = MAX_CLASSES if name == "num_classes" else MAX_SIZE
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        numbers = [number for number in numbers if isinstance(number, (int, float))]
-        if any(not abs(number) <= limit for number in numbers):
-            problem = f"may not go beyond {limit}"
-        elif name == "blocks" and sum(numbers) > MAX_BLOCKS:
+        if is_list and not all(map(_is_size, value)):
+            problem = f"must be whole numbers of at most {MAX_SIZE}"
+        elif is_list and name == "blocks" and sum(value) > MAX_BLOCKS:
             problem = f"may not be more than {MAX_BLOCKS} in all"
+        elif isinstance(value, (int, float)) and not abs(value) <= limit:
+            problem = f"may not go beyond {limit}"
         else:
             continue
         raise UsageError(
             f"{name} of architecture '{architecture}' is {value!r:.100}, but {problem}; correct the arguments"
         )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE
