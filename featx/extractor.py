@@ -315,7 +315,7 @@ def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tupl
     channels, _, height, width = checkpoint.clip_shape
     try:
         shapes = backbone.layer_shapes((channels, sampling.length, height, width), layers)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # TypeError: sizes that no tensor has
         raise UsageError(
             f"{checkpoint.name} cannot take clips of {sampling.length} frames for {', '.join(layers)}; "
             f"it was trained on {checkpoint.sampling.length}"

@@ -114,6 +114,12 @@ class Preprocess:
                 raise UsageError(
                     f"{name} is {values!r:.100}, but must be {word} numbers{above}, within the range of float32"
                 )
+        brightest = 255 * self.scale
+        if not all(0 <= mean <= brightest * (1 + 1e-6) for mean in self.mean):  # it is subtracted after the scale
+            raise UsageError(
+                f"mean is {self.mean}, but a pixel times the scale {self.scale:g} is from 0 to {brightest:g}; "
+                "give the mean of such values"
+            )
 
     @property
     def num_channels(self) -> int:

@@ -240,10 +240,10 @@ def test_each_field_is_named_with_its_rule(name, value, rule):
 
 def test_numbers_of_numpy_and_lists_of_json_are_taken():
     preprocess = Preprocess(
-        np.int64(4), [np.int32(8), 8], crop_offset=[0, 4], scale=np.float32(2), mean=[1, 2.5, -3], std=[]
+        np.int64(4), [np.int32(8), 8], crop_offset=[0, 4], scale=np.float32(2), mean=[1, 2.5, 3], std=[]
     )
     assert preprocess.resize == (8, 8) and preprocess.crop_offset == (0, 4)
-    assert preprocess.mean == (1, 2.5, -3) and preprocess.std == (1.0, 1.0, 1.0)
+    assert preprocess.mean == (1, 2.5, 3) and preprocess.std == (1.0, 1.0, 1.0)
     assert Preprocess(8, channel_order="flow").mean == (0.0, 0.0)
 
 
@@ -252,3 +252,21 @@ def test_a_crop_larger_than_the_frame_is_refused():
     for prepare in (Preprocess(crop=16).crop_frames, Preprocess(crop=16).prepare_frames):
         with pytest.raises(VideoError, match="20x10 pixels are smaller than the crop of 16"):
             prepare(frames)
+
+
+@pytest.mark.parametrize(
+    ("scale", "mean", "good"),
+    [
+        (1 / 255, (0.4, 0.4, 0.4), True),
+        (1 / 127.5, (1.0, 1.0, 1.0), True),
+        (1.0, (110.0, 100.0, 255.0), True),
+        (1 / 255, (110.0, 100.0, 90.0), False),  # grey levels where the scale asks for parts of one
+        (1.0, (0.4, -0.1, 0.4), False),
+    ],
+)
+def test_a_mean_that_no_pixel_can_have(scale, mean, good):
+    if good:
+        assert Preprocess(crop=16, scale=scale, mean=mean).mean == mean
+    else:
+        with pytest.raises(UsageError, match="mean is .*, but a pixel times the scale .* is from 0 to"):
+            Preprocess(crop=16, scale=scale, mean=mean)
