@@ -8,12 +8,14 @@ float32 ...                   c * l * h * w of them, row-major
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,35 +88,39 @@ def export_c3d(
             if layer not in features.layers:
                 raise UnknownNameError("layer", layer, features.layers)
         made = features.provenance
-        card = get_checkpoint(made.checkpoint)
-        shapes = _blob_shapes(card.with_variant(made.variant) if made.variant else card, chosen, made.length)
+        arguments = json.loads(made.arguments)
+        clip_shape = (arguments.get("in_channels", 3), made.length, made.crop, made.crop)
+        shapes = _blob_shapes(made.backbone, arguments, clip_shape, chosen)
         for layer in chosen:
             if np.prod(shapes[layer]) != features.num_dims(layer):
                 raise UsageError(
                     f"{layer} has {features.num_dims(layer)} dimensions in {features_path}, but {np.prod(shapes[layer])} "
-                    f"in {card.name}; the card is not the one that it was extracted with"
+                    f"in {made.backbone}; the architecture is not the one that it was extracted with"
                 )
         for key in features.keys:
             _check_key(key)
         for path in features.paths:
             store.verify(path)
-        return _export(features, folder, {layer: (blob_suffix(card, layer), shapes[layer]) for layer in chosen})
+        return _export(
+            features, folder, {layer: (blob_suffix(made.checkpoint, layer), shapes[layer]) for layer in chosen}
+        )
 
 
 def import_c3d(
     folder: str | os.PathLike,
     output: str | os.PathLike,
-    backbone: str,
+    backbone: str | os.PathLike | Checkpoint,
     *,
     layers: str | Iterable[str] | None = None,
     overwrite: bool = False,
 ) -> ImportSummary:
     """Read a folder of the C3D tool's files into a feature file: clip features, and their descriptors.
 
-    `backbone`: the card of the net that made them, which tells the layers' shapes and a clip's span; `layers`: those to
-    read (default: all that are found). A video is a folder of such files; its key is the folder's path below `folder`, and
-    a file's name the number of the clip's first frame. What such files do not tell is recorded as unknown: `num_frames` 0,
-    `fps` and all seconds NaN. The result is a file of its own: it neither merges with extracted features nor is continued.
+    `backbone`: the card of the net that made them (its name, its file or itself), which tells the layers' shapes and a
+    clip's span; `layers`: those to read (default: all that are found). A video is a folder of such files; its key is the
+    folder's path below `folder`, and a file's name the number of the clip's first frame. What such files do not tell is
+    recorded as unknown: `num_frames` 0, `fps` and all seconds NaN. The result is a file of its own: it neither merges with
+    extracted features nor is continued.
 
     Raises UsageError for names that are not understood and layers that a clip lacks, FeatureFileError for files of another
     shape or length and values that are not finite.
@@ -127,7 +133,7 @@ def import_c3d(
     videos = _find_blobs(folder, card, [layers] if isinstance(layers, str) else list(layers or ()))
     found = {layer for clips in videos.values() for blobs in clips.values() for layer in blobs}
     chosen = tuple(layer for layer in card.layers if layer in found)
-    shapes = _blob_shapes(card, chosen, card.sampling.length)
+    shapes = _blob_shapes(card.architecture, card.build_arguments, card.clip_shape, chosen)
     provenance = _imported(card, chosen)
     with Parts(output) as parts:
         if parts.exists() and not overwrite:
@@ -154,9 +160,9 @@ def import_c3d(
     return ImportSummary(output, len(videos), num_clips, chosen)
 
 
-def blob_suffix(card: Checkpoint, layer: str) -> str:
-    """A layer's name in the Caffe net of a card, which is the suffix of its files."""
-    return CAFFE_LAYERS.get(card.name, {}).get(layer, layer)
+def blob_suffix(checkpoint: str, layer: str) -> str:
+    """A layer's name in the Caffe net of a checkpoint, which is the suffix of its files."""
+    return CAFFE_LAYERS.get(checkpoint, {}).get(layer, layer)
 
 
 def write_blob(path: Path, values: np.ndarray, shape: Sequence[int]) -> None:
@@ -219,12 +225,13 @@ def _check_key(key: str) -> None:
         )
 
 
-def _blob_shapes(card: Checkpoint, layers: Sequence[str], length: int) -> dict[str, tuple[int, ...]]:
-    """layer -> (c, l, h, w) of one clip, found without memory for the weights."""
-    channels, _, height, width = card.clip_shape
+def _blob_shapes(
+    architecture: str, arguments: Mapping[str, Any], clip_shape: Sequence[int], layers: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """layer -> (c, l, h, w) of one clip (C, T, H, W), found without memory for the weights."""
     with torch.device("meta"):
-        backbone = backbones.build(card.architecture, **card.build_arguments)
-    shapes = backbone.layer_shapes((channels, length, height, width), layers)
+        backbone = backbones.build(architecture, **arguments)
+    shapes = backbone.layer_shapes(clip_shape, layers)
     # (C, T, H, W) as it is; (C, H, W) of a 2-D layer lacks the time, (D,) all but the channels
     return {layer: (s[0], *(1,) * (4 - len(s)), *s[1:]) for layer, s in shapes.items()}
 
@@ -233,7 +240,7 @@ def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[s
     """key -> start -> layer -> file, of the layers asked for, or of all of the card's."""
     if not folder.is_dir():
         raise UsageError(f"no such folder: {folder}")
-    layer_of = {name: layer for layer in card.layers for name in (layer, blob_suffix(card, layer))}
+    layer_of = {name: layer for layer in card.layers for name in (layer, blob_suffix(card.name, layer))}
     videos: dict[str, dict[int, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     folder_of: dict[str, str] = {}
     for at, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=False):
@@ -268,7 +275,7 @@ def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[s
                 raise UsageError(f"{blobs[layer]} and {path} are the same clip and layer; remove one")
             blobs[layer] = path
     if not videos:
-        wanted = ", ".join(f".{blob_suffix(card, layer)}" for layer in layers or card.layers)
+        wanted = ", ".join(f".{blob_suffix(card.name, layer)}" for layer in layers or card.layers)
         raise UsageError(f"no features of the C3D tool in {folder}; looked for files such as 000016 with {wanted}")
     return videos
 

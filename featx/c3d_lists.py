@@ -18,7 +18,7 @@ from pathlib import Path
 from featx.errors import UsageError
 from featx.lists import read_text
 
-__all__ = ["ListedVideo", "read_c3d_lists"]
+__all__ = ["ListedVideo", "is_clip_line", "read_c3d_lists"]
 
 _LINE = re.compile(r"(?P<path>.*\S)\s+(?P<start>\d+)\s+(?P<label>-?\d+)")
 
@@ -32,13 +32,18 @@ class ListedVideo:
     starts: list[int] = field(default_factory=list)
 
 
+def is_clip_line(line: str) -> bool:
+    """Whether a line has the form of these lists."""
+    return _LINE.fullmatch(line.strip()) is not None
+
+
 def read_c3d_lists(lists: Iterable[str | os.PathLike]) -> list[ListedVideo]:
     """The videos of some lists, in the order in which they first come.
 
     Raises UsageError for a line of another form, a clip that is listed twice, and a video with two labels.
     """
-    videos: dict[Path, ListedVideo] = {}
-    places: dict[Path, dict[int, str]] = {}  # path -> start -> where that clip is listed
+    videos: dict[str, ListedVideo] = {}  # by what the path leads to: a/b and a/../a/b are one video
+    places: dict[str, dict[int, str]] = {}  # path -> start -> where that clip is listed
     for list_file in map(Path, lists):
         for number, line in enumerate(read_text(list_file).split("\n"), start=1):
             if not line.strip():
@@ -50,8 +55,9 @@ def read_c3d_lists(lists: Iterable[str | os.PathLike]) -> list[ListedVideo]:
                     f"{place}: '{line.strip()}' is not 'path start_frame label', the last two whole numbers"
                 )
             path, start, label = Path(match["path"]), int(match["start"]), str(int(match["label"]))
-            video = videos.setdefault(path, ListedVideo(path, label))
-            listed = places.setdefault(path, {})
+            identity = os.path.abspath(path)
+            video = videos.setdefault(identity, ListedVideo(path, label))
+            listed = places.setdefault(identity, {})
             if start in listed:
                 raise UsageError(
                     f"{place}: the clip of {path} from {start} on is listed already ({listed[start]}); drop one"
@@ -64,6 +70,6 @@ def read_c3d_lists(lists: Iterable[str | os.PathLike]) -> list[ListedVideo]:
             listed[start] = place
     if not videos:
         raise UsageError("the list names no clips; it holds 'path start_frame label' a line")
-    for path, video in videos.items():
-        video.starts = sorted(places[path])
+    for identity, video in videos.items():
+        video.starts = sorted(places[identity])
     return list(videos.values())

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +43,13 @@ LABELS_FOLDER = WEIGHTS_FOLDER / "labels"  # class names, one a line, for every 
 
 VARIANT_FIELDS = {"arguments", "preprocess", "note"}
 MAX_SHOWN = 100  # characters of a value in a message: some are long lists
-NOT_IN_JSON = {"base", "folder", "variant"}  # what a record of a card has, and its text cannot say
+# what the records of a card have, and its text cannot say
+NOT_IN_JSON = {"base", "folder", "variant", "mean_cube", "listed"}
+# whose tensor names files may use: the labels of featx.checkpoints.names, and Caffe's own
+NAMINGS = (
+    "featx's own", "Caffe", "DavideA's port", "jfzhang95's port", "mmaction2's port", "mmaction2's recognizer",
+    "qijiezhao's port", "Hara's", "Hara's, without dots", "torchvision's",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,11 @@ class Source:
     sha1: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("url", "file", "form", "sha256_prefix", "sha1"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} of a source is {getattr(self, name)!r:.100}, but must be text")
+        if not isinstance(self.plain, bool):
+            raise UsageError(f"plain of the source {self.url} is {self.plain!r:.100}, but must be true or false")
         if not re.match(r"https?://", self.url):
             raise UsageError(f"url of a source is '{self.url}', but must begin with http:// or https://")
         if self.plain and not (self.file and Path(self.file).name == self.file):
@@ -116,10 +129,10 @@ class Checkpoint:
     base: Checkpoint | None = None
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
+        if not isinstance(self.architecture, str) or self.architecture not in ARCHITECTURES:
             kind = f"architecture of card '{self.name}':"
             raise UnknownNameError(kind, str(self.architecture), ARCHITECTURES, "'featx models' lists them.")
-        for name, problem in self._problems():
+        for name, problem in chain(self._wrong_types(), self._problems()):  # in this order: the rules trust the types
             value = repr(getattr(self, name))
             value = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…"
             raise UsageError(f"{name} of card '{self.name}' is {value}, but {problem}")
@@ -160,26 +173,63 @@ class Checkpoint:
             base=self,
         )
 
+    def _wrong_types(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, rule) for each field of another type; numbers have their own rules."""
+        for name in ("name", "data", "default_layer", "licence", "variant", "published_source", "note"):
+            if not isinstance(getattr(self, name), str):
+                yield name, "must be text"
+        for name in ("file", "sha256"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                yield name, "must be text"
+        for name in ("arguments", "layers", "published", "variants"):
+            if not isinstance(getattr(self, name), dict):
+                yield name, "must map names to values"
+        for name in ("labels", "namings"):
+            values = getattr(self, name)
+            if values is not None and not (
+                isinstance(values, tuple) and all(isinstance(value, str) for value in values)
+            ):
+                yield name, "must be a list of names"
+        if not isinstance(self.embedded, bool):
+            yield "embedded", "must be true or false"
+        if not isinstance(self.source, tuple) or not all(isinstance(source, Source) for source in self.source):
+            yield "source", "must be a list of places"
+        for figures in self.published.values():
+            if not isinstance(figures, dict) or not all(map(_is_number, figures.values())):
+                yield "published", "must map each data set to layers and their accuracies in %"
+        for variant, changes in self.variants.items():
+            if not variant or not isinstance(changes, dict):
+                yield "variants", f"variant '{variant}' must have a name and map fields to values"
+            elif not all(isinstance(changes.get(name, {}), dict) for name in ("arguments", "preprocess")):
+                yield "variants", f"arguments and preprocess of variant '{variant}' must map fields to values"
+            elif not isinstance(changes.get("note", ""), str):
+                yield "variants", f"note of variant '{variant}' must be text"
+
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, rule) for each rule that the fields break."""
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", self.name):
             yield "name", "must be <architecture>-<data> in lower-case letters, digits and hyphens"
-        if not isinstance(self.classes, int) or self.classes < 1:
+        if not _is_count(self.classes):
             yield "classes", "must be a whole number of at least 1"
         if self.arguments.get("num_classes", self.classes) != self.classes:
             yield "arguments", f"classes is {self.classes}"
-        if not self.layers or not all(isinstance(d, int) and d > 0 for d in self.layers.values()):
+        if not self.layers or not all(map(_is_count, self.layers.values())):
             yield "layers", "must map at least one layer to its dimension, a whole number above 0"
         if self.layers.get("prob", self.classes) != self.classes:
             yield "layers", f"prob must have one dimension for each of the {self.classes} classes"
         if self.default_layer not in self.layers:
             yield "default_layer", f"must be one of {', '.join(self.layers)}"
-        if not isinstance(self.data, str) or not self.data:
+        if not self.data:
             yield "data", "must say what the weights were trained on"
-        if self.size_mb is not None and not (isinstance(self.size_mb, (int, float)) and self.size_mb > 0):
+        if self.size_mb is not None and not (_is_number(self.size_mb) and self.size_mb > 0):
             yield "size_mb", "must be a number of MB above 0"
         if self.labels is not None and not len(self.labels) == len(set(self.labels)) == self.classes:
             yield "labels", f"must be {self.classes} different names, one a class"
+        unknown = [naming for naming in self.namings or () if naming not in NAMINGS]
+        if unknown:
+            yield "namings", f"'{unknown[0]}' is none; known: {', '.join(NAMINGS)}"
+        if self.file is not None and (not self.file or "\0" in self.file):
+            yield "file", "must be the name of a file; leave it out where there is none"
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             yield "sha256", "must be 64 lower-case hexadecimal digits"
         if self.embedded and (self.file is None or Path(self.file).name != self.file):
@@ -206,24 +256,33 @@ def read_card(text: str, where: str, folder: Path | None = None) -> Checkpoint:
     """
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"card {where} is not JSON ({error}); correct it or leave it out") from None
     _check_names(Checkpoint, fields, where)
     for name, record in (("sampling", Sampling), ("preprocess", Preprocess)):
         _check_names(record, fields[name], f"{where}, {name}")
+    for name, value in fields["sampling"].items():
+        if value is None and name in ("length", "stride", "frame_step"):
+            raise UsageError(f"card {where}, sampling: {name} is null, but must be a whole number of at least 1")
+        if isinstance(value, bool):  # which counts as 0 or 1 in Python
+            raise UsageError(
+                f"card {where}, sampling: {name} is {json.dumps(value)}, but none of its fields is true or false"
+            )
     sources = fields.get("source", [])
-    for source in sources if isinstance(sources, list) else [sources]:
+    if not isinstance(sources, list):
+        raise UsageError(f"card {where}: source is {sources!r:.100}, but must be a list of places")
+    for source in sources:
         if not isinstance(source, str):
             _check_names(Source, source, f"{where}, source")
     try:
-        return Checkpoint(
+        card = Checkpoint(
             **{
                 **fields,
                 "sampling": Sampling(**fields["sampling"]),
                 "preprocess": Preprocess(**fields["preprocess"]),
                 "source": tuple(Source(source) if isinstance(source, str) else Source(**source) for source in sources),
                 "labels": _read_labels(fields.get("labels"), folder),
-                "namings": None if fields.get("namings") is None else tuple(fields["namings"]),
+                "namings": _as_tuple(fields.get("namings")),
                 "folder": folder,
             }
         )
@@ -233,12 +292,38 @@ def read_card(text: str, where: str, folder: Path | None = None) -> Checkpoint:
         raise UsageError(
             f"card {where} has a field of the wrong type ({error}); compare it with featx's own cards"
         ) from None
+    for name, changes in card.variants.items():
+        _check_variant(card, name, changes.get("preprocess", {}), where)
+    return card
 
 
-def _read_labels(labels: Any, folder: Path | None) -> tuple[str, ...] | None:
-    """The class names of a card, which may say them or say where they are."""
+def _check_variant(card: Checkpoint, name: str, preprocess: dict[str, Any], where: str) -> None:
+    """Make the variant, so that what is wrong with it shows before it is asked for."""
+    where = f"{where}, variant '{name}'"
+    _check_names(Preprocess, {"crop": 1, **preprocess}, where)
+    try:
+        card.with_variant(name)
+    except UsageError as error:
+        raise UsageError(f"card {where}: {error}") from None
+
+
+def _as_tuple(values: Any) -> Any:
+    """A list of JSON as the record has it; what is no list is left to the record's own checks."""
+    return tuple(values) if isinstance(values, list) else values
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _read_labels(labels: Any, folder: Path | None) -> Any:
+    """The class names of a card, which may say them or say where they are; what is neither is left to its checks."""
     if not isinstance(labels, str):
-        return None if labels is None else tuple(labels)
+        return _as_tuple(labels)
     if labels.endswith(".txt"):
         path = (folder or Path()) / labels
     else:

@@ -57,7 +57,7 @@ class Sampling:
     def __post_init__(self) -> None:
         for name in ("length", "stride", "frame_step", "num_clips_even"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, Integral) or value < 1):
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"{name} is {value!r}, but must be a whole number of at least 1")
         if self.fps is not None and not (isinstance(self.fps, Real) and 0 < self.fps <= 1000):
             raise UsageError(f"fps is {self.fps!r}, but must be above 0 and at most 1000 frames a second")

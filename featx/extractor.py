@@ -20,6 +20,7 @@ import torch
 
 import featx
 from featx import checkpoints, decode_pool
+from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.clip_rows import ClipRows
 from featx.clips import Sampling
@@ -317,7 +318,7 @@ def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tupl
     channels, _, height, width = checkpoint.clip_shape
     try:
         shapes = backbone.layer_shapes((channels, sampling.length, height, width), layers)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # TypeError: sizes that no tensor has
         raise UsageError(
             f"{checkpoint.name} cannot take clips of {sampling.length} frames for {', '.join(layers)}; "
             f"it was trained on {checkpoint.sampling.length}"
@@ -332,7 +333,9 @@ def provenance_of(checkpoint: Checkpoint, sampling: Sampling, **made: object) ->
         backbone=checkpoint.architecture,
         checkpoint=checkpoint.name,
         variant=checkpoint.variant,
-        arguments=json.dumps(checkpoint.build_arguments, sort_keys=True),
+        arguments=json.dumps(
+            {**ARCHITECTURES[checkpoint.architecture].arguments, **checkpoint.build_arguments}, sort_keys=True
+        ),
         length=sampling.length,
         stride=0 if sampling.listed else sampling.stride,
         frame_step=sampling.frame_step,

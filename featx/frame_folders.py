@@ -39,9 +39,9 @@ class FrameFolder:
     frames: tuple[tuple[Path, ...], ...]
 
 
-def holds_frames(names: Iterable[str]) -> bool:
-    """Whether a folder with files of these names is one of numbered images."""
-    return any(_number(name) is not None for name in names)
+def holds_frames(names: Iterable[str], at_least: int = 1) -> bool:
+    """Whether a folder with files of these names is one of numbered images, of which there must be `at_least` so many."""
+    return sum(_number(name) is not None for name in names) >= at_least
 
 
 def read_frame_folder(folder: str | os.PathLike, flow: bool = False) -> FrameFolder:
@@ -73,6 +73,8 @@ def read_frame_folder(folder: str | os.PathLike, flow: bool = False) -> FrameFol
         )
     if not flow and not plain:
         raise VideoError(f"holds optical flow ({in_flow[0]}…, {in_flow[1]}…), but this checkpoint takes frames")
+    if not flow and _is_half_a_flow(plain[0]):
+        raise VideoError(f"holds one half of an optical flow only, {plain[0]}…; the other is missing")
     columns = [_in_order(series[prefix]) for prefix in (in_flow if flow else plain)]
     if len({(column[0][0], len(column)) for column in columns}) > 1:
         x, y = columns
@@ -121,6 +123,11 @@ def _is_flow_pair(x: str, y: str) -> bool:
     """Whether two prefixes differ in one letter only, x in the first and y in the second."""
     different = [pair for pair in zip(x, y, strict=False) if pair[0] != pair[1]]
     return len(x) == len(y) and different in ([("x", "y")], [("X", "Y")])
+
+
+def _is_half_a_flow(prefix: str) -> bool:
+    """Whether a prefix without its partner is that of optical flow, such as flow_x_ or x_."""
+    return re.fullmatch(r".*flow.*|(.*[^a-z])?[xy][^a-z0-9]*", prefix.lower(), re.DOTALL) is not None
 
 
 def _in_order(names: list[str]) -> list[tuple[int, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.c3d_lists import read_c3d_lists
+from featx.c3d_lists import is_clip_line, read_c3d_lists
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, holds_frames
 from featx.lists import read_text
@@ -132,6 +132,8 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool) -> Iterator[Vid
         paths = [Path(line.strip()) for line in read_text(list_file).split("\n") if line.strip()]
         if not paths:
             raise UsageError(f"the list {list_file} names no videos; it holds a path a line")
+        if all(is_clip_line(str(path)) and not path.exists() for path in paths):
+            raise UsageError(f"the list {list_file} holds 'path start_frame label' a line; name it with --c3d-list")
         for key, path in zip(_listed_keys(paths, list_file, whole_paths), paths, strict=True):
             yield VideoItem(key, path)
 
@@ -168,10 +170,12 @@ def _videos_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset())
     except OSError as error:
         raise UsageError(f"cannot read the folder {folder}: {error.strerror}; its videos would be missing") from error
     videos = [name for name, is_dir in entries if not is_dir and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
-    if not videos and holds_frames(name for name, is_dir in entries if not is_dir):
+    folders = [name for name, is_dir in entries if is_dir]
+    # beside folders, one image whose name happens to end in a number is a picture of something, not a video of one frame
+    if not videos and holds_frames((name for name, is_dir in entries if not is_dir), at_least=2 if folders else 1):
         yield folder, True
     yield from ((folder / name, False) for name in videos)
-    for name in (name for name, is_dir in entries if is_dir):
+    for name in folders:
         yield from _videos_below(folder / name, above | {identity})
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ __all__ = ["Preprocess"]
 CHANNEL_ORDERS = ("bgr", "rgb", "flow")
 LONG_SIDES = ("down", "nearest")
 CROP_ROUNDINGS = ("down", "even")
+MAX_SIDE = 16_384  # pixels; no video has more, and a slip of the pen would fill the memory
+FLOAT32_MIN, FLOAT32_MAX = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +37,16 @@ class Preprocess:
 
     `resize`: (height, width) in pixels, or one number for the short side with the aspect kept, or None. `long_side` is then
     rounded "down" (torchvision, Hara's code) or to the "nearest" pixel (mmaction2). `interpolation`, each to the last grey
-    level: "bilinear" is OpenCV's INTER_LINEAR, "bilinear-antialias" Pillow's BILINEAR, "bilinear-float" torchvision's
+    level: "bilinear" is OpenCV's INTER_LINEAR, "bilinear-antialias" Pillow's before 13, "bilinear-float" torchvision's
     without antialias. `crop`: side of the square that goes into the network; `crop_offset`: its (y, x) top left corner, None
     for the centre: half of what is left over, which `crop_rounding` rounds "down" (mmaction2) or half to "even" (torchvision,
     Hara's code). A value becomes ``(pixel * scale - mean) / std`` in float32, with `mean` and `std` in
     `channel_order`; where `scale` is 1 / n, such as 1 / 255, pixels are divided by n.
     There are as many numbers as channels, 3, or 2 where `channel_order` is "flow" (x, y); () stands for 0 and for 1.
     `mean_cube`, float32 (3, T, h, w) in `channel_order`, takes the place of `mean` and is subtracted before the crop.
+
+    Raises UsageError, which names the field, for values of another type or outside these ranges: sizes are whole numbers of
+    at least 1, offsets of at least 0; the others are numbers that float32 can hold, `scale` and `std` above 0.
     """
 
     crop: int
@@ -59,31 +65,61 @@ class Preprocess:
         for name in ("resize", "crop_offset", "mean", "std"):  # a card's JSON has lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, known in (
-            ("channel_order", CHANNEL_ORDERS),
-            ("interpolation", INTERPOLATIONS),
-            ("crop_rounding", CROP_ROUNDINGS),
-            ("long_side", LONG_SIDES),
-        ):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name} is '{getattr(self, name)}', but must be one of {', '.join(known)}")
-        if not self.scale > 0:
-            raise UsageError(f"scale is {self.scale}, but must be above 0")
+        self._check_words_and_sizes()
         channels = self.num_channels
-        object.__setattr__(self, "mean", self.mean or (0.0,) * channels)
-        object.__setattr__(self, "std", self.std or (1.0,) * channels)
-        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
-            word = {2: "two", 3: "three"}[channels]
-            raise UsageError(f"mean {self.mean} and std {self.std} must be {word} numbers each, std above 0")
+        object.__setattr__(self, "mean", (0.0,) * channels if self.mean == () else self.mean)
+        object.__setattr__(self, "std", (1.0,) * channels if self.std == () else self.std)
+        self._check_numbers()
         if isinstance(self.resize, tuple):
             y, x = self.crop_offset or (0, 0)
-            if len(self.resize) != 2 or y + self.crop > self.resize[0] or x + self.crop > self.resize[1]:
+            if y + self.crop > self.resize[0] or x + self.crop > self.resize[1]:
                 raise UsageError(f"a crop of {self.crop} at {(y, x)} does not fit into frames resized to {self.resize}")
         elif self.resize is not None and self.resize < self.crop:
             raise UsageError(f"a crop of {self.crop} does not fit into frames resized to a short side of {self.resize}")
         cube = self.mean_cube
+        if cube is not None and not isinstance(cube, np.ndarray):
+            raise UsageError(f"mean_cube is {cube!r:.100}, but must be an array of float32 (3, T, h, w)")
         if cube is not None and (cube.ndim != 4 or cube.shape[0] != channels or cube.shape[2:] != self.resize):
             raise UsageError(f"the mean cube is {cube.shape}, but must be (3, T, h, w) with (h, w) = {self.resize}")
+
+    def _check_words_and_sizes(self) -> None:
+        for name, known in (
+            ("channel_order", CHANNEL_ORDERS),
+            ("interpolation", tuple(INTERPOLATIONS)),
+            ("crop_rounding", CROP_ROUNDINGS),
+            ("long_side", LONG_SIDES),
+        ):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} is {getattr(self, name)!r:.100}, but must be one of {', '.join(known)}")
+        side = f"a whole number from 1 to {MAX_SIDE}"
+        if not _is_whole(self.crop, 1):
+            raise UsageError(f"crop is {self.crop!r:.100}, but must be {side}")
+        if self.resize is not None and not (_is_whole(self.resize, 1) or _is_pair(self.resize, 1)):
+            raise UsageError(f"resize is {self.resize!r:.100}, but must be {side}, or two of them: height and width")
+        if self.crop_offset is not None and not _is_pair(self.crop_offset, 0):
+            raise UsageError(
+                f"crop_offset is {self.crop_offset!r:.100}, but must be two whole numbers of at least 0: y, x"
+            )
+
+    def _check_numbers(self) -> None:
+        if not (_is_number(self.scale) and self.scale >= FLOAT32_MIN):
+            raise UsageError(f"scale is {self.scale!r:.100}, but must be a number above 0, within the range of float32")
+        channels = self.num_channels
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            is_good = isinstance(values, tuple) and len(values) == channels and all(map(_is_number, values))
+            if not is_good or (name == "std" and min(values) < FLOAT32_MIN):
+                word = {2: "two", 3: "three"}[channels]
+                above = " above 0" * (name == "std")
+                raise UsageError(
+                    f"{name} is {values!r:.100}, but must be {word} numbers{above}, within the range of float32"
+                )
+        brightest = 255 * self.scale
+        if not all(0 <= mean <= brightest * (1 + 1e-6) for mean in self.mean):  # it is subtracted after the scale
+            raise UsageError(
+                f"mean is {self.mean}, but a pixel times the scale {self.scale:g} is from 0 to {brightest:g}; "
+                "give the mean of such values"
+            )
 
     @property
     def num_channels(self) -> int:
@@ -180,3 +216,17 @@ class Preprocess:
     @staticmethod
     def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(numbers, dtype=torch.float32, device=like.device).view(1, -1, 1, 1, 1)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    """Whether `value` is a whole number of pixels; True and 160.0 are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= MAX_SIDE
+
+
+def _is_pair(value: object, least: int) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(_is_whole(number, least) for number in value)
+
+
+def _is_number(value: object) -> bool:
+    """Whether float32 can hold `value`; NaN and the infinities are no numbers."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= FLOAT32_MAX

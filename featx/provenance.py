@@ -82,6 +82,8 @@ class Provenance:
             pairs = "; ".join(
                 f"{name} is {getattr(self, name)!r} {this}, {getattr(other, name)!r} {that}" for name in names
             )
+            if "mean_cube_sha256" in names:
+                pairs += " (a mean cube stored with the weights is used unasked; '--mean card' goes without)"
             raise ProvenanceError(f"{pairs}. Features made in different ways do not belong in one file. {remedy}")
 
 

@@ -1,8 +1,8 @@
 """Resizing uint8 frames as three programs do it, to the last grey level, and only the part that a crop keeps.
 
 bilinear              OpenCV's INTER_LINEAR: two taps a side, whole-number weights, one rounding at the end
-bilinear-antialias    Pillow's BILINEAR: as many taps as the scale asks for, first along the rows, then along the columns,
-                      each time rounded to a grey level
+bilinear-antialias    Pillow's BILINEAR, as before version 13: as many taps as the scale asks for, first along the rows,
+                      then along the columns, each time rounded to a grey level
 bilinear-float        torchvision's bilinear without antialias: two taps a side in float32, rounded half to even
 
 The first two are sums of whole numbers, so that they give the same pixels on every machine. numpy does them frame by frame

@@ -98,6 +98,9 @@ def extract_to(
         provenance = extractor.provenance
         if extractor.engine.note:
             on_note(extractor.engine.note)
+        if before is not None and before.differences(provenance) and _holds_no_video(output):
+            on_note(f"{output} held failed videos only, of other settings; it is begun anew")
+            before, overwrite = None, True
         if before is not None:
             _require_continuation(before, provenance, output, on_note)
         with Parts(output) as parts:
@@ -108,6 +111,7 @@ def extract_to(
                 with parts.open() as done:
                     provenance.require_agreement(done.provenance, "in this run", f"in {output}", "Try again.")
                     items = _missing(done, items, retry_failed, refresh, summary)
+                    _note_other_keys(done, items, on_note)
             on_planned(summary)
             try:
                 for result in extractor.extract_many(items):
@@ -132,6 +136,12 @@ def _recorded(output: Path) -> Provenance | None:
         return None
     with store.open_features(output) as features:
         return features.provenance
+
+
+def _holds_no_video(output: Path) -> bool:
+    """Whether nothing would be lost with an output: every video in it failed."""
+    with store.open_features(output) as features:
+        return len(features) == 0
 
 
 def _require_own(before: Provenance, output: Path) -> None:
@@ -194,6 +204,19 @@ def _missing(
         else:
             todo.append(item)
     return todo
+
+
+def _note_other_keys(done: FeatureSet, todo: list[VideoItem], on_note: Callable[[str], None]) -> None:
+    """Say so where a video is about to be extracted that the output holds under another key."""
+    key_of_path = dict(zip(done.column("path"), done.keys, strict=True))
+    twice = [(item, key_of_path[item.path_text]) for item in todo if item.path_text in key_of_path]
+    twice = [(item, key) for item, key in twice if key != item.key]
+    if twice:
+        item, key = twice[0]
+        on_note(
+            f"{len(twice)} videos are in the output under other keys, such as {item.path} as '{key}', now '{item.key}': a "
+            "key is relative to the folder named, or to what a list's paths share"
+        )
 
 
 def _changed(path: Path, size_bytes: int, mtime_ns: int) -> bool:

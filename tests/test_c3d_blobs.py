@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_cli import run
 
 import featx
 from featx.c3d_blobs import export_c3d, import_c3d
-from featx.catalog import CHECKPOINTS
+from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER
 from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Features
 from featx.store import write_features
@@ -59,6 +60,8 @@ def clip_file(path, backbone, keys=("v1",), starts=(0, 8, 24), layers=None, dtyp
     made = make_provenance(
         backbone=card.architecture,
         checkpoint=backbone,
+        arguments=json.dumps(card.build_arguments),
+        crop=card.preprocess.crop,
         layers=tuple(dims),
         length=card.sampling.length,
         save="both",
@@ -132,7 +135,7 @@ def test_exports_that_cannot_be(tmp_path):
     with pytest.raises(UsageError, match="d.h5 holds no clip features, .*'--save clips'"):
         export_c3d(descriptors, tmp_path / "out")
     other = write_file(tmp_path / "o.h5", {"fc6": {"a": np.ones(8)}}, clips={"fc6": {"a": np.ones((2, 8), np.float32)}})
-    with pytest.raises(UsageError, match="fc6 has 8 dimensions in .*o.h5, but 4096 in c3d-sports1m"):
+    with pytest.raises(UsageError, match="fc6 has 8 dimensions in .*o.h5, but 4096 in c3d;"):
         export_c3d(other, tmp_path / "out")
     for key in ("/tmp/a", "../a", "b/../../a"):
         with pytest.raises(UsageError, match="would lead out of the folder"):
@@ -248,3 +251,20 @@ def test_folders_that_are_not_understood(blobs, tmp_path):
     refused("the clip a/000008 has no file of prob")
     (blobs / "a/8.fc6").write_bytes((blobs / "a/000008.fc6-1").read_bytes())
     refused("000008.fc6-1 and .*8.fc6 are the same clip and layer")
+
+
+def test_features_of_a_card_of_ones_own(capsys, tmp_path):
+    """The feature file tells what its net is built like, so that export needs no card; import is told of one."""
+    mini = json.loads((WEIGHTS_FOLDER / "res3d-mini.json").read_text())
+    card = tmp_path / "mine.json"
+    card.write_text(json.dumps(mini | {"name": "res3d-mine", "embedded": False}))
+    (tmp_path / mini["file"]).symlink_to(WEIGHTS_FOLDER / mini["file"])
+    write_noise_video(tmp_path / "v.mp4", 20)
+    made, blobs, back = tmp_path / "f.h5", tmp_path / "out", tmp_path / "back.h5"
+    assert run(capsys, "extract", tmp_path / "v.mp4", "-o", made, "--save", "both", "--card", card)[0] == 0
+    assert run(capsys, "export", made, "--format", "c3d", "-o", blobs)[0] == 0
+    assert run(capsys, "import", blobs, "-o", back, "--card", card)[0] == 0
+    with featx.open(made) as ours, featx.open(back) as imported:
+        assert np.array_equal(ours["v"].clips["pool5"], imported["v"].clips["pool5"])
+    code, _, err = run(capsys, "import", blobs, "-o", tmp_path / "other.h5")
+    assert code == 2 and "name the net that made the features with --backbone" in err

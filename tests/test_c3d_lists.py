@@ -171,3 +171,19 @@ def test_starts_in_python(place):
             extractor.extract(a)
     with Extractor() as extractor, pytest.raises(UsageError, match="'a' must come with listed_starts"):
         list(extractor.extract_many([VideoItem("a", a, (7, 9))]))
+
+
+def test_two_ways_to_write_a_path_are_one_video(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a/v.mp4 0 1\n{tmp_path}/a/../a/v.mp4 16 1\n")
+    (video,) = read_c3d_lists([tmp_path / "list.txt"])
+    assert video.starts == [0, 16]
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a/v.mp4 0 1\n{tmp_path}/a/../a/v.mp4 16 2\n")
+    with pytest.raises(UsageError, match="has the label 2, but 1 in"):
+        read_c3d_lists([tmp_path / "list.txt"])
+
+
+def test_a_c3d_list_given_as_a_list_of_videos(tmp_path):
+    (tmp_path / "l.txt").write_text("v.mp4 0 1\nv.mp4 16 1\n")
+    with pytest.raises(UsageError, match="name it with --c3d-list"):
+        plan_videos([], lists=[tmp_path / "l.txt"])

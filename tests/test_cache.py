@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
+import os
 import sys
 
 import numpy as np
@@ -117,7 +119,7 @@ def test_a_flipped_bit_is_noticed(place, stored):
     content = bytearray(record.path.read_bytes())
     content[place] ^= 1
     record.path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="is damaged; store it again with 'featx weights get c3d-small' or"):
+    with pytest.raises(CheckpointError, match="is damaged; store it again with 'featx weights add c3d-small FILE', or"):
         load(card)
     assert load(card, path).sha256 == sha256(path)
     add(card, path)
@@ -174,6 +176,38 @@ def test_a_crash_while_storing_leaves_what_was_there(stored, home, tmp_path, mon
     monkeypatch.setenv("FEATX_HOME", str(home))
     assert num_calls and cache.read_record(card.name) == record and load(card).sha256 == sha256(path)
     assert not [p for p in (home / "weights").iterdir() if p.name.startswith(".")]
+
+
+def test_one_process_stores_at_a_time(stored, home, tmp_path, monkeypatch):
+    """While one stores, another's lock is refused; when it is done, or has failed, the lock is free again."""
+    card, path, _ = stored
+    inner, seen = cache._store, []
+
+    def lock_is_free():
+        handle = os.open(home / "weights", os.O_RDONLY)  # as another process opens it: locks belong to what is opened
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which an exclusive one refuses too
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(handle)
+
+    def watched(*args):
+        seen.append(lock_is_free())
+        record = inner(*args)
+        seen.append(lock_is_free())
+        if len(seen) > 2:
+            raise OSError(28, "No space left on device")
+        return record
+
+    monkeypatch.setattr(cache, "_store", watched)
+    assert lock_is_free()
+    add(card, path)
+    assert seen == [False, False] and lock_is_free()
+    with pytest.raises(CheckpointError, match="No space left"):
+        add(card, path)
+    assert seen == [False] * 4 and lock_is_free()
 
 
 def test_a_folder_that_cannot_be_written(cards, tmp_path, monkeypatch):  # noqa: F811

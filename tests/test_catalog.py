@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from featx.backbones import build
-from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER, Source, get_checkpoint, list_backbones, read_card
+from featx.catalog import CHECKPOINTS, NAMINGS, WEIGHTS_FOLDER, Source, get_checkpoint, list_backbones, read_card
 from featx.checkpoints.names import namings
 from featx.errors import UnknownNameError, UsageError
 
@@ -86,6 +86,112 @@ def test_published_settings(name):
     assert p.long_side == ("nearest" if name.startswith("mm-") else "down")
 
 
+# what a net is built with besides its architecture's own, of each card and of its variants; {} where it is not here
+ARGUMENTS = {
+    "mm-c3d-ucf101": {"": {"pool5": "ported"}},  # as mmaction2 fine-tuned it; all others have Caffe's pools
+    "res3d-mini": {"": {"widths": [16, 32, 64, 120]}},
+    "p3d199-sports1m": {"": {}, "port": {"arithmetic": "port"}, "port-255": {"arithmetic": "port"}, "normalised": {}},
+    "p3d199-kinetics": {"": {}, "port": {"arithmetic": "port"}, "port-255": {"arithmetic": "port"}, "normalised": {}},
+    "p3d199-flow-kinetics": {"": {"in_channels": 2}, "port": {"in_channels": 2, "arithmetic": "port"}},
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_arguments_of_every_card_and_variant(name):
+    card = CHECKPOINTS[name]
+    forms = {"": card} | {variant: card.with_variant(variant) for variant in card.variants}
+    assert {variant: form.arguments for variant, form in forms.items()} == ARGUMENTS.get(name, {"": {}})
+
+
+# where the publishers offer their files, a second time: (licence, the card's file, {place: (file there, hash)})
+BY_NC, PLAIN = "CC BY-NC 3.0", {"imagelab.ing.unimore.it", "download.openmmlab.com", "download.pytorch.org"}
+DROPBOX, DRIVE, DARTMOUTH = (
+    "https://www.dropbox.com/s/",
+    "https://drive.google.com/",
+    "http://vlg.cs.dartmouth.edu/c3d/",
+)
+OPENMMLAB, PYTORCH = "https://download.openmmlab.com/mmaction/", "https://download.pytorch.org/models/"
+P3D_DRIVE, P3D_ONEDRIVE = f"{DRIVE}drive/folders/1u_l-yvhS0shpW6e0tCiqPE7Bd1qQZKdD", "https://1drv.ms/f/s!ApyV7qxhN8Cm"
+HARA_DRIVE = {
+    2018: "drive/folders/1zvl89AgFAApbH0At-gMuZSeQB_LpNP-M",
+    2020: "open?id=1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4",
+}
+SPORTS1M, UCF101 = "conv3d_deepnetA_sport1m_iter_1900000", "c3d_ucf101_finetune_whole_iter_20000"
+MM_SPORTS1M = "c3d_sports1m_pretrain_20201016-dcc47ddc.pth"
+MM_FOLDER = "c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb"
+MM_UCF101 = f"{MM_FOLDER}_20220811-31723200.pth"
+RES3D = {
+    "sports1m": "c3d_resnet18_sports1m_r2_iter_2800000.caffemodel",
+    "ucf101": "c3d_resnet18_ucf101_r2_ft_iter_20000.caffemodel",
+}
+P3D_RGB, P3D_FLOW = "p3d_rgb_199.checkpoint.pth.tar", "p3d_flow_199.checkpoint.pth.tar"
+PUBLISHED = {
+    "c3d-sports1m": (BY_NC, SPORTS1M, {
+        f"{DROPBOX}vr8ckp0pxgbldhs/{SPORTS1M}": (SPORTS1M, ""),
+        f"{DARTMOUTH}{SPORTS1M}": (SPORTS1M, ""),
+        f"{DRIVE}file/d/1G11j29BuKt4s53pHikBcVZWVjnpCcjNb": (SPORTS1M, ""),
+        "http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle": ("c3d.pickle", ""),
+        f"{OPENMMLAB}recognition/c3d/{MM_SPORTS1M}": (MM_SPORTS1M, "dcc47ddc"),
+        f"{DRIVE}file/d/19NWziHWh1LgCcHU34geoKwYezAogv9fX": ("c3d-pretrained.pth", ""),
+        "https://umich.box.com/shared/static/znmyt8uph3w7bjxoevg7pukfatyu3z6k.pth": ("c3d-pretrained.pth", ""),
+    }),
+    "c3d-ucf101": (BY_NC, UCF101, {
+        f"{DROPBOX}mkc9q7g4wnqnmcv/{UCF101}": (UCF101, ""),
+        f"{DRIVE}file/d/0Bx-2rTokRAt1UTM5NzJhZGtKc2M": (UCF101, ""),
+    }),
+    "mm-c3d-ucf101": ("Apache-2.0", MM_UCF101, {
+        f"{OPENMMLAB}v1.0/recognition/c3d/{MM_FOLDER}/{MM_UCF101}": (MM_UCF101, "31723200"),
+    }),
+    "res3d-sports1m": (BY_NC, RES3D["sports1m"], {
+        f"{DROPBOX}qqfrg6h44d4jb46/{RES3D['sports1m']}": (RES3D["sports1m"], ""),
+        f"{DRIVE}open?id=0Bx-2rTokRAt1bzNDNGVBei1mODg": (RES3D["sports1m"], ""),
+    }),
+    "res3d-ucf101": (BY_NC, RES3D["ucf101"], {f"{DROPBOX}bf5z2jw1pg07c9n/{RES3D['ucf101']}": (RES3D["ucf101"], "")}),
+    "p3d199-sports1m": ("MIT", None, {f"{P3D_ONEDRIVE}uD1Psuxnuo_vn01V": ("", "")}),
+    "p3d199-kinetics": ("MIT", P3D_RGB, {
+        P3D_DRIVE: (P3D_RGB, ""),
+        f"{DRIVE}uc?id=1slkxHCUCReJaVo8X2xOkef8ARPKiKx2B": (P3D_RGB, ""),
+        f"{P3D_ONEDRIVE}uEAUq95ZgyrjRvNU": ("", ""),
+    }),
+    "p3d199-flow-kinetics": ("MIT", P3D_FLOW, {
+        P3D_DRIVE: (P3D_FLOW, ""),
+        f"{DRIVE}uc?id=16aR8hNbinzk7nxj6LEmGqyopUt7GiLG8": (P3D_FLOW, ""),
+        f"{P3D_ONEDRIVE}vWIeREkw7wdOkCkY": ("", ""),
+    }),
+    "res3d-mini": ("MIT", "res3d-mini.safetensors", {}),
+}  # fmt: skip
+for _form, _file, _hash in (
+    ("tv-r3d18", "r3d_18", "b3b3357e"),
+    ("tv-mc318", "mc3_18", "a90a0ba3"),
+    ("tv-r2plus1d18", "r2plus1d_18", "91a641e6"),
+):
+    _file = f"{_file}-{_hash}.pth"
+    PUBLISHED[f"{_form}-kinetics"] = ("BSD-3-Clause", _file, {f"{PYTORCH}{_file}": (_file, _hash)})
+
+
+def published_by_hara(name):
+    """Of his files only the names differ, and one has a known SHA-1."""
+    net, data = name.rsplit("-", 1)
+    sha1 = "39ea626355308d8f75307cab047a8d75862c3261" if name == "r3d50-kms" else ""
+    if net.startswith("r3d"):
+        year, file = 2020, f"{net}_{data.upper()}_200ep.pth"
+    else:  # resnext101-64f-ucf101: resnext-101-64f-kinetics-ucf101_split1.pth
+        end = "kinetics" if data == "kinetics" else f"kinetics-{data}_split1"
+        word, rest = re.fullmatch("([a-z]+)(.*)", net).groups()
+        year, file = 2018, f"{word}-{rest}-{end}.pth"
+    return "MIT", file, {DRIVE + HARA_DRIVE[year]: (file, sha1)}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_where_the_published_file_is(name):
+    card = CHECKPOINTS[name]
+    licence, file, places = PUBLISHED.get(name) or published_by_hara(name)
+    assert (card.licence, card.file) == (licence, file)
+    assert {s.url: (s.file, s.sha256_prefix or s.sha1) for s in card.source} == places
+    assert card.urls == tuple(places)  # best first
+    assert [s.url for s in card.downloads] == [url for url in places if url.split("/")[2] in PLAIN]
+
+
 # counts of the data sets, and names from the beginning, the middle and the end of their authors' lists
 @pytest.mark.parametrize(
     ("labels", "classes", "some"),
@@ -161,10 +267,7 @@ def test_namings_are_known():
         labels = {naming.label for naming in namings(card.architecture, names)}
         assert set(card.namings or ()) <= labels | {"Caffe"}
         known |= labels
-    assert known == {
-        "featx's own", "Caffe", "DavideA's port", "jfzhang95's port", "mmaction2's port", "mmaction2's recognizer",
-        "qijiezhao's port", "Hara's", "Hara's, without dots", "torchvision's",
-    }  # fmt: skip
+    assert known == set(NAMINGS) and len(NAMINGS) == 10
 
 
 def test_variant():
@@ -219,7 +322,84 @@ def test_get_checkpoint():
         ({"arguments": {"num_classes": 3}}, "but classes is 487"),
         ({"layers": {}}, "must map at least one layer"),
         ({"layers": {"fc6": "4096"}}, "must map at least one layer"),
-        ({"layers": ["fc6"]}, "wrong type"),
+        ({"layers": ["fc6"]}, "layers of card 'c3d-sports1m' is ['fc6'], but must map names to values"),
+        ({"layers": {"fc6": True}}, "must map at least one layer"),
+        ({"classes": True}, "classes of card 'c3d-sports1m' is True, but must be a whole number"),
+        ({"labels": [1, 2, 3]}, "labels of card 'c3d-sports1m' is (1, 2, 3), but must be a list of names"),
+        ({"labels": {"a": 1}}, "labels of card 'c3d-sports1m' is {'a': 1}, but must be a list of names"),
+        ({"labels": 5}, "labels of card 'c3d-sports1m' is 5, but must be a list of names"),
+        (
+            {"namings": ["Cafe"]},
+            "namings of card 'c3d-sports1m' is ('Cafe',), but 'Cafe' is none; known: featx's own, Caffe",
+        ),
+        ({"namings": "Caffe"}, "namings of card 'c3d-sports1m' is 'Caffe', but must be a list of names"),
+        ({"namings": [3]}, "namings of card 'c3d-sports1m' is (3,), but must be a list of names"),
+        ({"file": ["a"]}, "file of card 'c3d-sports1m' is ['a'], but must be text"),
+        ({"file": ""}, "file of card 'c3d-sports1m' is '', but must be the name of a file"),
+        ({"file": "a\0"}, r"file of card 'c3d-sports1m' is 'a\x00', but must be the name of a file"),
+        ({"name": 5}, "name of card '5' is 5, but must be text"),
+        ({"data": ["x"]}, "data of card 'c3d-sports1m' is ['x'], but must be text"),
+        ({"default_layer": ["fc6"]}, "default_layer of card 'c3d-sports1m' is ['fc6'], but must be text"),
+        ({"licence": None}, "licence of card 'c3d-sports1m' is None, but must be text"),
+        ({"note": 1}, "note of card 'c3d-sports1m' is 1, but must be text"),
+        ({"published_source": {}}, "published_source of card 'c3d-sports1m' is {}, but must be text"),
+        ({"sha256": 12}, "sha256 of card 'c3d-sports1m' is 12, but must be text"),
+        ({"arguments": ["x"]}, "arguments of card 'c3d-sports1m' is ['x'], but must map names to values"),
+        ({"published": {"ucf101": 80}}, "must map each data set to layers and their accuracies in %"),
+        ({"published": {"ucf101": {"fc6": "80"}}}, "must map each data set to layers and their accuracies in %"),
+        ({"embedded": "no"}, "embedded of card 'c3d-sports1m' is 'no', but must be true or false"),
+        ({"size_mb": True}, "size_mb of card 'c3d-sports1m' is True, but must be a number of MB above 0"),
+        ({"size_mb": float("inf")}, "size_mb of card 'c3d-sports1m' is inf, but must be a number of MB above 0"),
+        ({"architecture": ["c3d"]}, "unknown architecture of card 'c3d-sports1m': '['c3d']'"),
+        ({"source": "https://x"}, "card x.json: source is 'https://x', but must be a list of places"),
+        ({"source": {"url": "https://x"}}, "card x.json: source is {'url': 'https://x'}, but must be a list of places"),
+        ({"source": [{"url": 5}]}, "url of a source is 5, but must be text"),
+        ({"source": [{"url": "https://x", "file": ["y"]}]}, "file of a source is ['y'], but must be text"),
+        (
+            {"source": [{"url": "https://x", "plain": "y"}]},
+            "plain of the source https://x is 'y', but must be true or false",
+        ),
+        ({"source": [None]}, "card x.json, source is a JSON NoneType, but must be an object"),
+        (
+            {"sampling": {"length": True}},
+            "card x.json, sampling: length is true, but none of its fields is true or false",
+        ),
+        ({"sampling": {"length": None}}, "card x.json, sampling: length is null, but must be a whole number"),
+        ({"sampling": {"length": 16.0}}, "card x.json: length is 16.0, but must be a whole number"),
+        ({"sampling": {"listed": True}}, "unknown field of card x.json, sampling: 'listed'"),
+        ({"preprocess": {"crop": 160.0}}, "card x.json: crop is 160.0, but must be a whole number from 1 to"),
+        (
+            {"preprocess": {"crop": 1, "mean": ["a", "b", "c"]}},
+            "card x.json: mean is ('a', 'b', 'c'), but must be three numbers",
+        ),
+        ({"preprocess": {"crop": 1, "mean_cube": [1]}}, "unknown field of card x.json, preprocess: 'mean_cube'"),
+        ({"variants": ["v"]}, "variants of card 'c3d-sports1m' is ['v'], but must map names to values"),
+        (
+            {"variants": {"v": 5}},
+            "variants of card 'c3d-sports1m' is {'v': 5}, but variant 'v' must have a name and map",
+        ),
+        ({"variants": {"": {}}}, "but variant '' must have a name and map fields to values"),
+        (
+            {"variants": {"v": {"arguments": 5}}},
+            "but arguments and preprocess of variant 'v' must map fields to values",
+        ),
+        ({"variants": {"v": {"note": 5}}}, "but note of variant 'v' must be text"),
+        (
+            {"variants": {"v": {"preprocess": {"corp": 5}}}},
+            "unknown field of card x.json, variant 'v': 'corp'; did you mean 'crop'",
+        ),
+        (
+            {"variants": {"v": {"preprocess": {"crop": "5"}}}},
+            "card x.json, variant 'v': crop is '5', but must be a whole number from 1 to",
+        ),
+        (
+            {"variants": {"v": {"preprocess": {"crop": 150}}}},
+            "card x.json, variant 'v': a crop of 150 at (8, 29) does not fit",
+        ),
+        (
+            {"variants": {"v": {"arguments": {"num_classes": 2}}}},
+            "card x.json, variant 'v': arguments of card 'c3d-sports1m' is {'num_classes': 2}, but classes is 487",
+        ),
         ({"labels": ["a", "b"]}, "must be 487 different names"),
         ({"sha256": "abc"}, "must be 64 lower-case hexadecimal digits"),
         ({"embedded": True, "file": None}, "must name a file beside the card"),
@@ -236,8 +416,103 @@ def test_get_checkpoint():
     ],
 )
 def test_cards_check_themselves(changes, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
         read_card(json.dumps(card_fields() | changes), "x.json")
+    assert "\n" not in str(error.value)
+
+
+WRONG = [
+    None,
+    True,
+    5,
+    -1,
+    0.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    "",
+    "x",
+    "a\0b",
+    [],
+    ["a"],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+    {"a": {}},
+]
+
+
+def places(value, way=()):
+    """The way to every value inside a card's JSON."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*way, key)
+        if isinstance(inner, (dict, list)):
+            yield from places(inner, (*way, key))
+
+
+@pytest.mark.parametrize("name", ["c3d-sports1m", "p3d199-kinetics", "res3d-mini"])
+def test_whatever_stands_in_a_card_is_taken_or_refused_in_a_line(name):
+    """Every value of a card in turn replaced by values of every type: a card, with all its variants, or a UsageError."""
+    for way in places(card_fields(name)):
+        for wrong in WRONG:
+            fields = card_fields(name)
+            inner = fields
+            for key in way[:-1]:
+                inner = inner[key]
+            inner[way[-1]] = wrong
+            try:
+                card = read_card(json.dumps(fields), "x.json")
+            except UsageError as error:
+                assert "\n" not in str(error) and "of the wrong type (" not in str(error), (way, wrong)
+            else:
+                for variant in card.variants:
+                    card.with_variant(variant)
+
+
+def test_what_no_machine_can_build():
+    for architecture, arguments, message in [
+        (
+            "resnet50",
+            {"blocks": [10_000_000, 1, 1, 1]},
+            r"blocks of architecture 'resnet50' is \[10000000, .*whole numbers of at most 16384",
+        ),
+        (
+            "p3d199",
+            {"blocks": (400, 400, 200, 1)},
+            "blocks of architecture 'p3d199' is .*may not be more than 1000 in all",
+        ),
+        (
+            "densenet121",
+            {"growth": 10**9},
+            "growth of architecture 'densenet121' is 1000000000, but may not go beyond 16384",
+        ),
+        (
+            "res3d",
+            {"widths": [10**8, 1, 1, 1]},
+            "widths of architecture 'res3d' is .*must be whole numbers of at most 16384",
+        ),
+        (
+            "res3d",
+            {"stem": [7, None]},
+            r"stem of architecture 'res3d' is \[7, None\], but must be whole numbers of",
+        ),
+        (
+            "res3d",
+            {"temporal_strides": [True, 2, 2, 2]},
+            "temporal_strides of architecture 'res3d' is .*must be whole numbers",
+        ),
+        ("c3d", {"fc_width": float("inf")}, "fc_width of architecture 'c3d' is inf, but may not go beyond"),
+        (
+            "c3d",
+            {"num_classes": 10**12},
+            "num_classes of architecture 'c3d' is 1000000000000, but may not go beyond 1000000",
+        ),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            build(architecture, **arguments)
+    with torch.device("meta"):
+        build("res3d", blocks=(996, 2, 1, 1), widths=(1, 1, 1, 1))
 
 
 def test_missing_fields_and_text_that_is_no_card():
@@ -247,5 +522,7 @@ def test_missing_fields_and_text_that_is_no_card():
         read_card(json.dumps(fields), "x.json")
     with pytest.raises(UsageError, match=re.escape("card x.json is not JSON (")):
         read_card("{", "x.json")
+    with pytest.raises(UsageError, match=re.escape("card x.json is not JSON (")):
+        read_card("[" * 100_000, "x.json")
     with pytest.raises(UsageError, match="is a JSON list, but must be an object"):
         read_card("[]", "x.json")

@@ -369,10 +369,13 @@ def test_files_that_hold_no_weights(content, message, tmp_path):
 
 
 def test_paths_that_cannot_be_read(tmp_path):
-    with pytest.raises(CheckpointError, match=r"cannot be read \(No such file or directory\); check --weights"):
+    with pytest.raises(CheckpointError, match=r"cannot be read \(No such file or directory\); check the path"):
         load(small_card("c3d-sports1m"), tmp_path / "absent.pth")
     with pytest.raises(CheckpointError, match=r"cannot be read \(Is a directory\)"):
         load(small_card("c3d-sports1m"), tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="are a pipe; name the file"):  # and not an endless wait for a writer
+        load(small_card("c3d-sports1m"), tmp_path / "pipe")
 
 
 # ------------------------------------------------------------------------- which file

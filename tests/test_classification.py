@@ -12,7 +12,7 @@ import pytest
 
 import featx
 from featx.catalog import WEIGHTS_FOLDER, get_checkpoint
-from featx.classification import Classified, Guess
+from featx.classification import Classified, Guess, _best
 from featx.cli import main
 from featx.errors import UsageError
 from featx.features import Failure
@@ -110,6 +110,14 @@ def test_all_classes_when_more_are_asked_for(results):
         assert sum(guess.score for guess in result.guesses) == pytest.approx(1)
         scores = [guess.score for guess in result.guesses]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("top", [1, 5, 60, 400])
+def test_of_equal_scores_the_lower_number_comes_first(top):
+    scores = np.random.default_rng(0).choice(np.float32([0.0, 0.125, 0.25]), 300)
+    in_order = [i for level in (0.25, 0.125, 0.0) for i in range(300) if scores[i] == level][:top]
+    guesses = _best(scores, tuple(f"class {i}" for i in range(300)), top)
+    assert guesses == tuple(Guess(i, f"class {i}", float(scores[i])) for i in in_order)
 
 
 def test_a_video_that_fails_is_listed(capsys, clips_folder, tmp_path):

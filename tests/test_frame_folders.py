@@ -322,3 +322,18 @@ def test_a_flow_checkpoint_takes_x_and_y(tmp_path, flow_card):
     assert featx.extract(root / "v").num_frames == 21  # the frames beside the flow
     with pytest.raises(VideoError, match="holds optical flow .* but this checkpoint takes frames"):
         featx.extract(root / "only")
+
+
+@pytest.mark.parametrize("prefix", ["flow_x_", "x_", "v1_flow_Y", "clip-y"])
+def test_half_an_optical_flow_is_no_video(tmp_path, prefix):
+    for i in (1, 2):
+        (tmp_path / f"{prefix}{i:05}.jpg").touch()
+    with pytest.raises(VideoError, match="one half of an optical flow only"):
+        read_frame_folder(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "img_", "box", "body_", "frame-"])
+def test_other_prefixes_are_frames(tmp_path, prefix):
+    for i in (1, 2):
+        (tmp_path / f"{prefix}{i:05}.jpg").touch()
+    assert len(read_frame_folder(tmp_path).frames) == 2

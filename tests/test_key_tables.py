@@ -75,6 +75,21 @@ def test_tables_are_of_the_published_files():
         assert {source.file for source in card.source if source.file} <= tables
 
 
+def num_megabytes(table):
+    """Of the numbers alone: float32, and int64 for counters; headers and names come to less than 0.05 MB."""
+    shapes = [*table.tensors.values(), *(shape for _, _, shapes in table.layers for shape in shapes)]
+    return sum(4 * math.prod(shape) if shape else 8 for shape in shapes) / 1e6
+
+
+@pytest.mark.parametrize("name", [name for name, card in CHECKPOINTS.items() if not card.embedded])
+def test_the_cards_sizes(name):
+    card = CHECKPOINTS[name]
+    tables = {file: table for file, table in KEY_TABLES.items() if table.card == name}
+    table = tables[card.file] if card.file else next(iter(tables.values()))
+    assert card.size_mb == pytest.approx(num_megabytes(table), abs=0.1)
+    assert card.size_mb == round(card.size_mb, 1)
+
+
 # counted in the published files' descriptions
 @pytest.mark.parametrize(
     ("file", "num_names", "numbers"),

@@ -100,3 +100,13 @@ def test_names_that_are_not_utf8_get_a_reversible_key():
     assert key_of("100%25.mp4") == "100%2525"
     assert key_of("50% off.mp4") == "50% off"
     assert key_of(Path("a/b.c.mp4"), keep_suffix=True) == "a/b.c.mp4"
+
+
+def test_one_picture_beside_folders_is_no_video(tmp_path):
+    (tmp_path / "v1").mkdir()
+    for path in ("cover1.jpg", "v1/000001.jpg", "v1/000002.jpg"):
+        (tmp_path / path).write_bytes(b"")
+    assert [item.key for item in plan_videos(tmp_path)] == ["v1"]
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2/000001.jpg").write_bytes(b"")  # but alone in a folder it is a video of one frame
+    assert [item.key for item in plan_videos(tmp_path)] == ["v1", "v2"]

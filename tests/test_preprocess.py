@@ -57,13 +57,18 @@ def flow(frame):
 
 
 def pillow(frame):
-    """Short side 112 with Pillow, the long one cut off, and a crop whose place is Python's round: uint8 RGB."""
+    """Short side 112 with Pillow, the long one cut off, and a crop whose place is Python's round: uint8 RGB.
+
+    In two calls, rows first and then columns: what one call did in the authors' Pillow. From 13 on one call begins with the
+    columns where that is cheaper, and rounds other values in between.
+    """
     height, width = frame.shape[:2]
     rgb = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
     if width < height:
-        resized = rgb.resize((112, int(112 * height / width)), Image.BILINEAR)
+        size = (112, int(112 * height / width))
     else:
-        resized = rgb.resize((int(112 * width / height), 112), Image.BILINEAR)
+        size = (int(112 * width / height), 112)
+    resized = rgb.resize((size[0], height), Image.BILINEAR).resize(size, Image.BILINEAR)
     x, y = round((resized.width - 112) / 2), round((resized.height - 112) / 2)
     return np.asarray(resized.crop((x, y, x + 112, y + 112)))
 
@@ -207,8 +212,61 @@ def test_preprocess_checks_itself(wrong):
         Preprocess(**wrong)
 
 
+NAN, INF = float("nan"), float("inf")
+NOT_SIZES = [0, -5, 160.0, NAN, True, "8", [8], 10**9]
+NOT_NUMBERS = [NAN, INF, -INF, True, "1", None, 1j, 1e300, 10**400]
+CHECKED = [
+    ("crop", [*NOT_SIZES, None], "a whole number from 1 to 16384"),
+    ("resize", [*NOT_SIZES, 182.5, (8,), (8, 8, 8), (8, 8.0), (True, 8), (0, 8), {"h": 8}], "a whole number from 1 to 16384"),
+    ("crop_offset", [(-1, 0), (0, -1), (0,), (0, 0, 0), (0, 1.0), (False, 0), 3, "00"], "two whole numbers of at least 0"),
+    ("scale", [*NOT_NUMBERS, 0, -1.0, 1e-300, [1.0]], "a number above 0, within the range of float32"),
+    ("mean", [("a", "b", "c"), *((0, 0, n) for n in NOT_NUMBERS), 5, "abc", None, (1, 2), (1, 2, 3, 4)], "three numbers"),
+    ("std", [(1, 1, 0), (1, 1, -1), (1, 1, 1e-300), *((1, 1, n) for n in NOT_NUMBERS), 1, None, (1,)], "three numbers above 0"),
+    ("mean_cube", [[[1.0]], "cube.npy", 5], "an array of float32 (3, T, h, w)"),
+    *((n, [None, 5, ["down"], {}, "x"], "one of") for n in ("channel_order", "interpolation", "crop_rounding", "long_side")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), [(name, v, rule) for name, values, rule in CHECKED for v in values])
+def test_each_field_is_named_with_its_rule(name, value, rule):
+    """As a card's JSON may have them, whatever the type: one line that says field, value and rule."""
+    with pytest.raises(UsageError) as error:
+        Preprocess(**{"crop": 8, name: value})
+    shown = tuple(value) if isinstance(value, list) and name in ("resize", "mean", "std") else value
+    start = f"{name} is {shown!r}"[:100]
+    assert str(error.value).startswith(start) and f", but must be {rule}" in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250
+
+
+def test_numbers_of_numpy_and_lists_of_json_are_taken():
+    preprocess = Preprocess(
+        np.int64(4), [np.int32(8), 8], crop_offset=[0, 4], scale=np.float32(2), mean=[1, 2.5, 3], std=[]
+    )
+    assert preprocess.resize == (8, 8) and preprocess.crop_offset == (0, 4)
+    assert preprocess.mean == (1, 2.5, 3) and preprocess.std == (1.0, 1.0, 1.0)
+    assert Preprocess(8, channel_order="flow").mean == (0.0, 0.0)
+
+
 def test_a_crop_larger_than_the_frame_is_refused():
     frames = torch.zeros((1, 10, 20, 3), dtype=torch.uint8)
     for prepare in (Preprocess(crop=16).crop_frames, Preprocess(crop=16).prepare_frames):
         with pytest.raises(VideoError, match="20x10 pixels are smaller than the crop of 16"):
             prepare(frames)
+
+
+@pytest.mark.parametrize(
+    ("scale", "mean", "good"),
+    [
+        (1 / 255, (0.4, 0.4, 0.4), True),
+        (1 / 127.5, (1.0, 1.0, 1.0), True),
+        (1.0, (110.0, 100.0, 255.0), True),
+        (1 / 255, (110.0, 100.0, 90.0), False),  # grey levels where the scale asks for parts of one
+        (1.0, (0.4, -0.1, 0.4), False),
+    ],
+)
+def test_a_mean_that_no_pixel_can_have(scale, mean, good):
+    if good:
+        assert Preprocess(crop=16, scale=scale, mean=mean).mean == mean
+    else:
+        with pytest.raises(UsageError, match="mean is .*, but a pixel times the scale .* is from 0 to"):
+            Preprocess(crop=16, scale=scale, mean=mean)

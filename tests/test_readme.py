@@ -15,10 +15,12 @@ import pytest
 import torch
 from conftest import write_noise_video
 from feature_files import write_file
+from small_weights import trained_state
 
 import featx
 from featx.backbones import build
 from featx.checkpoints.names import namings
+from featx.checkpoints.verify import verify
 from featx.cli import main
 from featx.evaluation import ucf101
 
@@ -136,6 +138,18 @@ def test_the_table_of_backbones_is_complete(name):
     assert f"{sampling.length} frames" in row and f"stride {sampling.stride}" in row
     assert ("step" in row) == (sampling.frame_step > 1) and ("frames/s" in row) == (sampling.fps is not None)
     assert ("embedded" in row) == card.embedded
+
+
+def test_the_card_of_the_readme_is_one(tmp_path):
+    (text,) = re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "card.json").write_text(text)
+    card = featx.catalog.read_card_file(tmp_path / "card.json")
+    net = build(card.architecture, **card.build_arguments)
+    torch.save(trained_state(card), tmp_path / card.file)
+    assert verify(card).is_good
+    shapes = net.layer_shapes(card.clip_shape, tuple(card.layers))
+    assert {layer: int(np.prod(shape)) for layer, shape in shapes.items()} == card.layers
+    assert card.preprocess.mean == featx.catalog.get_checkpoint("tv-r3d18-kinetics").preprocess.mean
 
 
 def test_what_classify_prints_is_what_the_readme_shows(capsys, monkeypatch):

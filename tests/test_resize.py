@@ -53,8 +53,9 @@ def test_pixels_are_those_of_the_other_program(name, oracle, source, size):
         assert np.array_equal(ours, np.stack([oracle(frame, size) for frame in frames]))
 
 
+# Where Pillow from 13 on keeps to the old order; it does not for all sizes of kept aspect: 268x128 is an exception.
 @pytest.mark.parametrize("source", [(240, 320), (320, 240), (256, 340), (360, 202), (202, 360), (100, 100), (77, 123)])
-def test_pillow_in_one_call_agrees_where_the_aspect_is_kept(source):
+def test_pillow_in_one_call_agrees_at_these_sizes(source):
     short = min(source)
     size = tuple(int(112 * side / short) for side in source)
     (frame,) = noise(*source, num_frames=1)

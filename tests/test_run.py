@@ -267,3 +267,24 @@ def test_an_output_that_cannot_be_written(clips_folder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="choose another place"):
         extract_to(clips_folder, tmp_path / "file" / "f.h5")
+
+
+def test_a_video_under_another_key_is_told(clips_folder, tmp_path):
+    """A key is relative to the folder named, so that the same video, named alone, is another one."""
+    output, notes = tmp_path / "f.h5", []
+    featx.extract_to(clips_folder, output)
+    featx.extract_to(clips_folder / "dog/000.mp4", output, on_note=notes.append)
+    assert any("under other keys" in note and "as 'dog/000', now '000'" in note for note in notes)
+
+
+def test_an_output_of_failures_only_binds_no_settings(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    output, notes = tmp_path / "f.h5", []
+    assert featx.extract_to(tmp_path / "a.mp4", output).exit_code == 1
+    write_noise_video(tmp_path / "b.mp4", 20)
+    featx.extract_to(tmp_path / "b.mp4", output, stride=4, on_note=notes.append)
+    assert any("begun anew" in note for note in notes)
+    with featx.open(output) as features:
+        assert features.keys == ["b"] and features.provenance.stride == 4 and not features.failures
+    with pytest.raises(ProvenanceError, match="stride is 4"):
+        featx.extract_to(tmp_path / "a.mp4", output)

@@ -15,6 +15,7 @@ from feature_files import make_provenance
 from featx import store
 from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
+from featx.provenance import Provenance, common
 from featx.store import FeatureSet, merge, open_features, verify, write_features, write_transformed
 
 DIMS = {"fc6": 5, "pool5": 300}
@@ -119,6 +120,38 @@ def test_files_made_differently_do_not_mix(tmp_path):
     with pytest.raises(ProvenanceError, match="stride is 8 in .*a.h5, 4 in .*b.h5") as error:
         open_features(tmp_path)
     assert "batch_size" not in str(error.value)
+
+
+FREE = {"featx_version", "engine", "batch_size"}  # all that files of one set may differ in
+
+
+def changed(name):
+    """(field) -> a provenance that differs in it alone."""
+    value = getattr(provenance(), name)
+    other = {"save": "clips", "dtype": "float16", "layers": ("fc6",)}.get(name)
+    if other is None:
+        other = (*value, 9.0) if isinstance(value, tuple) else value + ("x" if isinstance(value, str) else 1)
+    return dataclasses.replace(provenance(), **{name: other})
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Provenance)])
+def test_every_field_but_three_keeps_files_apart(name, tmp_path):
+    named = [("one file", provenance()), ("another", changed(name))]
+    if name in FREE:
+        assert not named[0][1].differences(named[1][1]) and common(named) == named[0][1]
+    else:
+        assert named[0][1].differences(named[1][1]) == [name]
+        with pytest.raises(ProvenanceError, match=f"^{name} is .* in one file, .* in another"):
+            common(named)
+    if name in ("format", "format_version"):  # which no reader opens
+        return
+    for file, (_, made) in zip("ab", named, strict=True):
+        write_features(tmp_path / f"{file}.h5", made, [])
+    if name in FREE:
+        open_features(tmp_path).close()
+    else:
+        with pytest.raises(ProvenanceError, match=f"^{name} is .*a.h5, .*b.h5"):
+            open_features(tmp_path)
 
 
 def test_a_video_in_two_shards_is_an_error(tmp_path):

@@ -176,6 +176,12 @@ def test_weights_and_labels_beside_the_card(mine, tmp_path, monkeypatch):
     load(read_card_file(path.relative_to(tmp_path)))
 
 
+def test_a_variant_of_a_card_of_ones_own(mine):
+    path = write_card(mine.parent, variants={"v": {"preprocess": {"scale": 1, "mean": [1, 2, 3]}}})
+    with Extractor(path, variant="v") as extractor:
+        assert extractor.provenance.variant == "v" and extractor.provenance.mean == (1.0, 2.0, 3.0)
+
+
 def test_weights_given_by_hand(mine, tmp_path):
     path = write_card(mine.parent, file=None)
     with pytest.raises(CheckpointError, match="card toynet-mine names no file; give its weights with --weights FILE"):
@@ -206,6 +212,10 @@ def test_weights_given_by_hand(mine, tmp_path):
          "num_classes=3 (TypeError: "),
         ({"layers": {"pol": 8}, "default_layer": "pol"}, UsageError, "unknown layer 'pol'; did you mean 'pool'"),
         ({"classes": 4, "labels": None, "layers": {"pool": 8}}, CheckpointError, "wrong shape: fc.weight (3, 8) for (4, 8)"),
+        ({"file": ["toy.safetensors"]}, UsageError, "file of card 'toynet-mine' is ['toy.safetensors'], but must be text"),
+        ({"preprocess": CARD["preprocess"] | {"mean": ["a", "b", "c"]}}, UsageError, "mean is ('a', 'b', 'c'), but must be"),
+        ({"preprocess": CARD["preprocess"] | {"crop": 32.0}}, UsageError, "crop is 32.0, but must be a whole number from 1"),
+        ({"variants": {"v": {"preprocess": {"sclae": 1}}}}, UsageError, "variant 'v': 'sclae'; did you mean 'scale'"),
         ({"preprocess": {"crop": 8}}, UsageError, "toynet-mine cannot take clips of 8 frames"),
     ],
 )  # fmt: skip

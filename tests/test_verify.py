@@ -12,7 +12,7 @@ from small_weights import SMALL, save_port, small_card, trained_state
 
 from featx.catalog import CHECKPOINTS, Source
 from featx.checkpoints import load
-from featx.checkpoints.compare import compare
+from featx.checkpoints.compare import _relation, compare
 from featx.checkpoints.input_scale import GREY, NORMALISED, UNDECIDED, probe, scale_of
 from featx.checkpoints.safetensors import write_safetensors
 from featx.checkpoints.verify import verify
@@ -267,6 +267,18 @@ def test_two_forms_of_the_same_weights_are_equal(tmp_path):
     assert found.is_equal and found.conclusion() == "the two files hold the same weights"
     state["conv1a.bias"] = state["conv1a.bias"] * (1 + 3e-7)  # a trip through another program
     assert compare(card, one, save(state, tmp_path / "again")).is_equal
+
+
+@pytest.mark.parametrize(
+    ("change", "relation"),
+    [(0.0, "equal"), (5e-7, "equal"), (2e-6, "different"), (1e-5, "different"), (0.05, "different")],
+)
+def test_where_tensors_are_no_longer_equal(change, relation):
+    """One element that is off by so many times the largest value."""
+    a = torch.tensor([1.0, -4.0, 0.25, 0.0])
+    b = a.clone()
+    b[3] += 4 * change
+    assert [_relation(a, b), _relation(-a, -b)] == [relation] * 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.registry import Architecture, Registry
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from featx.backbones.base import Backbone
 
 __all__ = ["ARCHITECTURES", "Architecture", "build"]
+
+# far above every published net; channels, kernels, strides and the like are all sizes
+MAX_BLOCKS, MAX_SIZE, MAX_CLASSES = 1000, 16_384, 1_000_000
 
 
 def _rows() -> Iterator[Architecture]:
@@ -153,6 +157,8 @@ def build(architecture: str, **arguments: Any) -> Backbone:
         raise UnknownNameError("architecture", architecture, ARCHITECTURES, "'featx models' lists them.")
     row = ARCHITECTURES[architecture]
     arguments = {**row.arguments, **arguments}
+    if architecture in ARCHITECTURES.own:  # what another package's arguments mean is not known here
+        _check_sizes(architecture, arguments)
     try:
         net = getattr(importlib.import_module(row.module), row.kind)(**arguments)
         if not isinstance(net, Backbone):
@@ -171,3 +177,25 @@ def build(architecture: str, **arguments: Any) -> Backbone:
             f"({type(error).__name__}: {error}); correct the arguments" + ", or mend the package" * bool(package)
         ) from error
     return net
+
+
+def _check_sizes(architecture: str, arguments: dict[str, Any]) -> None:
+    """Refuse what no machine can build, before it is tried for minutes or until the memory is full."""
+    for name, value in arguments.items():
+        is_list = isinstance(value, (list, tuple)) and name != "kinds"
+        limit = MAX_CLASSES if name == "num_classes" else MAX_SIZE
+        if is_list and not all(map(_is_size, value)):
+            problem = f"must be whole numbers of at most {MAX_SIZE}"
+        elif is_list and name == "blocks" and sum(value) > MAX_BLOCKS:
+            problem = f"may not be more than {MAX_BLOCKS} in all"
+        elif isinstance(value, (int, float)) and not abs(value) <= limit:
+            problem = f"may not go beyond {limit}"
+        else:
+            continue
+        raise UsageError(
+            f"{name} of architecture '{architecture}' is {value!r:.100}, but {problem}; correct the arguments"
+        )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE

@@ -12,6 +12,8 @@ from featx.errors import UnknownNameError, UsageError
 
 __all__ = ["C3D"]
 
+LETTERS = "abcdefgh"  # of the convolutions in a group
+
 POOL5S = ("caffe", "ported")
 
 
@@ -44,7 +46,7 @@ class C3D(Backbone):
         self._levels: list[tuple[list[str], tuple[int, int, int]]] = []  # (convolutions, kernel of the pool after them)
         channels = in_channels
         for number, (width, num_convs, depth) in enumerate(zip(widths, convs, depths, strict=True), start=1):
-            names = [f"conv{number}{letter}" for letter in "abcdefgh"[:num_convs]]
+            names = [f"conv{number}{letter}" for letter in LETTERS[:num_convs]]
             for name in names:
                 conv = nn.Conv3d(channels, width, (depth, 3, 3), padding=(depth // 2, 1, 1))
                 self.add_module(name, conv)
@@ -95,3 +97,5 @@ def _check(widths: Sequence[int], convs: Sequence[int], depths: Sequence[int], p
         raise UsageError(f"depths of a C3D is {list(depths)}; extents in time are odd")
     if pool5 not in POOL5S:
         raise UnknownNameError("pool5", pool5, POOL5S)
+    if max(convs) > len(LETTERS):
+        raise UsageError(f"convs of a C3D is {list(convs)}; a group has at most {len(LETTERS)} convolutions")

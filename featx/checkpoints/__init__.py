@@ -28,6 +28,7 @@ from featx.errors import CheckpointError
 
 __all__ = ["LoadedCheckpoint", "load", "require_input_scale", "with_chosen_mean", "with_mean_cube"]
 
+ANOTHER = "take another file or another card, or name a card of your own with --card"
 NUM_LISTED = 3  # names of each kind that an error lists before it only counts
 MAX_SHOWN = 120  # characters of a name in it
 
@@ -100,7 +101,7 @@ def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tupl
     if not known:
         raise CheckpointError(
             f"weights '{path}' are a Caffe file, but those of {checkpoint.name} were not published as one; "
-            f"{_better_card(checkpoint, tensors, caffe)}take another --weights or --backbone"
+            f"{_better_card(checkpoint, tensors, caffe)}{ANOTHER}"
         )
     # one that has just these names goes before one that has more of them
     naming = max(known, key=lambda n: (n.ours.keys() == tensors.keys(), len(n.ours.keys() & tensors.keys())))
@@ -129,7 +130,7 @@ def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tupl
     if any(problems.values()):
         raise CheckpointError(
             f"weights '{path}' do not fit {checkpoint.name} (read in {naming.label} names): {_describe(problems)}; "
-            f"{better}take another --weights or --backbone"
+            f"{better}{ANOTHER}"
         )
     state = {ours: tensors[theirs].detach().float().contiguous() for theirs, ours in naming.ours.items()}
     backbone.load_state_dict(state, strict=True, assign=True)

@@ -44,9 +44,13 @@ def add(
 
 
 def get(
-    card: Checkpoint, source: Source | None = None, *, on_progress: Progress = lambda num_bytes, total: None
+    card: Checkpoint,
+    source: Source | None = None,
+    mean: str | Path | None = None,
+    *,
+    on_progress: Progress = lambda num_bytes, total: None,
 ) -> tuple[cache.Record, Report]:
-    """Fetch a card's weights from a plain URL (default: the card's first) and `add` them.
+    """Fetch a card's weights from a plain URL (default: the card's first) and `add` them, with a mean cube if one is given.
 
     Raises CheckpointError where the card has no plain URL, with what to do instead, and as `download` and `add` do.
     """
@@ -57,7 +61,7 @@ def get(
     target = cache.downloads_folder() / card.name / source.file
     download(source.url, target, sha256_prefix=source.sha256_prefix, sha1=source.sha1, on_progress=on_progress)
     try:
-        return add(card, target, url=source.url)
+        return add(card, target, mean, url=source.url)
     finally:
         target.unlink(missing_ok=True)
 

@@ -107,8 +107,8 @@ class Record:
         path = _weights_folder() / file
         if not path.exists() or file_sha256(path) != sha256:
             raise CheckpointError(
-                f"the stored file {path} is {'damaged' if path.exists() else 'gone'}; store it again with 'featx weights get "
-                f"{self.card}' or 'featx weights add {self.card} FILE'"
+                f"the stored file {path} is {'damaged' if path.exists() else 'gone'}; store it again with 'featx weights add "
+                f"{self.card} FILE', or fetch it again as 'featx weights get {self.card}' says"
             )
         return path
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,9 +49,11 @@ def file_sha256(path: Path) -> str:
 
 def _open(path: Path) -> BinaryIO:
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # to open it would be to wait for a writer
+            raise CheckpointError(f"weights '{path}' are a pipe; name the file that holds them")
         return open(path, "rb")
     except OSError as error:
-        raise CheckpointError(f"weights '{path}' cannot be read ({error.strerror}); check --weights") from None
+        raise CheckpointError(f"weights '{path}' cannot be read ({error.strerror}); check the path") from None
 
 
 def file_form(path: Path) -> str:
@@ -71,6 +75,8 @@ def file_form(path: Path) -> str:
         raise CheckpointError(
             f"weights '{path}' look like a mean cube; give it with --mean, and the weights' own file here"
         )
+    if head.lstrip().startswith(b"{"):
+        raise CheckpointError(f"weights '{path}' are JSON; if it is a card of your own, name it with --card")
     raise CheckpointError(
         f"weights '{path}' begin with {head[:8]!r}, which is no form of weights that featx reads; take the authors' Caffe "
         "file (.caffemodel), a PyTorch port of it or safetensors"
@@ -84,10 +90,12 @@ def _read_pickle(path: Path) -> Any:
             with open(path, "rb") as file:  # not by its name, whose suffix torch would believe
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can raise anything at all
+        remedy = "fetch the published file again"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         if "weights only" in str(error).lower():
             reason = "it holds more than tensors: Python objects that would run code"
-        raise CheckpointError(f"weights '{path}' are refused ({reason}); fetch the published file again") from None
+            remedy = "save the model's state_dict() instead, or fetch the published file again"
+        raise CheckpointError(f"weights '{path}' are refused ({reason}); {remedy}") from None
 
 
 def _clean(content: Any, path: Path) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
             if file.readinto(data) != len(data):
                 raise CheckpointError(f"{path}: the file became shorter while it was read; try again")
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check --weights") from None
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     return {name: _view(data, *entry) for name, entry in entries.items()}
 
 

@@ -16,6 +16,7 @@ def command(features: Path, form: str, output: Path, layers: tuple[str, ...]) ->
     """Write the clip features of a feature file in the form of another program.
 
     c3d: one file a clip and layer, OUTPUT/<key>/000016.fc6-1 (five int32, then float32), and the list of their prefixes.
+    The number in a name is that of the clip's first frame, counted from 0, for folders of images too.
     FEATURES must hold clip features: extract with '--save clips' or '--save both'.
     """
     from featx.c3d_blobs import export_c3d

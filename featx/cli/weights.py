@@ -219,8 +219,9 @@ def _source(source: Source) -> str:
     type=int,
     help="Which of the sources of 'featx weights show NAME'.  [default: the first plain]",
 )
+@click.option("--mean", type=click.Path(path_type=Path), help="The mean cube of these weights (.binaryproto or .npy).")
 @click.option("--quiet", is_flag=True, help="Show no bar.")
-def get(name: str, number: int | None, quiet: bool) -> int:
+def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
     """Fetch the weights NAME and store them in the cache folder.
 
     A broken download goes on where it ended when the command is run again. Where the file is published on hosts that need a
@@ -233,7 +234,7 @@ def get(name: str, number: int | None, quiet: bool) -> int:
 
     card = get_checkpoint(name)
     source = _chosen_source(card, number)
-    here = cache.read_sound_record(card.name) if number is None else None
+    here = cache.read_sound_record(card.name) if number is None and mean is None else None
     if here is not None:
         click.echo(
             f"{card.name} is here already: {here.path} ('featx weights get {card.name} --source N' fetches it anew)"
@@ -250,13 +251,16 @@ def get(name: str, number: int | None, quiet: bool) -> int:
             bar.update(num_bytes - bar.n)
 
         try:
-            record, report = acquire.get(card, source, on_progress=progress)
+            record, report = acquire.get(card, source, mean, on_progress=progress)
         except CheckpointError as error:
             others = [n for n, other in enumerate(card.source, 1) if other.plain and other is not source]
             if others:
                 raise CheckpointError(f"{error} (or try --source {' or '.join(map(str, others))})") from None
             raise
     _say_stored(record, report)
+    taken = source or card.downloads[0]
+    if not taken.sha256_prefix and not taken.sha1:
+        click.echo(f"  note     no checksum of it is published, so nobody knows that it is {taken.file} as it was made")
     return 0
 
 
@@ -283,10 +287,14 @@ def add(name: str, file: Path, mean: Path | None) -> None:
     FILE itself is not needed any more.
     """
     from featx.catalog import get_checkpoint
-    from featx.checkpoints import acquire
+    from featx.checkpoints import acquire, cache
 
-    record, report = acquire.add(get_checkpoint(name), file, mean)
+    card = get_checkpoint(name)
+    before = cache.read_record(card.name)
+    record, report = acquire.add(card, file, mean)
     _say_stored(record, report)
+    if before is not None and before.origin.sha256 != record.origin.sha256:
+        click.echo(f"  instead  of the weights from {before.origin.file}, which are no longer stored")
 
 
 def _say_stored(record, report: Report) -> None:

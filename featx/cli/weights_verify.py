@@ -101,6 +101,11 @@ def _identified(file: Path) -> Checkpoint:
     from featx.checkpoints.identify import identify
 
     best = identify(file, CHECKPOINTS.values())[0]
+    if not best.exact and 2 * best.num_matched < best.num_expected:
+        raise CheckpointError(
+            f"{file} fits no card of featx; if it is of a net of your own, name its card with --card, and if not, the card "
+            "that is meant with --backbone, and it will say what does not fit"
+        )
     if not best.exact:
         raise CheckpointError(
             f"{file} fits no card in every tensor; nearest is {best.cards[0]}, with {best.num_matched} of {best.num_expected} "

@@ -49,7 +49,9 @@ class _Member:
             )
         missing = [f.name for f in fields(Provenance) if f.name not in attributes]
         if missing:
-            raise FeatureFileError(f"{self.path}: damaged: its attribute '{missing[0]}' is missing; extract again")
+            raise FeatureFileError(
+                f"{self.path}: its attribute '{missing[0]}' is missing: damaged, or written by an earlier featx; extract again"
+            )
         return Provenance(**{f.name: from_attribute(attributes[f.name]) for f in fields(Provenance)})
 
     def strings(self, name: str) -> list[str]:
