@@ -367,6 +367,33 @@ def test_a_library_that_cannot_be_loaded(elsewhere):
 
 def test_a_processor_that_cannot_run_it(elsewhere, monkeypatch):
     (elsewhere / "_native.abi3.so").touch()
-    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: SimpleNamespace(featx_supported=lambda: 0))
+    monkeypatch.setattr(
+        native.ctypes,
+        "CDLL",
+        lambda path: SimpleNamespace(featx_supported=lambda: 0, featx_interface=lambda: native.INTERFACE),
+    )
     library, reason = native._load.__wrapped__()
     assert library is None and "has no AVX2, which the native kernels need" in reason
+
+
+def test_a_library_of_other_sources(elsewhere, monkeypatch):
+    """Its records may be laid out otherwise, so that it must not be called."""
+    (elsewhere / "_native.abi3.so").touch()
+    for old in (
+        SimpleNamespace(featx_supported=lambda: 1),
+        SimpleNamespace(featx_interface=lambda: native.INTERFACE - 1),
+    ):
+        monkeypatch.setattr(native.ctypes, "CDLL", lambda path, old=old: old)
+        library, reason = native._load.__wrapped__()
+        assert library is None and "are of another featx; install featx again" in reason
+
+
+def test_memory_is_given_back_and_taken_again():
+    x = torch.randn(1, 8, 2, 5, 5)
+    convolution = native.WinogradConvolution(torch.randn(8, 8, 3, 3, 3), torch.zeros(8))
+    first = convolution(x)
+    expected, place = first.clone(), first.data_ptr()
+    native.recycle(first)
+    again = convolution(x)
+    assert again.data_ptr() == place and torch.equal(again, expected)
+    assert convolution(x).data_ptr() != place  # it is in use

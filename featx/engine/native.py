@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import platform
 import threading
 from pathlib import Path
@@ -21,12 +22,14 @@ from torch.nn import functional
 
 __all__ = ["DirectConvolution", "WinogradConvolution", "kernels", "multiply_add_gflops", "why_not"]
 
+INTERFACE = 1  # of the library, as kInterface in cpp/convolution.h
 PANEL = 16  # output channels that the kernels compute at a time
 LANES = 8  # channels must be a multiple of it
 MAX_CHANNELS = 4096
 MAX_SEGMENTS = 64
 # What the transformed tiles of a chunk may occupy: a good part of the last cache, where they are passed between phases.
-CHUNK_BYTES = 12e6
+# Filters are read once a chunk, so large ones want few chunks; tiles of small ones stay nearer to the processor.
+CHUNK_BYTES, SMALL_CHUNK_BYTES = 24e6, 6e6
 
 
 class _Convolution(ctypes.Structure):
@@ -60,6 +63,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         library = ctypes.CDLL(str(found[0]))
     except OSError as error:
         return None, f"the native kernels cannot be loaded ({error})"
+    if not hasattr(library, "featx_interface") or library.featx_interface() != INTERFACE:
+        return None, f"the native kernels in {found[0].name} are of another featx; install featx again"
     if not library.featx_supported():
         return None, f"this processor ({platform.machine()}) has no AVX2, which the native kernels need"
     number, pointer, size = ctypes.c_int, ctypes.c_void_p, ctypes.c_long
@@ -156,7 +161,8 @@ class WinogradConvolution:
         num_tiles = library.featx_winograd_num_tiles(at)
         # chunks of equal size, as near as can be to what the cache takes
         bytes_a_tile = 4 * library.featx_winograd_workspace_floats(at, 1)
-        num_chunks = max(1, round(num_tiles * bytes_a_tile / CHUNK_BYTES))
+        chunk_bytes = min(CHUNK_BYTES, max(SMALL_CHUNK_BYTES, 4 * self.filters.numel()))
+        num_chunks = max(1, round(num_tiles * bytes_a_tile / chunk_bytes))
         chunk = -(-num_tiles // num_chunks)
         workspace = _workspace(library.featx_winograd_workspace_floats(at, chunk))
         library.featx_winograd(at, workspace.data_ptr(), chunk, torch.get_num_threads())
@@ -204,8 +210,7 @@ class DirectConvolution:
         if residual is not None:
             raise ValueError("a direct convolution adds no residual")
         _require_float32(x)
-        pad_t, pad_h, pad_w = self.padding
-        x = functional.pad(x.permute(0, 2, 3, 4, 1), (0, 0, pad_w, pad_w, pad_h, pad_h, pad_t, pad_t)).contiguous()
+        x = _padded(x, self.padding)
         n, *padded, _ = x.shape  # (N, T, H, W, C)
         out = [(size - k) // s + 1 for size, k, s in zip(padded, self.kernel, self.stride, strict=True)]
         if min(out) < 1:
@@ -223,7 +228,33 @@ class DirectConvolution:
 
 
 def _empty(shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, memory_format=torch.channels_last_3d)
+    """Memory for a result (N, C, T, H, W), in memory order N, T, H, W, C: recycled where there is some of that size."""
+    free = _kept.free.get(math.prod(shape))
+    if not free:
+        return torch.empty(shape, memory_format=torch.channels_last_3d)
+    n, c, t, h, w = shape
+    return free.pop().view(n, t, h, w, c).permute(0, 4, 1, 2, 3)
+
+
+def recycle(result: Tensor) -> None:
+    """Give back the memory of a result that nobody reads any more, for the next one of its size in this thread.
+
+    The system hands out large blocks as fresh pages, which cost about as much as the writing of them.
+    """
+    _kept.free.setdefault(result.numel(), []).append(result.permute(0, 2, 3, 4, 1).reshape(-1))
+
+
+def _padded(x: Tensor, padding: tuple[int, int, int]) -> Tensor:
+    """(N, C, T, H, W) -> (N, T, H, W, C) with zeros around it, valid until the next call in this thread."""
+    n, c, *size = x.shape
+    shape = (n, *(side + 2 * pad for side, pad in zip(size, padding, strict=True)), c)
+    kept = _kept.padded.get((shape, padding))
+    if kept is None:
+        _kept.padded.clear()
+        kept = _kept.padded[shape, padding] = torch.zeros(shape)
+    t, h, w = (slice(pad, pad + side) for side, pad in zip(size, padding, strict=True))
+    kept[:, t, h, w] = x.permute(0, 2, 3, 4, 1)
+    return kept
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -244,15 +275,20 @@ def _require_fit(weight: Tensor, bias: Tensor) -> None:
         )
 
 
-_kept = threading.local()
+class _Kept(threading.local):
+    """What is kept from call to call. Every thread of Python has its own, since their calls may run at the same time."""
+
+    def __init__(self) -> None:
+        self.workspace = torch.empty(0)
+        self.free: dict[int, list[Tensor]] = {}  # number of floats -> memory of that size
+        self.padded: dict[tuple, Tensor] = {}  # the last padded input, whose zeros are still there
+
+
+_kept = _Kept()
 
 
 def _workspace(num_floats: int) -> Tensor:
-    """Memory for the passing results of one call, kept from call to call: fresh pages would cost as much as the work.
-
-    Every thread of Python has its own, since their calls may run at the same time.
-    """
-    kept = getattr(_kept, "workspace", None)
-    if kept is None or kept.numel() < num_floats:
-        kept = _kept.workspace = torch.empty(num_floats)
-    return kept
+    """Memory for the passing results of one call."""
+    if _kept.workspace.numel() < num_floats:
+        _kept.workspace = torch.empty(num_floats)
+    return _kept.workspace

@@ -87,6 +87,12 @@ class Plan:
         self.steps, self._input, self._layers = steps, graph_input, layers
         last = {value: i for i, step in enumerate(steps) for value in step.inputs}
         kept = set(layers.values())
+        # what nothing but convolutions and pools reads, and so nothing shows a part of, can be written over when it is done
+        made = {s.result for s in steps if s.means in ("winograd", "direct") and len(s.result.shape) == 5}
+        shown = {
+            value for step in steps if step.name not in ("convolution", "max_pool3d", "mean") for value in step.inputs
+        }
+        self._recyclable = made - shown - kept
         # after each step, what no later one needs
         self._done = [[v for v in step.inputs if last[v] == i and v not in kept] for i, step in enumerate(steps)]
 
@@ -95,7 +101,9 @@ class Plan:
         for step, done in zip(self.steps, self._done, strict=True):
             tensors[step.result] = step.run(*(tensors[value] for value in step.inputs))
             for value in done:
-                tensors.pop(value, None)
+                tensor = tensors.pop(value, None)
+                if tensor is not None and value in self._recyclable:
+                    native.recycle(tensor)
         return {layer: tensors[value] for layer, value in self._layers.items()}
 
     def count_means(self) -> Counter:

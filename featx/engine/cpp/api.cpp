@@ -1,12 +1,14 @@
 // The library's plain C interface, called through ctypes, which lets Python's other threads run meanwhile.
 //
-// Every function but `featx_supported` needs it to have returned 1. Pointers and sizes are trusted: featx/engine/native.py
-// checks them.
+// Every function but the first two needs `featx_supported` to have returned 1. Pointers and sizes are trusted:
+// featx/engine/native.py checks them.
 #include "convolution.h"
 
 #if defined(__x86_64__)
 
 extern "C" {
+
+int featx_interface() { return featx::kInterface; }
 
 int featx_supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
@@ -29,6 +31,7 @@ double featx_multiply_add_gflops(int threads, double seconds) { return featx::mu
 
 #else
 
+extern "C" int featx_interface() { return featx::kInterface; }
 extern "C" int featx_supported() { return 0; }
 
 #endif

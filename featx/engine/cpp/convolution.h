@@ -3,6 +3,7 @@
 
 namespace featx {
 
+constexpr int kInterface = 1;  // raised with every change of the records or the functions; native.py has it too
 constexpr int kMaxChannels = 4096;
 constexpr int kMaxSegments = 64;  // rows of the picture under a kernel of `direct`: kernel_t * kernel_h
 

@@ -16,10 +16,12 @@ constexpr int kPanel = 2 * kLanes;  // columns of B that one tile of the product
 constexpr int kTileRows = 6;        // rows of it: 6 x 2 sums, 2 vectors of B and one of A fill the 16 registers
 constexpr int kBlock = 256;         // rows of B at a time: 16 KB, half of the first-level cache
 
-// One tile of C, kept in registers: `Rows` x 16. The sums begin at 0, or at C with `accumulate`.
-template <int Rows>
-static void multiply_tile(const float* const* segments, int num_segments, int length, long row_step, long row_offset,
+// One tile of C, kept in registers: `Rows` x 16. The sums begin at 0, or at C with `accumulate`. With `Length` other than 0
+// the runs have that length, which the compiler then knows: short runs are worth it.
+template <int Rows, int Length>
+static void multiply_tile(const float* const* segments, int num_segments, int any_length, long row_step, long row_offset,
                           const float* b, float* c, long c_step, bool accumulate) {
+    const int length = Length ? Length : any_length;
     Vector low[Rows], high[Rows];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; r++) {
@@ -55,6 +57,7 @@ static inline int next_tile(long rows_left) {
     return static_cast<int>((rows_left + 1) / 2);
 }
 
+template <int Length>
 static void multiply_rows(const float* const* segments, int num_segments, int length, long row_step, long rows,
                           const float* b, float* c, long c_step, bool accumulate) {
     for (long row = 0; row < rows;) {
@@ -62,12 +65,12 @@ static void multiply_rows(const float* const* segments, int num_segments, int le
         const long offset = row * row_step;
         float* to = c + row * c_step;
         switch (tile) {
-            case 1: multiply_tile<1>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 2: multiply_tile<2>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 3: multiply_tile<3>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 4: multiply_tile<4>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 5: multiply_tile<5>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            default: multiply_tile<6>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate);
+            case 1: multiply_tile<1, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
+            case 2: multiply_tile<2, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
+            case 3: multiply_tile<3, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
+            case 4: multiply_tile<4, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
+            case 5: multiply_tile<5, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
+            default: multiply_tile<6, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate);
         }
         row += tile;
     }
@@ -84,8 +87,10 @@ static void multiply(const float* const* segments, int num_segments, int length,
             const int block = smaller(length - k, kBlock);  // less than `length` only where one run is a block's worth
             const float* shifted[kMaxSegments];
             for (int s = 0; s < count; s++) shifted[s] = segments[segment + s] + k;
+            // 9 and 21: three channels under a kernel 3 or 7 wide, the first layers of all our networks
+            const auto rows_of = block == 21 ? multiply_rows<21> : block == 9 ? multiply_rows<9> : multiply_rows<0>;
             for (int panel = 0; panel < num_panels; panel++)
-                multiply_rows(shifted, count, block, row_step, rows,
+                rows_of(shifted, count, block, row_step, rows,
                               b + panel * panel_step + (static_cast<long>(segment) * length + k) * kPanel,
                               c + static_cast<long>(panel) * kPanel, c_step, accumulate);
             accumulate = true;
