@@ -388,6 +388,7 @@ def test_a_library_of_other_sources(elsewhere, monkeypatch):
         assert library is None and "are of another featx; install featx again" in reason
 
 
+@needs_kernels
 def test_memory_is_given_back_and_taken_again():
     x = torch.randn(1, 8, 2, 5, 5)
     convolution = native.WinogradConvolution(torch.randn(8, 8, 3, 3, 3), torch.zeros(8))
