@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("--num-videos", type=int, default=4, help="rendered videos a codec")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument(
+        "--engine", default="auto", help="winograd, onednn or torch (default: the fastest that is here)"
+    )
     parser.add_argument("--seconds", type=float, default=10, help="time for each measurement")
     args = parser.parse_args()
     print(f"{processor()}, {default_num_workers()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -54,16 +57,18 @@ def main() -> None:
                 f"  {name:<34} {decode_alone(videos, args.seconds):12,.0f} {decode_pool(videos, args.seconds):11,.0f}"
             )
         videos = next(iter(sets.values()))
-        print("\nbackbone, layer                       forward    end to end             of forward   batch")
+        print("\nbackbone, layer                       forward    end to end             of forward   batch   engine")
         for name in args.backbone or BACKBONES:
             card = get_checkpoint(name)
             weights = None if card.embedded else made_up_weights(card, Path(folder))
-            with featx.Extractor(name, weights=weights, device=args.device, batch_size=args.batch_size) as extractor:
+            with featx.Extractor(
+                name, weights=weights, device=args.device, batch_size=args.batch_size, engine=args.engine
+            ) as extractor:
                 forward = forward_rate(extractor, args.seconds)
                 clips, frames = end_to_end(extractor, videos, args.seconds)
                 print(
                     f"  {name + ' ' + card.default_layer:<34} {forward:7.2f}    {clips:7.2f} clips/s {frames:6.0f} frames/s"
-                    f"  {clips / forward:8.0%} {extractor.engine.batch_size:7}",
+                    f"  {clips / forward:8.0%} {extractor.engine.batch_size:7}   {extractor.engine.description}",
                     flush=True,
                 )
 
