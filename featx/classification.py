@@ -61,6 +61,7 @@ def classify(
     top: int = 5,
     each_clip: bool = False,
     numbers: bool = False,
+    on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[int], None] = lambda num_videos: None,
     on_result: Callable[[Classified | Failure], None] = lambda result: None,
     **options: object,
@@ -70,7 +71,8 @@ def classify(
     A clip's scores are the network's softmax, which add up to 1 over all classes; a video's are their mean over its clips.
     `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`. With
     `each_clip` every clip's own classes come too. `numbers` names classes by their place in the layer prob, for a card that
-    has no labels. `on_planned` gets the number of videos, `on_result` every result as it is finished.
+    has no labels. `on_note` gets one-line remarks, `on_planned` the number of videos, `on_result` every result as it is
+    finished.
 
     Raises UsageError for a card without labels, unless `numbers`, and for one without a layer prob; and what `Extractor`
     and `plan_videos` raise.
@@ -82,6 +84,8 @@ def classify(
     items = plan_videos(inputs, lists, keys_from)
     results = []
     with Extractor(card, layers=[LAYER], save="clips", **options) as extractor:
+        if extractor.engine.note:
+            on_note(extractor.engine.note)
         on_planned(len(items))
         for features in extractor.extract_many(items):
             result = features if isinstance(features, Failure) else _classified(features, labels, top, each_clip)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -222,9 +223,11 @@ def extract(
 ) -> Features:
     """The features of one video. `options` are those of `Extractor`, which is better for more than one.
 
-    Raises VideoError where the video gives none, and what `Extractor` raises.
+    Raises VideoError where the video gives none, and what `Extractor` raises. Warns where a slower engine had to be taken.
     """
     with Extractor(backbone, **options) as extractor:
+        if extractor.engine.note:
+            warnings.warn(extractor.engine.note, RuntimeWarning, stacklevel=2)
         return extractor.extract(path)
 
 

@@ -127,7 +127,7 @@ def _is_flow_pair(x: str, y: str) -> bool:
 
 def _is_half_a_flow(prefix: str) -> bool:
     """Whether a prefix without its partner is that of optical flow, such as flow_x_ or x_."""
-    return re.fullmatch(r".*flow.*|(.*[^a-z])?[xy][^a-z0-9]*", prefix.lower(), re.DOTALL) is not None
+    return re.fullmatch(r"(.*[^a-z])?(flow)?[xy][^a-z0-9]*", prefix.lower(), re.DOTALL) is not None
 
 
 def _in_order(names: list[str]) -> list[tuple[int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_names_that_cannot_be(make):
 
 def test_an_engine_that_is_not_there(make, no_kernels):
     assert unavailable("winograd") == NONE_BUILT
-    with pytest.raises(UsageError, match=f"'winograd' was asked for, but {NONE_BUILT}; leave it out"):
+    with pytest.raises(UsageError, match=f"'winograd' was asked for, but {NONE_BUILT}; '--engine torch' goes without"):
         make("winograd")
     engine = make()
     assert engine.name == "onednn"
@@ -175,7 +176,9 @@ def test_a_kernel_that_computes_wrongly_is_left_out(make, monkeypatch):
     assert engine.note.endswith("; it costs speed only") and "\n" not in engine.note
     for layer, values in engine.run(clips()).items():
         assert np.array_equal(values, right[layer])
-    with pytest.raises(UsageError, match="'winograd' was asked for, but res5b differs .*; leave it out"):
+    with pytest.raises(
+        UsageError, match="'winograd' was asked for, .*, but res5b differs .*; '--engine torch' goes without"
+    ):
         make("winograd")
     assert make("onednn").name == "onednn"
 
@@ -206,7 +209,7 @@ def test_a_network_that_cannot_be_written_down_runs_as_it_is(function, words, ma
     assert np.array_equal(
         engine.run(clips())["layer1"], make("torch", net=net, layers=["layer1"]).run(clips())["layer1"]
     )
-    with pytest.raises(UsageError, match="'onednn' was asked for, but it cannot run this network"):
+    with pytest.raises(UsageError, match="'onednn' was asked for, .*, but it cannot run this network"):
         make("onednn", net=net, layers=["layer1"])
 
 
@@ -321,3 +324,16 @@ def test_an_engine_and_threads_on_the_command_line(capsys, clips_folder, tmp_pat
     assert engine_of(output) == "onednn-cpu"
     code, _, _ = run(capsys, "extract", video, "-o", output, "--overwrite", "--engine", "torch", "--threads", 1)
     assert code == 0 and torch.get_num_threads() == 1 and engine_of(output) == "torch-cpu"
+
+
+def test_who_has_no_summary_is_told_too(monkeypatch, capsys):
+    """featx.extract warns, featx.classify tells `on_note`, and the command prints it."""
+    monkeypatch.setattr(native, "_load", lambda: (None, NONE_BUILT))
+    monkeypatch.chdir(Path(__file__).parents[1])
+    video, notes = "examples/videos/Crouch/v_Crouch_g01_c01.mp4", []
+    with pytest.warns(RuntimeWarning, match=f"the engine is 'onednn', since {NONE_BUILT}"):
+        featx.extract(video)
+    featx.classify(video, on_note=notes.append)
+    assert [note for note in notes if NONE_BUILT in note]
+    code, _, err = run(capsys, "classify", video)
+    assert code == 0 and NONE_BUILT in err

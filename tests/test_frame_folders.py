@@ -324,7 +324,7 @@ def test_a_flow_checkpoint_takes_x_and_y(tmp_path, flow_card):
         featx.extract(root / "only")
 
 
-@pytest.mark.parametrize("prefix", ["flow_x_", "x_", "v1_flow_Y", "clip-y"])
+@pytest.mark.parametrize("prefix", ["flow_x_", "flowy_", "x_", "v1_flow_Y", "clip-y"])
 def test_half_an_optical_flow_is_no_video(tmp_path, prefix):
     for i in (1, 2):
         (tmp_path / f"{prefix}{i:05}.jpg").touch()
@@ -332,7 +332,7 @@ def test_half_an_optical_flow_is_no_video(tmp_path, prefix):
         read_frame_folder(tmp_path)
 
 
-@pytest.mark.parametrize("prefix", ["", "img_", "box", "body_", "frame-"])
+@pytest.mark.parametrize("prefix", ["", "img_", "flower_", "overflow", "box", "body_", "frame-"])
 def test_other_prefixes_are_frames(tmp_path, prefix):
     for i in (1, 2):
         (tmp_path / f"{prefix}{i:05}.jpg").touch()

@@ -52,7 +52,11 @@ def command(**options: object) -> int:
     click.echo(describe(card, options["weights"], options["mean"]), err=True)
     with tqdm(unit="video", disable=None, dynamic_ncols=True, desc="classify", leave=False) as bar:
         results = classify(
-            options.pop("inputs"), on_planned=bar.reset, on_result=lambda result: bar.update(), **options
+            options.pop("inputs"),
+            on_note=lambda note: click.echo(note, err=True),
+            on_planned=bar.reset,
+            on_result=lambda result: bar.update(),
+            **options,
         )
     done = [result for result in results if isinstance(result, Classified)]
     failed = [result for result in results if not isinstance(result, Classified)]

@@ -32,6 +32,8 @@ MEANS = {
     "onednn": ("onednn", "torch"),
 }  # of a plan's convolutions
 
+WITHOUT = "'--engine torch' goes without"
+
 # How far an engine's layers may be from plain torch's, as a part of the layer's largest number. One Winograd
 # convolution is at up to 2e-5 from float64 (plain torch: 5e-7); what is wrong is far beyond this.
 TOLERANCE = 1e-4
@@ -116,7 +118,7 @@ class Engine:
         if name not in (*ENGINES, "auto"):
             raise UnknownNameError("engine", name, (*ENGINES, "auto"))
         if name != "auto" and unavailable(name, self.device.type):
-            raise UsageError(f"engine '{name}' was asked for, but {unavailable(name, self.device.type)}; leave it out")
+            raise UsageError(f"engine '{name}' was asked for, but {unavailable(name, self.device.type)}; {WITHOUT}")
 
         def plain(clips: torch.Tensor) -> dict[str, torch.Tensor]:
             return backbone(clips.contiguous(), self.layers)
@@ -139,7 +141,9 @@ class Engine:
         if not problem:
             return chosen, plan
         if name != "auto":
-            raise UsageError(f"engine '{name}' was asked for, but {problem}; leave it out")
+            raise UsageError(
+                f"engine '{name}' was asked for, or the output was begun with it, but {problem}; {WITHOUT}"
+            )
         self.note = f"the engine is 'torch', since of '{chosen}' {problem}; it costs speed only"
         return "torch", plain
 
