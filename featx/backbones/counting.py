@@ -28,10 +28,7 @@ class Counts:
 
 def count(backbone: Backbone, clip_shape: Sequence[int]) -> Counts:
     """Count for one clip of shape (C, T, H, W) that goes through every layer; takes no memory for activations."""
-    return Counts(
-        sum(parameter.numel() for parameter in backbone.parameters()),
-        multiply_adds_by_module(backbone, clip_shape)[""],
-    )
+    return survey(backbone, clip_shape)[0]
 
 
 def survey(backbone: Backbone, clip_shape: Sequence[int]) -> tuple[Counts, dict[str, tuple[int, ...]]]:

@@ -1,6 +1,6 @@
 """The native kernels: the library that setup.py builds from cpp/*.cpp, called through ctypes.
 
-    kernels = load_kernels()                 None where there are none; `why_not()` says why
+    library = kernels()                      None where there is none; `why_not()` says why
     conv = WinogradConvolution(weight, bias, relu=True)
     y = conv(x)                              x, y: (N, C, T, H, W) in memory order N, T, H, W, C
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["DirectConvolution", "WinogradConvolution", "kernels", "multiply_add_gflops", "why_not"]
+__all__ = ["DirectConvolution", "WinogradConvolution", "kernels", "multiply_add_gflops", "recycle", "why_not"]
 
 INTERFACE = 1  # of the library, as kInterface in cpp/convolution.h
 PANEL = 16  # output channels that the kernels compute at a time
