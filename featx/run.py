@@ -90,7 +90,7 @@ def extract_to(
         raise UsageError(f"{output} is a folder; give -o the name of a file, such as {output / 'features.h5'}")
     items = plan_videos(inputs, lists, keys_from, c3d_lists)
     options["listed_clips"] = items[0].listed_starts is not None
-    before = None if overwrite else _recorded(output)
+    before, anew = None if overwrite else _recorded(output), False
     if before is not None:
         _require_own(before, output)
         _keep_plan(before, options)
@@ -100,12 +100,12 @@ def extract_to(
             on_note(extractor.engine.note)
         if before is not None and before.differences(provenance) and _holds_no_video(output):
             on_note(f"{output} held failed videos only, of other settings; it is begun anew")
-            before, overwrite = None, True
+            before, anew = None, True
         if before is not None:
             _require_continuation(before, provenance, output, on_note)
         with Parts(output) as parts:
             summary = Summary(str(output), len(items))
-            if overwrite:
+            if overwrite or (anew and _holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
             elif parts.exists():
                 with parts.open() as done:
