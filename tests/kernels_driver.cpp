@@ -10,14 +10,19 @@
 
 using featx::Convolution;
 using featx::DirectConvolution;
+using featx::MaxPool;
+using featx::TimeConvolution;
 
 extern "C" {
 int featx_supported();
 void featx_winograd_pack(const float*, int, int, int, int, float*, int);
 long featx_winograd_num_tiles(const Convolution*);
-long featx_winograd_workspace_floats(const Convolution*, long);
+long featx_winograd_workspace_floats(const Convolution*, long, int);
 void featx_winograd(const Convolution*, float*, long, int);
-void featx_direct(const DirectConvolution*, float*, int);
+void featx_direct(const DirectConvolution*, int);
+long featx_in_time_workspace_floats(const TimeConvolution*, int);
+void featx_direct_in_time(const TimeConvolution*, float*, int);
+void featx_max_pool(const MaxPool*, int);
 double featx_multiply_add_gflops(int, double);
 }
 
@@ -57,9 +62,11 @@ static void winograd_case(int c_in, int c_out) {
     featx_winograd_pack(weight.get(), c_out, c_in, c.kernel_t, c.time_tile, filters.get(), draw(1, 3));
     c.input = input.get(), c.filters = filters.get(), c.bias = bias.get(), c.output = output.get();
     c.residual = add ? residual.get() : nullptr;
+    c.residual_factor = static_cast<float>(draw(-2, 2));
     const long chunk = draw(1, static_cast<int>(featx_winograd_num_tiles(&c)) + 1);
-    Floats workspace(featx_winograd_workspace_floats(&c, chunk));
-    featx_winograd(&c, workspace.get(), chunk, draw(1, 4));
+    const int threads = draw(1, 4);
+    Floats workspace(featx_winograd_workspace_floats(&c, chunk, threads));
+    featx_winograd(&c, workspace.get(), chunk, threads);
     if (c.pool_t != 1 || c.pool_hw != 1) return;
     for (int i = 0; i < 20; i++) {  // some results beside the definition
         const int n = draw(0, c.n - 1), t = draw(0, c.t - 1), y = draw(0, c.h - 1), x = draw(0, c.w - 1), o = draw(0, c_out - 1);
@@ -74,36 +81,74 @@ static void winograd_case(int c_in, int c_out) {
                                weight.get()[((static_cast<long>(o) * c_in + k) * c.kernel_t + d) * 9 + p * 3 + q];
                     }
         const long at = (((static_cast<long>(n) * c.t + t) * c.h + y) * c.w + x) * c_out + o;
-        if (add) sum += residual.get()[at];
+        if (add) sum += c.residual_factor * residual.get()[at];
         check(output.get()[at], c.relu && sum < 0 ? 0 : sum, "winograd");
     }
 }
 
 static void direct_case(int c_in) {
     DirectConvolution c{};
-    c.kernel_t = draw(1, 4), c.kernel_h = draw(1, 7), c.kernel_w = draw(1, 7);
+    c.kernel_t = draw(1, 4), c.kernel_h = draw(1, 4), c.kernel_w = draw(1, 4);
+    c.pad_t = draw(0, c.kernel_t - 1), c.pad_h = draw(0, c.kernel_h - 1), c.pad_w = draw(0, c.kernel_w - 1);
     c.stride_t = draw(1, 2), c.stride_h = draw(1, 3), c.stride_w = draw(1, 3);
     c.n = draw(1, 2), c.t = c.kernel_t + draw(0, 3), c.h = c.kernel_h + draw(0, 9), c.w = c.kernel_w + draw(0, 17);
-    c.c_in = c_in, c.c_out = 16 * draw(1, 3), c.relu = draw(0, 1), c.pool_hw = draw(1, 2);
-    const int taps = c.kernel_t * c.kernel_h * c.kernel_w * c_in, threads = draw(1, 4);
+    c.c_in = c_in, c.c_out = 16 * draw(1, 6), c.relu = draw(0, 1), c.pool_hw = draw(1, 2);
+    const int taps = c.kernel_t * c.kernel_h * c.kernel_w * c_in;
     Floats input(static_cast<long>(c.n) * c.t * c.h * c.w * c_in), weight(static_cast<long>(taps) * c.c_out), bias(c.c_out);
-    Floats output(static_cast<long>(c.n) * c.out_t() * up(c.out_h(), c.pool_hw) * up(c.out_w(), c.pool_hw) * c.c_out);
-    Floats rows(static_cast<long>(threads) * c.pool_hw * c.out_w() * c.c_out);
+    Floats output(static_cast<long>(c.n) * c.out_t() * up(c.out_h(), c.pool_hw) * up(c.out_w(), c.pool_hw) * c.c_out), residual(output.size);
+    const bool add = c.pool_hw == 1 && draw(0, 1);
     c.input = input.get(), c.weight = weight.get(), c.bias = bias.get(), c.output = output.get();
-    featx_direct(&c, rows.get(), threads);
+    c.residual = add ? residual.get() : nullptr, c.residual_factor = static_cast<float>(draw(-2, 2));
+    featx_direct(&c, draw(1, 4));
     if (c.pool_hw != 1) return;
     for (int i = 0; i < 20; i++) {
         const int n = draw(0, c.n - 1), t = draw(0, c.out_t() - 1), y = draw(0, c.out_h() - 1), x = draw(0, c.out_w() - 1), o = draw(0, c.c_out - 1);
         double sum = bias.get()[o];
         for (int tap = 0; tap < taps; tap++) {
             const int k = tap % c_in, q = tap / c_in % c.kernel_w, p = tap / c_in / c.kernel_w % c.kernel_h, d = tap / c_in / c.kernel_w / c.kernel_h;
-            const long frame = static_cast<long>(n) * c.t + t * c.stride_t + d;
-            sum += static_cast<double>(input.get()[((frame * c.h + y * c.stride_h + p) * c.w + x * c.stride_w + q) * c_in + k]) *
+            const int ft = t * c.stride_t - c.pad_t + d, fy = y * c.stride_h - c.pad_h + p, fx = x * c.stride_w - c.pad_w + q;
+            if (ft < 0 || ft >= c.t || fy < 0 || fy >= c.h || fx < 0 || fx >= c.w) continue;
+            sum += static_cast<double>(input.get()[(((static_cast<long>(n) * c.t + ft) * c.h + fy) * c.w + fx) * c_in + k]) *
                    weight.get()[(static_cast<long>(o / 16) * taps + tap) * 16 + o % 16];
         }
         const long at = (((static_cast<long>(n) * c.out_t() + t) * c.out_h() + y) * c.out_w() + x) * c.c_out + o;
+        if (add) sum += c.residual_factor * residual.get()[at];
         check(output.get()[at], c.relu && sum < 0 ? 0 : sum, "direct");
     }
+}
+
+// Only that nothing is touched that must not be: the numbers are the business of test_layers.py.
+static void time_case() {
+    TimeConvolution c{};
+    DirectConvolution& layer = c.layer;
+    const int kernel_t = draw(1, 7);
+    c.tile = draw(1, 4), c.points = c.tile + kernel_t - 1, c.out_t = draw(1, 9);
+    layer.n = draw(1, 2), layer.c_in = draw(1, 15), layer.c_out = 16 * draw(1, 3), layer.relu = draw(0, 1), layer.pool_hw = draw(1, 2);
+    layer.kernel_t = layer.stride_t = 1, layer.kernel_h = draw(1, 7), layer.kernel_w = draw(1, 7);
+    layer.stride_h = draw(1, 3), layer.stride_w = draw(1, 3), layer.h = layer.kernel_h + draw(0, 9), layer.w = layer.kernel_w + draw(0, 40);
+    layer.t = up(c.out_t, c.tile) * c.tile + kernel_t - 1;
+    const int threads = draw(1, 4);
+    Floats input(static_cast<long>(layer.n) * layer.t * layer.h * layer.w * layer.c_in), bias(layer.c_out);
+    Floats output(static_cast<long>(layer.n) * c.out_t * up(layer.out_h(), layer.pool_hw) * up(layer.out_w(), layer.pool_hw) * layer.c_out);
+    Floats filters(static_cast<long>(c.points) * layer.kernel_h * layer.kernel_w * layer.c_in * layer.c_out);
+    Floats input_matrix(c.points * c.points), output_matrix(c.tile * c.points), workspace(featx_in_time_workspace_floats(&c, threads));
+    layer.input = input.get(), layer.bias = bias.get(), layer.output = output.get(), c.filters = filters.get();
+    c.input_matrix = input_matrix.get(), c.output_matrix = output_matrix.get();
+    featx_direct_in_time(&c, workspace.get(), threads);
+}
+
+static void pool_case() {
+    MaxPool p{};
+    p.n = draw(1, 2), p.c = 8 * draw(1, 3), p.kernel_t = draw(1, 3), p.kernel_h = draw(1, 3), p.kernel_w = draw(1, 3);
+    p.stride_t = draw(1, 3), p.stride_h = draw(1, 3), p.stride_w = draw(1, 3);
+    p.pad_t = draw(0, p.kernel_t / 2), p.pad_h = draw(0, p.kernel_h / 2), p.pad_w = draw(0, p.kernel_w / 2);
+    p.t = p.kernel_t + draw(0, 3), p.h = p.kernel_h + draw(0, 5), p.w = p.kernel_w + draw(0, 5);
+    p.out_t = (p.t + 2 * p.pad_t - p.kernel_t) / p.stride_t + 1;
+    p.out_h = (p.h + 2 * p.pad_h - p.kernel_h) / p.stride_h + 1;
+    p.out_w = (p.w + 2 * p.pad_w - p.kernel_w) / p.stride_w + 1;
+    Floats input(static_cast<long>(p.n) * p.t * p.h * p.w * p.c), output(static_cast<long>(p.n) * p.out_t * p.out_h * p.out_w * p.c);
+    p.input = input.get(), p.output = output.get();
+    featx_max_pool(&p, draw(1, 4));
 }
 
 int main() {
@@ -111,7 +156,8 @@ int main() {
     for (int i = 0; i < 150; i++) winograd_case(8 * draw(1, 5), 8 * draw(1, 12));
     for (int c_in : {264, 520, 4096}) winograd_case(c_in, 8);  // blocks of the product; as many zeros as there are
     for (int i = 0; i < 200; i++) direct_case(draw(1, 7));
-    for (int c_in : {37, 64, 300}) direct_case(c_in);
+    for (int c_in : {16, 37, 64, 300}) direct_case(c_in);
+    for (int i = 0; i < 100; i++) time_case(), pool_case();
     featx_multiply_add_gflops(2, 0.01);
     std::puts("clean");
 }

@@ -18,7 +18,7 @@ from torch import nn
 import featx
 from featx import checkpoints, parts
 from featx.catalog import get_checkpoint
-from featx.engine import ENGINES, TOLERANCE, Engine, _probe_clip, choose_device, native, unavailable
+from featx.engine import ENGINES, TOLERANCE, Engine, _probe_clip, choose_device, layers, native, unavailable
 from featx.errors import UnknownNameError, UsageError
 from featx.extractor import Extractor
 from featx.run import extract_to
@@ -162,14 +162,14 @@ def test_engines_of_a_gpu():
 def test_a_kernel_that_computes_wrongly_is_left_out(make, monkeypatch):
     """One number in one place is enough."""
     right = make("torch").run(clips())
-    call = native.WinogradConvolution.__call__
+    call = layers.WinogradConvolution.__call__
 
     def wrong(self, x, residual=None):
         y = call(self, x, residual)
         y[:, 3, 0, 2, 1] += 0.5 * y.abs().max()
         return y
 
-    monkeypatch.setattr(native.WinogradConvolution, "__call__", wrong)
+    monkeypatch.setattr(layers.WinogradConvolution, "__call__", wrong)
     engine = make()
     assert engine.name == "torch"
     assert "the engine is 'torch', since of 'winograd' res5b differs from plain torch's by" in engine.note
@@ -185,8 +185,8 @@ def test_a_kernel_that_computes_wrongly_is_left_out(make, monkeypatch):
 
 @needs_kernels
 def test_what_is_no_number_is_no_agreement(make, monkeypatch):
-    call = native.DirectConvolution.__call__
-    monkeypatch.setattr(native.DirectConvolution, "__call__", lambda self, x, residual=None: call(self, x) * torch.nan)
+    call = layers.TimeConvolution.__call__
+    monkeypatch.setattr(layers.TimeConvolution, "__call__", lambda self, x, residual=None: call(self, x) * torch.nan)
     assert make().name == "torch"
 
 

@@ -131,7 +131,10 @@ def test_widths_that_the_kernels_do_not_take(architecture):
     shape = WIDE.get(architecture, WIDE[ARCHITECTURES[architecture].kind])[1]
     net = lively(build(architecture, num_classes=3, **narrow), seeded_clips(2, *shape))
     used = assert_agrees(net, seeded_clips(2, *shape, seed=5), tuple(available_means())).count_means()
-    assert not used["direct"] and used["winograd"] <= (architecture == "p3d199") and sum(used.values()) > 4
+    others = ("onednn", "torch")
+    if architecture == "p3d199":  # four times the width fits
+        others += ("direct", "winograd")
+    assert set(used) <= set(others) and used["winograd"] <= 1 and sum(used.values()) > 4
 
 
 # ------------------------------------------------------------------------- no more than is asked for
@@ -174,13 +177,13 @@ def joined(monkeypatch):
     return join
 
 
-PUBLISHED = {  # convolutions by means: 3x3x3 and 1x3x3 of stride 1, first layers, and the rest
-    "c3d": {"winograd": 7, "direct": 1},
-    "res3d": {"winograd": 13, "direct": 1, "onednn": 7},
-    "resnet18": {"winograd": 13, "direct": 1, "onednn": 3},
-    "resnet34": {"winograd": 29, "direct": 1, "onednn": 3},
-    "p3d199": {"winograd": 50, "direct": 1, "onednn": 151},
-    "resnext101": {"direct": 1, "onednn": 103},  # in groups
+PUBLISHED = {  # convolutions by means: 3x3x3 and 1x3x3 of stride 1, first layers, the rest, and those in groups
+    "c3d": {"winograd": 7, "time": 1},
+    "res3d": {"winograd": 13, "time": 1, "direct": 7},
+    "resnet18": {"winograd": 13, "time": 1, "direct": 3},
+    "resnet34": {"winograd": 29, "time": 1, "direct": 3},
+    "p3d199": {"winograd": 50, "direct": 152},
+    "resnext101": {"time": 1, "direct": 70, "onednn": 33},
 }
 
 
@@ -210,7 +213,9 @@ def means_by_hand(conv):
     square = kernel in ((3, 3, 3), (1, 3, 3)) and stride == (1, 1, 1) and conv.groups == 1
     if square and min(channels) >= 16 and not any(c % 8 for c in channels):
         return "winograd"
-    return "direct" if conv.in_channels < 8 and conv.out_channels % 16 == 0 else "onednn"
+    if conv.groups > 1 or conv.out_channels % 16:
+        return "onednn"
+    return "time" if conv.in_channels < 16 and kernel[0] > 1 and stride[0] == 1 else "direct"
 
 
 def test_what_a_residual_block_takes_in(joined):
@@ -416,7 +421,7 @@ def test_the_default_is_all_that_there_is():
     used = make_plan(net, shape, ["pool2"]).count_means()
     assert set(used) <= set(available_means())
     if native.kernels() is not None:
-        assert dict(used) == {"direct": 1, "winograd": 1}
+        assert dict(used) == {"time": 1, "winograd": 1}
 
 
 def test_any_number_of_clips_and_nothing_kept():

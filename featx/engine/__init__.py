@@ -17,7 +17,7 @@ import torch
 
 from featx.backbones.base import Backbone
 from featx.engine import native
-from featx.engine.plan import make_plan
+from featx.engine.plan import NATIVE, make_plan
 from featx.errors import UnknownNameError, UsageError
 from featx.preprocess import Preprocess
 
@@ -28,7 +28,7 @@ AUTO_BATCH_SIZE = {"cpu": 4, "cuda": 32}
 
 ENGINES = ("winograd", "onednn", "torch")  # the fastest first
 MEANS = {
-    "winograd": ("winograd", "direct", "onednn", "torch"),
+    "winograd": (*NATIVE, "onednn", "torch"),
     "onednn": ("onednn", "torch"),
 }  # of a plan's convolutions
 

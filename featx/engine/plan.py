@@ -6,8 +6,9 @@
 A convolution takes in what follows it: BatchNorm (into its weights), a residual, ReLU, a max pool. Then it runs
 
     by Winograd's algorithm   3x3x3 and 1x3x3 of stride 1, where `_winograd_pays`
-    as it is written          the first layer, of few input channels
-    by oneDNN                 every other one, its weights laid out beforehand
+    by filtering in time      the first layer, of few input channels, where it reaches over several frames
+    directly                  every other one that is in one group
+    by oneDNN                 the rest, its weights laid out beforehand
     in plain PyTorch          where the means above are missing
 
 and so by rule, not by measurement: equal networks on equal machines run, and round, in the same way. Activations lie in
@@ -26,10 +27,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from featx.backbones.base import Backbone
-from featx.engine import native
+from featx.engine import memory, native
 from featx.engine.graph import Graph, Operation, Value, after_change, mapped, record
+from featx.engine.layers import LANES, DirectConvolution, MaxPool, TimeConvolution, WinogradConvolution
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["NATIVE", "Plan", "make_plan"]
+
+NATIVE = ("winograd", "time", "direct", "pool")  # the means that are our own
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Convolution:
     groups: int
     flat: bool  # two-dimensional in the network
     residual: Value | None = None
+    residual_factor: float = 1.0  # what the residual is multiplied by
     relu: bool = False
     pool: tuple[int, int] = (1, 1)
 
@@ -70,7 +75,7 @@ class Means(Protocol):
 class Step:
     """One operation of a plan: `run` takes the tensors of `inputs` and gives that of `result`.
 
-    `means` says how, for people: "winograd", "direct", "onednn" or "torch".
+    `means` says how, for people: one of NATIVE, "onednn" or "torch".
     """
 
     name: str
@@ -88,7 +93,7 @@ class Plan:
         last = {value: i for i, step in enumerate(steps) for value in step.inputs}
         kept = set(layers.values())
         # what nothing but convolutions and pools reads, and so nothing shows a part of, can be written over when it is done
-        made = {s.result for s in steps if s.means in ("winograd", "direct") and len(s.result.shape) == 5}
+        made = {s.result for s in steps if s.means in NATIVE and len(s.result.shape) == 5}
         shown = {
             value for step in steps if step.name not in ("convolution", "max_pool3d", "mean") for value in step.inputs
         }
@@ -103,7 +108,7 @@ class Plan:
             for value in done:
                 tensor = tensors.pop(value, None)
                 if tensor is not None and value in self._recyclable:
-                    native.recycle(tensor)
+                    memory.recycle(tensor)
         return {layer: tensors[value] for layer, value in self._layers.items()}
 
     def count_means(self) -> Counter:
@@ -125,8 +130,8 @@ def make_plan(
 
 
 def available_means() -> list[str]:
-    """Of "winograd", "direct", "onednn" and "torch", those that this machine has."""
-    found = ["winograd", "direct"] if native.kernels() is not None else []
+    """Of NATIVE, "onednn" and "torch", those that this machine has."""
+    found = [*NATIVE] if native.kernels() is not None else []
     return [*found, *(["onednn"] if torch.backends.mkldnn.is_available() else []), "torch"]
 
 
@@ -144,6 +149,7 @@ class _Joiner:
         # parts of a tensor that are changed in place for the tensor's sake: the memory itself must be changed
         self._seen_otherwise = {op.inputs()[1] for op in graph.operations if op.function is after_change}
         self._waiting: dict[Value, Convolution] = {}
+        self._scaled: dict[Value, Operation] = {}  # products with a number, which wait for a convolution to add them to
         self._steps: list[Step] = []
 
     def steps(self) -> list[Step]:
@@ -151,19 +157,28 @@ class _Joiner:
             joined = self._join(operation)
             if joined is None:
                 # what changes a tensor in place must not overtake a convolution that reads the tensor
-                for value in list(self._waiting) if operation.changes else operation.inputs():
+                for value in [*self._waiting, *self._scaled] if operation.changes else operation.inputs():
                     self._flush(value)
-                self._steps.append(_plain_step(operation))
+                if _is_scaling(operation) and self._is_read_once(operation.result):
+                    self._scaled[operation.result] = operation
+                else:
+                    self._steps.append(_pool_step(operation, self._allowed) or _plain_step(operation))
                 continue
             self._waiting[operation.result] = joined
-            if self._readers[operation.result] != 1 or operation.result in self._layers:
+            if not self._is_read_once(operation.result):
                 self._flush(operation.result)
-        for value in list(self._waiting):
+        for value in [*self._waiting, *self._scaled]:
             self._flush(value)
         return self._steps
 
+    def _is_read_once(self, value: Value) -> bool:
+        """Whether one operation reads it, and nobody else."""
+        return self._readers[value] == 1 and value not in self._layers
+
     def _flush(self, value: Value) -> None:
-        """Make a step of the convolution that gives `value`, if it still waits."""
+        """Make a step of what gives `value`, if it still waits."""
+        if value in self._scaled:
+            self._steps.append(_plain_step(self._scaled.pop(value)))
         convolution = self._waiting.pop(value, None)
         if convolution is not None:
             self._steps.append(_convolution_step(convolution, value, self._allowed))
@@ -185,6 +200,9 @@ class _Joiner:
         joined = None
         if _is_fixed_norm(operation) and before.residual is None and not before.relu and before.pool == (1, 1):
             joined = _fold_batch_norm(before, operation)
+        elif _is_scaling(operation) and before.residual is None and not before.relu and before.pool == (1, 1):
+            factor = _factor(operation)
+            joined = replace(before, weight=before.weight * factor, bias=before.bias * factor)
         elif operation.name == "relu" and not before.relu and before.pool == (1, 1):
             joined = replace(before, relu=True)
         elif operation.name == "max_pool3d" and not before.flat and before.residual is None and before.pool == (1, 1):
@@ -206,15 +224,18 @@ class _Joiner:
                 and before.pool == (1, 1)
                 and value != other
             ):
-                self._flush(other)
                 del self._waiting[value]
+                scaled = self._scaled.pop(other, None)
+                if scaled is not None:
+                    return replace(before, residual=scaled.inputs()[0], residual_factor=_factor(scaled))
+                self._flush(other)
                 return replace(before, residual=other)
         return None
 
     def _join_pool(self, before: Convolution, operation: Operation) -> Convolution | None:
         pool = _read_pool(operation, before)
         joined = replace(before, pool=pool or (1, 1))
-        return joined if pool and _choose(joined, self._allowed) in ("winograd", "direct") else None
+        return joined if pool and _choose(joined, self._allowed) in NATIVE else None
 
 
 def _three(sizes: Sequence[int] | int, first: int) -> tuple[int, int, int]:
@@ -250,6 +271,16 @@ def _read_convolution(operation: Operation) -> Convolution | None:
     )  # fmt: skip
 
 
+def _is_scaling(operation: Operation) -> bool:
+    """Whether it multiplies a tensor by a number."""
+    return operation.name == "mul" and not operation.changes and isinstance(_factor(operation), int | float)
+
+
+def _factor(operation: Operation) -> object:
+    """The other thing that a product multiplies its Value by."""
+    return next((x for x in operation.arguments if not isinstance(x, Value)), None)
+
+
 def _is_fixed_norm(operation: Operation) -> bool:
     """Whether it is a BatchNorm whose statistics are the network's own, not those of the clips."""
     return (
@@ -273,43 +304,53 @@ def _fold_batch_norm(convolution: Convolution, operation: Operation) -> Convolut
 
 def _read_pool(operation: Operation, before: Convolution) -> tuple[int, int] | None:
     """(time, space) of a max pool of size 1 or 2 and equal stride that rounds up or need not; None for another."""
+    kernel, stride, padding, dilation, rounds_up = _read_pool_sizes(operation)
+    if kernel != stride or kernel[0] not in (1, 2) or kernel[1] != kernel[2] or kernel[1] not in (1, 2):
+        return None
+    if any(padding) or set(dilation) != {1}:
+        return None
+    sizes = before.output_shape()[1:]
+    if not rounds_up and any(size % k for size, k in zip(sizes, kernel, strict=True)):
+        return None
+    return kernel[0], kernel[1]
+
+
+def _read_pool_sizes(operation: Operation) -> tuple:
+    """Kernel, stride, padding and dilation of a max pool in T, H, W, and whether sizes round up."""
     names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
     given = dict(zip(names, operation.arguments, strict=False)) | operation.keywords
     kernel = _three(given["kernel_size"], 1)
     stride = _three(given.get("stride") or kernel, 1)
-    if kernel != stride or kernel[0] not in (1, 2) or kernel[1] != kernel[2] or kernel[1] not in (1, 2):
-        return None
-    if any(_three(given.get("padding", 0), 0)) or set(_three(given.get("dilation", 1), 1)) != {1}:
-        return None
-    sizes = before.output_shape()[1:]
-    if not given.get("ceil_mode", False) and any(size % k for size, k in zip(sizes, kernel, strict=True)):
-        return None
-    return kernel[0], kernel[1]
+    padding, dilation = _three(given.get("padding", 0), 0), _three(given.get("dilation", 1), 1)
+    return kernel, stride, padding, dilation, bool(given.get("ceil_mode", False))
 
 
 # ------------------------------------------------------------------------------------------------ choosing the means
 
 
-def _choose(convolution: Convolution, allowed: set[str]) -> str:
-    plain = convolution.groups == 1 and convolution.dilation == (1, 1, 1)
-    if "winograd" in allowed and plain and _winograd_pays(convolution):
-        return "winograd"
-    if (
-        "direct" in allowed
-        and (
-            plain and convolution.weight.shape[1] < native.LANES and native.DirectConvolution.takes(convolution.weight)
-        )
-        and (convolution.residual is None and convolution.pool[0] == 1)
-    ):
-        return "direct"
-    return "onednn" if "onednn" in allowed and not any(p > 1 for p in convolution.pool) else "torch"
+def _choose(c: Convolution, allowed: set[str]) -> str:
+    """By which means a convolution runs; with a pool, "onednn" or "torch" say that none takes it."""
+    if c.groups == 1 and c.dilation == (1, 1, 1):
+        if "winograd" in allowed and _winograd_pays(c):
+            return "winograd"
+        if "time" in allowed and _filtering_in_time_pays(c) and c.pool[0] == 1:
+            return "time"
+        pooled = c.pool == (1, 1) or (c.pool == (1, 2) and c.residual is None)
+        if "direct" in allowed and DirectConvolution.takes(c.weight, c.padding) and pooled:
+            return "direct"
+    return "onednn" if "onednn" in allowed and c.pool == (1, 1) else "torch"
+
+
+def _filtering_in_time_pays(c: Convolution) -> bool:
+    """Whether F(4, kT) takes the convolution, and most of what it computes is wanted."""
+    return TimeConvolution.takes(c.weight, c.stride, c.padding) and c.residual is None and c.input.shape[2] >= 4
 
 
 def _winograd_pays(convolution: Convolution) -> bool:
     """Whether Winograd's algorithm takes the convolution, and saves more than its transforms cost."""
     kernel_t = convolution.weight.shape[2]
     return (
-        native.WinogradConvolution.takes(convolution.weight)
+        WinogradConvolution.takes(convolution.weight)
         and convolution.stride == (1, 1, 1)
         and convolution.padding == (kernel_t // 2, 1, 1)
         and min(convolution.weight.shape[:2]) >= 16
@@ -324,7 +365,8 @@ def _time_tile(convolution: Convolution) -> int:
 
 def _convolution_step(convolution: Convolution, result: Value, allowed: set[str]) -> Step:
     means = _choose(convolution, allowed)
-    run = {"winograd": _winograd, "direct": _direct, "onednn": _onednn, "torch": _torch}[means](convolution)
+    make = {"winograd": _winograd, "time": _in_time, "direct": _direct, "onednn": _onednn, "torch": _torch}[means]
+    run = make(convolution)
     if convolution.flat:
         run = _flattened(run)
     inputs = (convolution.input,) if convolution.residual is None else (convolution.input, convolution.residual)
@@ -332,11 +374,17 @@ def _convolution_step(convolution: Convolution, result: Value, allowed: set[str]
 
 
 def _winograd(c: Convolution) -> Means:
-    return native.WinogradConvolution(c.weight, c.bias, time_tile=_time_tile(c), relu=c.relu, pool=c.pool)
+    how = {"relu": c.relu, "pool": c.pool, "residual_factor": c.residual_factor}
+    return WinogradConvolution(c.weight, c.bias, time_tile=_time_tile(c), **how)
 
 
 def _direct(c: Convolution) -> Means:
-    return native.DirectConvolution(c.weight, c.bias, stride=c.stride, padding=c.padding, relu=c.relu, pool=c.pool)
+    how = {"relu": c.relu, "pool": c.pool, "residual_factor": c.residual_factor}
+    return DirectConvolution(c.weight, c.bias, stride=c.stride, padding=c.padding, **how)
+
+
+def _in_time(c: Convolution) -> Means:
+    return TimeConvolution(c.weight, c.bias, stride=c.stride, padding=c.padding, relu=c.relu, pool=c.pool)
 
 
 def _onednn(c: Convolution) -> Means:
@@ -349,6 +397,8 @@ def _onednn(c: Convolution) -> Means:
         convolve = torch.ops.mkldnn._convolution_pointwise
         if residual is None:
             return convolve(x, weight, c.bias, *where, unary, [], "")
+        if c.residual_factor != 1:
+            residual = c.residual_factor * residual
         return convolve.binary(x, residual, weight, c.bias, *where, "add", 1.0, unary if c.relu else None, [], None)
 
     return run
@@ -358,7 +408,7 @@ def _torch(c: Convolution) -> Means:
     def run(x: Tensor, residual: Tensor | None = None) -> Tensor:
         y = functional.conv3d(x, c.weight, c.bias, c.stride, c.padding, c.dilation, c.groups)
         if residual is not None:
-            y += residual
+            y += residual if c.residual_factor == 1 else c.residual_factor * residual
         return y.relu_() if c.relu else y
 
     return run
@@ -371,6 +421,18 @@ def _flattened(run: Means) -> Means:
         return run(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
 
     return flat
+
+
+def _pool_step(operation: Operation, allowed: set[str]) -> Step | None:
+    """A max pool by our own kernel; None where it takes none."""
+    if operation.name != "max_pool3d" or "pool" not in allowed or len(operation.inputs()[0].shape) != 5:
+        return None
+    kernel, stride, padding, dilation, rounds_up = _read_pool_sizes(operation)
+    if operation.inputs()[0].shape[1] % LANES or set(dilation) != {1}:
+        return None
+    return Step(
+        "max_pool3d", "pool", MaxPool(kernel, stride, padding, rounds_up), tuple(operation.inputs()), operation.result
+    )
 
 
 def _plain_step(operation: Operation) -> Step:

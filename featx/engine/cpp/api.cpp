@@ -18,13 +18,23 @@ void featx_winograd_pack(const float* weight, int c_out, int c_in, int kernel_t,
 
 long featx_winograd_num_tiles(const featx::Convolution* c) { return featx::winograd_num_tiles(*c); }
 
-long featx_winograd_workspace_floats(const featx::Convolution* c, long tiles) { return featx::winograd_workspace_floats(*c, tiles); }
+long featx_winograd_workspace_floats(const featx::Convolution* c, long tiles, int threads) {
+    return featx::winograd_workspace_floats(*c, tiles, threads);
+}
 
 void featx_winograd(const featx::Convolution* c, float* workspace, long tiles, int threads) {
     featx::winograd(*c, workspace, tiles, threads);
 }
 
-void featx_direct(const featx::DirectConvolution* c, float* rows, int threads) { featx::direct(*c, rows, threads); }
+void featx_direct(const featx::DirectConvolution* c, int threads) { featx::direct(*c, threads); }
+
+long featx_in_time_workspace_floats(const featx::TimeConvolution* c, int threads) { return featx::in_time_workspace_floats(*c, threads); }
+
+void featx_direct_in_time(const featx::TimeConvolution* c, float* workspace, int threads) {
+    featx::direct_in_time(*c, workspace, threads);
+}
+
+void featx_max_pool(const featx::MaxPool* p, int threads) { featx::max_pool(*p, threads); }
 
 double featx_multiply_add_gflops(int threads, double seconds) { return featx::multiply_add_gflops(threads, seconds); }
 }

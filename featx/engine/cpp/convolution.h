@@ -3,9 +3,10 @@
 
 namespace featx {
 
-constexpr int kInterface = 1;  // raised with every change of the records or the functions; native.py has it too
+constexpr int kInterface = 2;  // raised with every change of the records or the functions; native.py has it too
 constexpr int kMaxChannels = 4096;
-constexpr int kMaxSegments = 64;  // rows of the picture under a kernel of `direct`: kernel_t * kernel_h
+constexpr int kMaxSegments = 64;   // runs of the input under a kernel of `direct`
+constexpr int kMaxTimePoints = 10;  // of `direct_in_time`
 
 // A 3x3x3 or 1x3x3 convolution of stride 1 with zero padding, for winograd.h.
 struct Convolution {
@@ -18,31 +19,54 @@ struct Convolution {
     const float* filters;   // as `pack` leaves them
     const float* bias;      // (c_out padded to 16)
     const float* residual;  // of the output's shape, or null; not with a pool
+    float residual_factor;  // what the residual is multiplied by
     float* output;
 };
 
-// A convolution of any kernel and stride over an input that is padded already, for direct.h.
+// A convolution of any kernel, stride and zero padding, for direct.h.
 struct DirectConvolution {
-    int n, t, h, w, c_in;  // of the padded input
-    int c_out;             // a multiple of 16
-    int kernel_t, kernel_h, kernel_w, stride_t, stride_h, stride_w;
+    int n, t, h, w, c_in;
+    int c_out;  // a multiple of 16
+    int kernel_t, kernel_h, kernel_w, stride_t, stride_h, stride_w, pad_t, pad_h, pad_w;
     int relu, pool_hw;  // pool_hw 1 or 2; an odd row or column more is pooled alone
     const float* input;
-    const float* weight;  // (c_out / 16, kernel_t, kernel_h, kernel_w * c_in, 16)
+    const float* weight;  // (c_out / 16, kernel_t, kernel_h, kernel_w, c_in, 16)
     const float* bias;
+    const float* residual;  // of the output's shape, or null; not with a pool
+    float residual_factor;  // what the residual is multiplied by
     float* output;
 
-    int out_t() const { return (t - kernel_t) / stride_t + 1; }
-    int out_h() const { return (h - kernel_h) / stride_h + 1; }
-    int out_w() const { return (w - kernel_w) / stride_w + 1; }
+    int out_t() const { return (t + 2 * pad_t - kernel_t) / stride_t + 1; }
+    int out_h() const { return (h + 2 * pad_h - kernel_h) / stride_h + 1; }
+    int out_w() const { return (w + 2 * pad_w - kernel_w) / stride_w + 1; }
+};
+
+// The same of stride 1 in time, by minimal filtering in time, for in_time.h: `tile` outputs of `points` products each.
+struct TimeConvolution {
+    DirectConvolution layer;  // without any padding; layer.t = groups * tile + kernel_t - 1, of which out_t are wanted
+    int out_t, tile, points;  // points = tile + kernel_t - 1
+    const float* input_matrix;   // B^T (points, points)
+    const float* output_matrix;  // A^T (tile, points)
+    const float* filters;        // (points, c_out / 16, kernel_h, kernel_w, c_in, 16)
+};
+
+// A max pool whose windows all reach into the input, for pool.h.
+struct MaxPool {
+    int n, t, h, w, c;  // c a multiple of 8
+    int kernel_t, kernel_h, kernel_w, stride_t, stride_h, stride_w, pad_t, pad_h, pad_w, out_t, out_h, out_w;
+    const float* input;
+    float* output;
 };
 
 // In kernels_avx2.cpp. `threads` at least 1; the sizes are described where they are defined.
-long winograd_workspace_floats(const Convolution& c, long tiles);
+long winograd_workspace_floats(const Convolution& c, long tiles, int threads);
 long winograd_num_tiles(const Convolution& c);
 void winograd_pack(const float* weight, int c_out, int c_in, int kernel_t, int time_tile, float* filters, int threads);
 void winograd(const Convolution& c, float* workspace, long chunk, int threads);
-void direct(const DirectConvolution& c, float* rows, int threads);
+void direct(const DirectConvolution& c, int threads);
+long in_time_workspace_floats(const TimeConvolution& c, int threads);
+void direct_in_time(const TimeConvolution& c, float* workspace, int threads);
+void max_pool(const MaxPool& p, int threads);
 double multiply_add_gflops(int threads, double seconds);
 
 }  // namespace featx

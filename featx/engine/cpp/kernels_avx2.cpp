@@ -1,8 +1,13 @@
 // The kernels, compiled for AVX2 and FMA; nothing here may run before `featx_supported` has said yes.
 #if defined(__x86_64__)
 
-#include "direct.h"
+#include <omp.h>
+
+#include <vector>  // before the instruction set is chosen, as are all that are not our own
+
+#include "in_time.h"
 #include "peak.h"
+#include "pool.h"
 #include "winograd.h"
 
 #if defined(__clang__)

@@ -1,7 +1,7 @@
 // The matrix product under every convolution here: C += A B for rows of A that lie anywhere, and B packed in panels.
 //
 //   A   `rows` rows; the numbers of a row lie in `num_segments` runs of `length` floats (a convolution's kernel touches
-//       several rows of the picture): number k of run s of row r is segments[s][r * row_step + k]
+//       several places of the clip): run s of row r begins at where(s, r)
 //   B   num_segments * length rows of `num_panels` * 16 columns, panel after panel, each (k, 16) contiguous;
 //       `panel_step` floats from one panel to the next
 //   C   rows of `c_step` floats
@@ -16,11 +16,26 @@ constexpr int kPanel = 2 * kLanes;  // columns of B that one tile of the product
 constexpr int kTileRows = 6;        // rows of it: 6 x 2 sums, 2 vectors of B and one of A fill the 16 registers
 constexpr int kBlock = 256;         // rows of B at a time: 16 KB, half of the first-level cache
 
-// One tile of C, kept in registers: `Rows` x 16. The sums begin at 0, or at C with `accumulate`. With `Length` other than 0
-// the runs have that length, which the compiler then knows: short runs are worth it.
-template <int Rows, int Length>
-static void multiply_tile(const float* const* segments, int num_segments, int any_length, long row_step, long row_offset,
-                          const float* b, float* c, long c_step, bool accumulate) {
+// Rows that lie `row_step` floats apart.
+struct EvenRows {
+    const float* const* segments;
+    long row_step;
+    const float* operator()(int s, long r) const { return segments[s] + r * row_step; }
+};
+
+// Rows whose runs are listed one by one: (num_segments, step) pointers, all moved by `shift` floats.
+struct ListedRows {
+    const float* const* table;
+    long step, shift;
+    const float* operator()(int s, long r) const { return table[s * step + r] + shift; }
+};
+
+// One tile of C, kept in registers: `Rows` x 16. The sums begin at 0, or at C with `accumulate`. Of every run the numbers
+// from `from` to `from` + `length` count. With `Length` other than 0 the runs have that length, which the compiler then
+// knows: short runs are worth it.
+template <int Rows, int Length, class Where>
+static void multiply_tile(const Where& where, long row, int segment, int num_segments, int from, int any_length, const float* b,
+                          float* c, long c_step, bool accumulate) {
     const int length = Length ? Length : any_length;
     Vector low[Rows], high[Rows];
 #pragma GCC unroll 8
@@ -28,18 +43,19 @@ static void multiply_tile(const float* const* segments, int num_segments, int an
         low[r] = accumulate ? load(c + r * c_step) : zero();
         high[r] = accumulate ? load(c + r * c_step + kLanes) : zero();
     }
-    for (int s = 0; s < num_segments; s++) {
-        const float* a0 = segments[s] + row_offset;
-        const float* a3 = a0 + 3 * row_step;
+    for (int s = segment; s < segment + num_segments; s++) {
+        const float* a[Rows];
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; r++) a[r] = where(s, row + r) + from;
 #pragma GCC unroll 4
         for (int k = 0; k < length; k++) {
             const Vector b_low = load(b), b_high = load(b + kLanes);
             b += kPanel;
 #pragma GCC unroll 8
             for (int r = 0; r < Rows; r++) {
-                const Vector a = broadcast((r < 3 ? a0 + r * row_step : a3 + (r - 3) * row_step) + k);
-                low[r] = multiply_add(a, b_low, low[r]);
-                high[r] = multiply_add(a, b_high, high[r]);
+                const Vector x = broadcast(a[r] + k);
+                low[r] = multiply_add(x, b_low, low[r]);
+                high[r] = multiply_add(x, b_high, high[r]);
             }
         }
     }
@@ -57,20 +73,24 @@ static inline int next_tile(long rows_left) {
     return static_cast<int>((rows_left + 1) / 2);
 }
 
-template <int Length>
-static void multiply_rows(const float* const* segments, int num_segments, int length, long row_step, long rows,
-                          const float* b, float* c, long c_step, bool accumulate) {
+// All rows past one block of a panel. Meanwhile the block that comes `next` is fetched into the second-level cache, a part
+// with every tile.
+template <int Length, class Where>
+static void multiply_rows(const Where& where, long rows, int segment, int num_segments, int from, int length, const float* b,
+                          float* c, long c_step, bool accumulate, const float* next) {
+    const long lines = static_cast<long>(num_segments) * length, lines_a_tile = lines * kTileRows / rows + 1;
+    long fetched = 0;
     for (long row = 0; row < rows;) {
         const int tile = next_tile(rows - row);
-        const long offset = row * row_step;
+        for (const long end = smaller(fetched + lines_a_tile, lines); fetched < end; fetched++) prefetch(next + fetched * kPanel);
         float* to = c + row * c_step;
         switch (tile) {
-            case 1: multiply_tile<1, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 2: multiply_tile<2, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 3: multiply_tile<3, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 4: multiply_tile<4, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            case 5: multiply_tile<5, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate); break;
-            default: multiply_tile<6, Length>(segments, num_segments, length, row_step, offset, b, to, c_step, accumulate);
+            case 1: multiply_tile<1, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
+            case 2: multiply_tile<2, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
+            case 3: multiply_tile<3, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
+            case 4: multiply_tile<4, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
+            case 5: multiply_tile<5, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
+            default: multiply_tile<6, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate);
         }
         row += tile;
     }
@@ -78,21 +98,22 @@ static void multiply_rows(const float* const* segments, int num_segments, int le
 
 // The whole product, in blocks of kBlock rows of B, so that a panel's block stays in the first-level cache while all rows
 // of A pass by it.
-static void multiply(const float* const* segments, int num_segments, int length, long row_step, long rows, const float* b,
-                     int num_panels, long panel_step, float* c, long c_step) {
+template <class Where>
+static void multiply(const Where& where, long rows, int num_segments, int length, const float* b, int num_panels,
+                     long panel_step, float* c, long c_step) {
     bool accumulate = false;
     for (int segment = 0; segment < num_segments;) {
         const int count = length >= kBlock ? 1 : smaller(num_segments - segment, kBlock / length);
         for (int k = 0; k < length; k += kBlock) {
             const int block = smaller(length - k, kBlock);  // less than `length` only where one run is a block's worth
-            const float* shifted[kMaxSegments];
-            for (int s = 0; s < count; s++) shifted[s] = segments[segment + s] + k;
+            const long at = (static_cast<long>(segment) * length + k) * kPanel;
             // 9 and 21: three channels under a kernel 3 or 7 wide, the first layers of all our networks
-            const auto rows_of = block == 21 ? multiply_rows<21> : block == 9 ? multiply_rows<9> : multiply_rows<0>;
-            for (int panel = 0; panel < num_panels; panel++)
-                rows_of(shifted, count, block, row_step, rows,
-                              b + panel * panel_step + (static_cast<long>(segment) * length + k) * kPanel,
-                              c + static_cast<long>(panel) * kPanel, c_step, accumulate);
+            const auto rows_of = block == 21 ? multiply_rows<21, Where> : block == 9 ? multiply_rows<9, Where> : multiply_rows<0, Where>;
+            for (int panel = 0; panel < num_panels; panel++) {
+                const float* here = b + panel * panel_step + at;
+                const float* next = panel + 1 < num_panels ? here + panel_step : b + at + static_cast<long>(count) * block * kPanel;
+                rows_of(where, rows, segment, count, k, block, here, c + static_cast<long>(panel) * kPanel, c_step, accumulate, next);
+            }
             accumulate = true;
         }
         segment += count;

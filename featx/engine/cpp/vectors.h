@@ -19,6 +19,7 @@ constexpr int kLanes = 8;
 
 static inline Vector load(const float* p) { return _mm256_loadu_ps(p); }
 static inline void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
+static inline void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }  // anywhere is allowed
 static inline Vector zero() { return _mm256_setzero_ps(); }
 static inline Vector all(float x) { return _mm256_set1_ps(x); }
 static inline Vector broadcast(const float* p) { return _mm256_set1_ps(*p); }
@@ -28,6 +29,7 @@ static inline Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); } 
 static inline Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }        // a * b + c
 static inline Vector subtract_product(Vector c, Vector a, Vector b) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
 
+static inline int larger(int a, int b) { return a > b ? a : b; }
 static inline int smaller(int a, int b) { return a < b ? a : b; }
 static inline long smaller(long a, long b) { return a < b ? a : b; }
 static inline int round_up(int value, int step) { return (value + step - 1) / step; }  // in steps
