@@ -28,7 +28,7 @@ from featx.clips import Sampling
 from featx.decode_pool import DecodePool, Failed
 from featx.descriptors import MeanAccumulator, l2_normalise
 from featx.engine import Engine, choose_device
-from featx.errors import UnknownNameError, UsageError, VideoError
+from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
 from featx.plan import VideoItem, video_item
@@ -85,7 +85,7 @@ class Extractor:
     ) -> None:
         checkpoint = get_checkpoint(backbone)
         self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
-        self.layers = _check_layers(self.checkpoint, layers)
+        self.layers = self.checkpoint.ordered_layers(layers)
         self.sampling = _check_sampling(
             self.checkpoint, listed_clips, length, stride, frame_step, num_clips, fps, short, tail
         )
@@ -287,14 +287,6 @@ class _VideoInWork:
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
-
-
-def _check_layers(checkpoint: Checkpoint, layers: str | Iterable[str] | None) -> tuple[str, ...]:
-    names = [layers] if isinstance(layers, str) else list(layers or [checkpoint.default_layer])
-    for name in names:
-        if name not in checkpoint.layers:
-            raise UnknownNameError(f"layer of {checkpoint.name}:", name, checkpoint.layers)
-    return tuple(name for name in checkpoint.layers if name in names)  # in one order, however they were asked for
 
 
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:

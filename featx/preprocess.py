@@ -14,13 +14,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from featx.errors import UsageError, VideoError
 from featx.resize import INTERPOLATIONS, Window, resize
+
+if TYPE_CHECKING:  # torch is imported where it computes: a card can be read, and refused, without it
+    from torch import Tensor
 
 __all__ = ["Preprocess"]
 
@@ -149,6 +151,8 @@ class Preprocess:
         The same as `crop_frames` of `resize_frames`, but what the crop leaves out is not computed. Raises VideoError where
         frames are smaller than the crop.
         """
+        import torch
+
         size = self.resized_shape(*frames.shape[1:3])
         window = self._window(*size)
         if size == tuple(frames.shape[1:3]):
@@ -170,6 +174,8 @@ class Preprocess:
 
         In memory the channels stay last, as they came.
         """
+        import torch
+
         if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[2:] != (self.crop, self.crop, 3):
             raise ValueError(
                 f"clips are {clips.dtype} {tuple(clips.shape)}, not uint8 (N, T, {self.crop}, {self.crop}, 3)"
@@ -215,6 +221,8 @@ class Preprocess:
 
     @staticmethod
     def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+        import torch
+
         return torch.tensor(numbers, dtype=torch.float32, device=like.device).view(1, -1, 1, 1, 1)
 
 

@@ -15,12 +15,12 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
+
+if TYPE_CHECKING:  # torch is imported where it computes: this module is imported to read a card, too
+    from torch import Tensor
 
 __all__ = ["INTERPOLATIONS", "Window", "resize"]
 
@@ -164,6 +164,9 @@ def _pillow_taps(source: int, target: int) -> _Taps:
 
 
 def _resize_as_torchvision(frames: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    import torch
+    from torch.nn import functional
+
     top, left, height, width = window
     out = torch.empty((len(frames), height, width, frames.shape[3]), dtype=torch.uint8)
     for i, frame in enumerate(frames):  # one by one: in float32 a chunk of large frames would leave every cache
@@ -197,6 +200,8 @@ def _weighted(lines: np.ndarray, columns: _Taps) -> np.ndarray:
 
 def _each(one: Callable[[np.ndarray, np.ndarray], None], frames: Tensor, window: Window) -> Tensor:
     """Fill a frame of the result from each frame, (N, H, W, C) -> (N, h, w, C), in threads where they are worth it."""
+    import torch
+
     out = np.empty((len(frames), window.height, window.width, frames.shape[3]), np.uint8)
     pool = _pool() if len(frames) > 1 else None
     list((pool.map if pool else map)(one, frames.numpy(), out))

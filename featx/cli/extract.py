@@ -59,7 +59,8 @@ def command(**options: object) -> int:
     quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
     if not options["inputs"] and not options["lists"] and not options["c3d_lists"]:
         raise click.UsageError("name video files or folders, or a list with --list; see 'featx extract --help'")
-    settle_backbone(options)
+    card = settle_backbone(options)
+    card.ordered_layers(options["layers"])  # a wrong name is told at once, before torch is loaded
     say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
     if dry_run:
         return _estimate(options, count, say, as_json)
@@ -67,17 +68,13 @@ def command(**options: object) -> int:
         raise click.UsageError("--count belongs to --dry-run")
     if output is None:
         raise click.UsageError("name the feature file to write with -o, such as '-o features.h5'")
-    _say_backbone(options, say)
+    _say_backbone(card, options, say)
     return _extract(options, output, quiet, say, as_json)
 
 
-def _say_backbone(options: dict, say) -> None:
-    from featx.catalog import get_checkpoint
+def _say_backbone(card, options: dict, say) -> None:
     from featx.checkpoints.describe import describe
 
-    card = get_checkpoint(options["backbone"])
-    if options["variant"]:
-        card = card.with_variant(options["variant"])
     say(describe(card, options["weights"], options["mean"]))
 
 
