@@ -27,19 +27,24 @@ class Counts:
     multiply_adds: int
 
 
-def count(backbone: Backbone, clip_shape: Sequence[int]) -> Counts:
-    """Count for one clip of shape (C, T, H, W) that goes through every layer; takes no memory for activations."""
-    return survey(backbone, clip_shape)[0]
+def count(backbone: Backbone, clip_shape: Sequence[int], layers: Sequence[str] | None = None) -> Counts:
+    """Count for one clip of shape (C, T, H, W) that goes up to the highest of `layers` (default: through every one).
+
+    Takes no memory for activations.
+    """
+    return survey(backbone, clip_shape, layers)[0]
 
 
-def survey(backbone: Backbone, clip_shape: Sequence[int]) -> tuple[Counts, dict[str, tuple[int, ...]]]:
-    """`count`, and with it the shape of every layer for one clip, as `Backbone.layer_shapes` gives it; in one pass."""
+def survey(
+    backbone: Backbone, clip_shape: Sequence[int], layers: Sequence[str] | None = None
+) -> tuple[Counts, dict[str, tuple[int, ...]]]:
+    """`count`, and with it the shape of `layers` for one clip, as `Backbone.layer_shapes` gives it; in one pass."""
     skeleton = on_meta(backbone)
     clip = torch.empty((1, *clip_shape), device="meta")
     with torch.inference_mode(), _Counter() as counter:
-        layers = skeleton(clip, skeleton.layer_names)
+        activations = skeleton(clip, layers or skeleton.layer_names)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    shapes = {name: tuple(activation.shape[1:]) for name, activation in layers.items()}
+    shapes = {name: tuple(activation.shape[1:]) for name, activation in activations.items()}
     return Counts(parameters, counter.multiply_adds), shapes
 
 
