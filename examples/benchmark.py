@@ -242,11 +242,14 @@ def compare_ends(card: Checkpoint, weights: Path | None, clips: Tensor, videos: 
             frames += sum(features.num_frames for features in done)
             return sum(features.num_clips for features in done)
 
+        before, wall = stage_seconds(extractor), 0.0
         for _ in range(args.rounds):
             forward.append(one_rate(lambda: len(next(iter(engine.run(batch).values()))), args.seconds))
             frames, started = 0, time.perf_counter()
             clips_rate = one_rate(extract, 3 * args.seconds)
-            ends.append((clips_rate, frames / (time.perf_counter() - started)))
+            elapsed = time.perf_counter() - started
+            ends.append((clips_rate, frames / elapsed))
+            wall += elapsed
         share = statistics.median(end / alone for (end, _), alone in zip(ends, forward, strict=True))
         clips_rate, frames_rate = (statistics.median(each) for each in zip(*ends, strict=True))
         print(
@@ -254,6 +257,17 @@ def compare_ends(card: Checkpoint, weights: Path | None, clips: Tensor, videos: 
             f"the forward pass alone {statistics.median(forward):.2f} clips/s; {share:.0%} of it",
             flush=True,
         )
+        went = {stage: seconds - before[stage] for stage, seconds in stage_seconds(extractor).items()}
+        shares = ", ".join(f"{stage} {seconds / wall:.1%}" for stage, seconds in went.items())
+        print(
+            f"    where the time went: {shares} (decode: processor time of {extractor.num_decoders} workers)",
+            flush=True,
+        )
+
+
+def stage_seconds(extractor: featx.Extractor) -> dict[str, float]:
+    """Seconds that each stage has taken so far; nothing is written here."""
+    return {stage: extractor.stopwatch.seconds(stage) for stage in ("decode", "resize", "wait", "forward")}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 
 from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.engine.resize import resize
 from featx.errors import UsageError, VideoError
 from featx.features import ClipTable, Failure, Features
 from featx.frame_folders import file_stamp
@@ -179,7 +180,7 @@ class Feeder:
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
         with self._stopwatch.time("resize"):
-            return self._preprocess.prepare_frames(torch.from_numpy(frames))
+            return self._preprocess.prepare_frames(torch.from_numpy(frames), resize)
 
     def _ready(
         self, index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None
@@ -187,7 +188,8 @@ class Feeder:
         if clip is not None:
             video.clips.append(clip[0])
             with self._stopwatch.time("resize"):
-                frames = torch.stack(clip[1])
+                # numpy's, since torch would take threads of its own beside those of the forward pass
+                frames = torch.from_numpy(np.stack([frame.numpy() for frame in clip[1]]))
             yield ClipReady(index, frames)
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:

@@ -26,6 +26,10 @@ void featx_winograd(const featx::Convolution* c, float* workspace, long tiles, i
 
 void featx_direct(const featx::DirectConvolution* c, float* rows, int threads) { featx::direct(*c, rows, threads); }
 
+long featx_resize_workspace_bytes(const featx::Resize* r) { return featx::resize_workspace_bytes(*r); }
+
+void featx_resize(const featx::Resize* r, unsigned char* workspace) { featx::resize(*r, workspace); }
+
 double featx_multiply_add_gflops(int threads, double seconds) { return featx::multiply_add_gflops(threads, seconds); }
 }
 

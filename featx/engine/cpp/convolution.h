@@ -37,6 +37,19 @@ struct DirectConvolution {
     int out_w() const { return (w - kernel_w) / stride_w + 1; }
 };
 
+// Frames to be resized, for resize.h. The taps of pixel x are pixels columns[x], columns[x] + 1, ... of a row; those beyond it
+// weigh 0. The taps of row y are the rows named.
+struct Resize {
+    int n, height, width;          // frames (n, height, width, 3)
+    int out_height, out_width;     // output (n, out_height, out_width, 3): the window
+    int taps_y, taps_x;            // of OpenCV's form both 2; of Pillow's taps_x is even
+    int opencv;                    // or Pillow's form
+    const unsigned char* frames;
+    const int *rows, *row_weights;        // (out_height, taps_y), growing
+    const int *columns, *column_weights;  // (out_width), (out_width, taps_x), of Pillow's form each four times
+    unsigned char* output;
+};
+
 // In kernels_avx2.cpp. `threads` at least 1; the sizes are described where they are defined.
 long winograd_workspace_floats(const Convolution& c, long tiles);
 long winograd_num_tiles(const Convolution& c);
@@ -44,5 +57,7 @@ void winograd_pack(const float* weight, int c_out, int c_in, int kernel_t, int t
 void winograd(const Convolution& c, float* workspace, long chunk, int threads);
 void direct(const DirectConvolution& c, float* rows, int threads);
 double multiply_add_gflops(int threads, double seconds);
+long resize_workspace_bytes(const Resize& r);
+void resize(const Resize& r, unsigned char* workspace);
 
 }  // namespace featx

@@ -3,6 +3,7 @@
 
 #include "direct.h"
 #include "peak.h"
+#include "resize.h"
 #include "winograd.h"
 
 #if defined(__clang__)
