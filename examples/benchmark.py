@@ -7,15 +7,18 @@
 Plans take turns, round by round, and figures are medians over the rounds: machines are noisy, so compare rows of one run only.
 "equivalent GFLOP/s" are those of the network as it is written, twice its multiply-adds, whatever a plan really computes;
 "error" is the largest difference from float64, over the largest number, and beside it stands one less the cosine. OpenVINO and
-torch.compile (g++) are left out where they are missing. Backbones without an embedded file run with made-up weights.
+torch.compile (g++) are left out where they are missing. Backbones without an embedded file run with made-up weights. Threads
+wait as they do in `featx`, asleep; OMP_WAIT_POLICY=active lets them spin, which only an idle machine can afford.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -280,4 +283,7 @@ def extract_to_file(extractor: featx.Extractor, items: Sequence[VideoItem], fold
 
 
 if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:  # as the command `featx` sets it; it is read when a program starts
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     main()
