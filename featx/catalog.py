@@ -14,7 +14,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -172,6 +172,14 @@ class Checkpoint:
             variant=name,
             base=self,
         )
+
+    def ordered_layers(self, names: str | Iterable[str] | None = None) -> tuple[str, ...]:
+        """The layers named, by default the card's own one, in the card's order; raises UnknownNameError for no such layer."""
+        names = [names] if isinstance(names, str) else list(names or [self.default_layer])
+        for name in names:
+            if name not in self.layers:
+                raise UnknownNameError(f"layer of {self.name}:", name, self.layers)
+        return tuple(name for name in self.layers if name in names)  # in one order, however they were asked for
 
     def _wrong_types(self) -> Iterator[tuple[str, str]]:
         """Yield (field, rule) for each field of another type; numbers have their own rules."""

@@ -82,6 +82,8 @@ class DecodePool:
     def __init__(self, num_workers: int, timeout_seconds: float = 60.0) -> None:
         self._num_workers, self._timeout_seconds = num_workers, timeout_seconds
         self._workers: list[_WorkerProcess] = []  # started when there is work for them
+        self._busy_before = 0.0  # seconds of the workers that are gone
+        self.num_started = 0
         self.closed = False
 
     def decode(
@@ -163,11 +165,17 @@ class DecodePool:
         else:
             yield Failed(index, message["error"])
 
+    def busy_seconds(self) -> float:
+        """Processor time that decoding has taken so far, in all workers together; without their start."""
+        return self._busy_before + sum(worker.busy_seconds() for worker in self._workers)
+
     def _start(self) -> _WorkerProcess:
+        self.num_started += 1
         self._workers.append(_WorkerProcess())
         return self._workers[-1]
 
     def _end(self, worker: _WorkerProcess) -> None:
+        self._busy_before += worker.busy_seconds()
         worker.close()
         self._workers.remove(worker)
 
@@ -180,6 +188,7 @@ class DecodePool:
 
     def close(self) -> None:
         """End the workers; a closed pool decodes nothing more."""
+        self._busy_before = self.busy_seconds()
         for worker in self._workers:
             worker.close()
         self._workers.clear()
@@ -240,9 +249,12 @@ class _WorkerProcess:
 
     def _map(self) -> None:
         self._memory = mmap.mmap(self._arena, 0)
-        self._heartbeat = np.frombuffer(self._memory, np.int64, 1)
+        self._heartbeat, self._busy = np.split(np.frombuffer(self._memory, np.int64, 2), 2)
         self._slot_bytes = (len(self._memory) - HEADER_BYTES) // NUM_SLOTS
         self._last_beat = -1
+
+    def busy_seconds(self) -> float:
+        return int(self._busy[0]) / 1e9
 
     def touch(self) -> None:
         """Note that the worker is alive, or that it waited for us."""

@@ -3,10 +3,10 @@
 It takes jobs as JSON lines on stdin and answers with JSON lines on stdout. Frames travel through shared memory: the arena
 that the parent opened as file descriptor FD, laid out as
 
-    | heartbeat int64 | ... 64 bytes | slot 0 | slot 1 | ... |
+    | heartbeat int64 | busy int64 | ... 64 bytes | slot 0 | slot 1 | ... |
 
 A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3). The heartbeat counts decoded frames, so that the parent
-sees that a long job is alive without a message a frame.
+sees that a long job is alive without a message a frame; busy is the processor time that decoding has taken, in nanoseconds.
 
     parent -> worker   {"decode": PATH, "fps": F, "flow": B, "count_first": B}   {"count": PATH, "fps": F, "flow": B}
                        {"free": SLOT}   {"grown": SLOT_BYTES}
@@ -22,6 +22,7 @@ import mmap
 import os
 import signal
 import sys
+import time
 from typing import BinaryIO
 
 import numpy as np
@@ -43,7 +44,7 @@ class _Arena:
 
     def _map(self) -> None:
         self._memory = mmap.mmap(self._descriptor, 0)
-        self._heartbeat = np.frombuffer(self._memory, np.int64, 1)
+        self._heartbeat, self._busy = np.split(np.frombuffer(self._memory, np.int64, 2), 2)
         self.slot_bytes = (len(self._memory) - HEADER_BYTES) // NUM_SLOTS
 
     def grown(self) -> None:
@@ -52,6 +53,9 @@ class _Arena:
 
     def beat(self) -> None:
         self._heartbeat[0] += 1
+
+    def note_busy(self, nanoseconds: int) -> None:
+        self._busy[0] = nanoseconds
 
     def slot(self, index: int, num_bytes: int) -> np.ndarray:
         return np.frombuffer(self._memory, np.uint8, num_bytes, HEADER_BYTES + index * self.slot_bytes)
@@ -62,6 +66,7 @@ class _Worker:
         self._arena = _Arena(descriptor)
         self._answers = answers
         self._free = list(range(NUM_SLOTS))
+        self._started_at = time.process_time_ns()  # the imports are behind us
 
     def serve(self) -> None:
         """Decode until the parent closes the pipe."""
@@ -141,6 +146,7 @@ class _Worker:
         return message
 
     def _send(self, message: dict) -> None:
+        self._arena.note_busy(time.process_time_ns() - self._started_at)
         self._answers.write(json.dumps(message).encode() + b"\n")
         self._answers.flush()
 

@@ -28,11 +28,12 @@ from featx.clips import Sampling
 from featx.decode_pool import DecodePool, Failed
 from featx.descriptors import MeanAccumulator, l2_normalise
 from featx.engine import Engine, choose_device
-from featx.errors import UnknownNameError, UsageError, VideoError
+from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
+from featx.profile import Stopwatch
 from featx.provenance import Provenance
 
 __all__ = ["Extractor", "extract", "provenance_of"]
@@ -85,7 +86,7 @@ class Extractor:
     ) -> None:
         checkpoint = get_checkpoint(backbone)
         self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
-        self.layers = _check_layers(self.checkpoint, layers)
+        self.layers = self.checkpoint.ordered_layers(layers)
         self.sampling = _check_sampling(
             self.checkpoint, listed_clips, length, stride, frame_step, num_clips, fps, short, tail
         )
@@ -110,6 +111,7 @@ class Extractor:
             name=engine,
         )
         self.checkpoint_sha256 = loaded.sha256
+        self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
         self._pool: DecodePool | None = None
         self._extracting = False
 
@@ -156,12 +158,13 @@ class Extractor:
             self._extracting = False
 
     def _extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
-        feeder = Feeder(self._decoders(), items, self.sampling, self.checkpoint.preprocess, 2 * self.engine.batch_size)
+        ahead = 2 * self.engine.batch_size
+        feeder = Feeder(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead, self.stopwatch)
         videos: dict[int, _VideoInWork] = {}
         batch: list[tuple[_VideoInWork, torch.Tensor]] = []
         num_results = 0
         with feeder:
-            for event in feeder.events():
+            for event in self.stopwatch.time_each("wait", feeder.events()):
                 if event.index not in videos:
                     videos[event.index] = _VideoInWork(self)
                 if isinstance(event, ClipReady):
@@ -205,6 +208,11 @@ class Extractor:
         if getattr(self, "_pool", None) is not None:
             self.close()
 
+    @property
+    def num_decoders(self) -> int:
+        """Decode workers that were started for the last videos."""
+        return 0 if self._pool is None else self._pool.num_started
+
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
             self._pool = DecodePool(decode_pool.default_num_workers())
@@ -212,7 +220,8 @@ class Extractor:
 
     def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:
         """Run the batch, hand each row to its video in clip order, and empty the batch."""
-        activations = self.engine.run([frames for _, frames in batch])
+        with self.stopwatch.time("forward"):
+            activations = self.engine.run([frames for _, frames in batch])
         for row, (video, _) in enumerate(batch):
             video.add({layer: values[row] for layer, values in activations.items()})
         batch.clear()
@@ -287,14 +296,6 @@ class _VideoInWork:
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
-
-
-def _check_layers(checkpoint: Checkpoint, layers: str | Iterable[str] | None) -> tuple[str, ...]:
-    names = [layers] if isinstance(layers, str) else list(layers or [checkpoint.default_layer])
-    for name in names:
-        if name not in checkpoint.layers:
-            raise UnknownNameError(f"layer of {checkpoint.name}:", name, checkpoint.layers)
-    return tuple(name for name in checkpoint.layers if name in names)  # in one order, however they were asked for
 
 
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:

@@ -17,11 +17,13 @@ import torch
 
 from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.engine.resize import resize
 from featx.errors import UsageError, VideoError
 from featx.features import ClipTable, Failure, Features
 from featx.frame_folders import file_stamp
 from featx.plan import VideoItem
 from featx.preprocess import Preprocess
+from featx.profile import Stopwatch
 
 __all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed"]
 
@@ -72,9 +74,16 @@ class Feeder:
     """
 
     def __init__(
-        self, pool: DecodePool, items: Iterable[VideoItem], sampling: Sampling, preprocess: Preprocess, ahead: int
+        self,
+        pool: DecodePool,
+        items: Iterable[VideoItem],
+        sampling: Sampling,
+        preprocess: Preprocess,
+        ahead: int,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
+        self._stopwatch = stopwatch or Stopwatch()
         self._videos: dict[int, _VideoInDecode] = {}
         self._queue: queue.Queue = queue.Queue(maxsize=max(ahead, 4))
         self._stop = threading.Event()
@@ -83,6 +92,7 @@ class Feeder:
         self._finished = False
 
     def __enter__(self) -> Feeder:
+        self._busy_before = self._pool.busy_seconds()
         self._thread.start()
         return self
 
@@ -91,6 +101,7 @@ class Feeder:
         self._thread.join()
         if not self._finished:
             self._pool.close()
+        self._stopwatch.add("decode", self._pool.busy_seconds() - self._busy_before)
 
     def events(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         """What the thread makes, in order for each video; raises what the thread raised."""
@@ -168,13 +179,18 @@ class Feeder:
 
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
-        return self._preprocess.prepare_frames(torch.from_numpy(frames))
+        with self._stopwatch.time("resize"):
+            return self._preprocess.prepare_frames(torch.from_numpy(frames), resize)
 
-    @staticmethod
-    def _ready(index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None) -> Iterator[ClipReady]:
+    def _ready(
+        self, index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None
+    ) -> Iterator[ClipReady]:
         if clip is not None:
             video.clips.append(clip[0])
-            yield ClipReady(index, torch.stack(clip[1]))
+            with self._stopwatch.time("resize"):
+                # numpy's, since torch would take threads of its own beside those of the forward pass
+                frames = torch.from_numpy(np.stack([frame.numpy() for frame in clip[1]]))
+            yield ClipReady(index, frames)
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
         expected = video.window.num_frames

@@ -12,17 +12,22 @@ Optical flow, x and y in the places of blue and green, goes the same way and end
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from featx.errors import UsageError, VideoError
 from featx.resize import INTERPOLATIONS, Window, resize
 
+if TYPE_CHECKING:  # torch is imported where it computes: a card can be read, and refused, without it
+    from torch import Tensor
+
 __all__ = ["Preprocess"]
+
+Resizer = Callable[["Tensor", tuple[int, int], str, Window], "Tensor"]
 
 CHANNEL_ORDERS = ("bgr", "rgb", "flow")
 LONG_SIDES = ("down", "nearest")
@@ -143,17 +148,19 @@ class Preprocess:
             return int(long * (self.resize / short) + 0.5)
         return int(self.resize * long / short)
 
-    def prepare_frames(self, frames: Tensor) -> Tensor:
+    def prepare_frames(self, frames: Tensor, resizer: Resizer | None = None) -> Tensor:
         """Resize and crop uint8 (N, H, W, C) frames on the CPU to uint8 (N, crop, crop, C), a copy.
 
-        The same as `crop_frames` of `resize_frames`, but what the crop leaves out is not computed. Raises VideoError where
-        frames are smaller than the crop.
+        The same as `crop_frames` of `resize_frames`, but what the crop leaves out is not computed. `resizer` does what
+        `featx.resize.resize` does. Raises VideoError where frames are smaller than the crop.
         """
+        import torch
+
         size = self.resized_shape(*frames.shape[1:3])
         window = self._window(*size)
         if size == tuple(frames.shape[1:3]):
             return self.crop_frames(frames).clone(memory_format=torch.contiguous_format)
-        return resize(frames, size, self.interpolation, window)
+        return (resizer or resize)(frames, size, self.interpolation, window)
 
     def resize_frames(self, frames: Tensor) -> Tensor:
         """Resize uint8 (N, H, W, C) frames on the CPU to uint8 (N, h, w, C)."""
@@ -170,6 +177,8 @@ class Preprocess:
 
         In memory the channels stay last, as they came.
         """
+        import torch
+
         if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[2:] != (self.crop, self.crop, 3):
             raise ValueError(
                 f"clips are {clips.dtype} {tuple(clips.shape)}, not uint8 (N, T, {self.crop}, {self.crop}, 3)"
@@ -215,6 +224,8 @@ class Preprocess:
 
     @staticmethod
     def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+        import torch
+
         return torch.tensor(numbers, dtype=torch.float32, device=like.device).view(1, -1, 1, 1, 1)
 
 

@@ -6,7 +6,8 @@ bilinear-antialias    Pillow's BILINEAR, as before version 13: as many taps as t
 bilinear-float        torchvision's bilinear without antialias: two taps a side in float32, rounded half to even
 
 The first two are sums of whole numbers, so that they give the same pixels on every machine. numpy does them frame by frame
-and lets go of Python's lock; several threads share the frames where there are cores to spare.
+and lets go of Python's lock; several threads share the frames where there are cores to spare. The native kernels, where there
+are some, do the same sums several times as fast (featx/engine/resize.py).
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-__all__ = ["INTERPOLATIONS", "Window", "resize"]
+if TYPE_CHECKING:  # torch is imported where it computes: this module is imported to read a card, too
+    from torch import Tensor
+
+__all__ = ["INTERPOLATIONS", "Taps", "Window", "opencv_taps", "pillow_taps", "resize"]
 
 OPENCV_BITS = 11  # a weight of 1 is 2**11; the sum over rows and columns is rounded from 22 bits to a grey level
 PILLOW_BITS = 22
@@ -47,20 +48,20 @@ def resize(frames: Tensor, size: tuple[int, int], interpolation: str, window: Wi
     return INTERPOLATIONS[interpolation](frames, size, window or Window(0, 0, *size))
 
 
-class _Taps(NamedTuple):
+class Taps(NamedTuple):
     """Where the pixels of one side come from: pixel i is the sum of ``weights[k, i] * source[places[k, i]]`` over k."""
 
     places: np.ndarray  # (K, n) intp
     weights: np.ndarray  # (K, n) int32
 
-    def cut(self, start: int, length: int) -> _Taps:
+    def cut(self, start: int, length: int) -> Taps:
         """The taps of pixels `start` .. `start` + `length` - 1."""
-        return _Taps(*(np.ascontiguousarray(array[:, start : start + length]) for array in self))
+        return Taps(*(np.ascontiguousarray(array[:, start : start + length]) for array in self))
 
-    def interleaved(self, channels: int) -> _Taps:
+    def interleaved(self, channels: int) -> Taps:
         """The taps of a row (w * channels,) whose channels stand side by side."""
         places = self.places[:, :, None] * channels + np.arange(channels)
-        return _Taps(places.reshape(len(places), -1), np.repeat(self.weights, channels, axis=1))
+        return Taps(places.reshape(len(places), -1), np.repeat(self.weights, channels, axis=1))
 
 
 # ------------------------------------------------------------------------------------------------------------------ OpenCV
@@ -68,8 +69,8 @@ class _Taps(NamedTuple):
 
 def _resize_as_opencv(frames: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     _, height, width, channels = frames.shape
-    rows = _opencv_taps(height, size[0], False).cut(window.top, window.height)
-    columns = _opencv_taps(width, size[1], True).cut(window.left, window.width).interleaved(channels)
+    rows = opencv_taps(height, size[0], False).cut(window.top, window.height)
+    columns = opencv_taps(width, size[1], True).cut(window.left, window.width).interleaved(channels)
     needed, places = np.unique(rows.places, return_inverse=True)  # no others are looked at
     upper, lower = places.reshape(2, -1)
     upper_weights, lower_weights = rows.weights[:, :, None]
@@ -93,7 +94,7 @@ def _resize_as_opencv(frames: Tensor, size: tuple[int, int], window: Window) -> 
 
 
 @lru_cache(maxsize=64)
-def _opencv_taps(source: int, target: int, columns: bool) -> _Taps:
+def opencv_taps(source: int, target: int, columns: bool) -> Taps:
     """The taps of one side. Past the edge OpenCV moves a column's weight to the last pixel, but repeats the last row."""
     scale = 1.0 / (target / source)
     at = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
@@ -103,7 +104,7 @@ def _opencv_taps(source: int, target: int, columns: bool) -> _Taps:
         share[(first < 0) | (first >= source - 1)] = 0
     one = np.float32(2**OPENCV_BITS)
     weights = np.stack([np.rint((1 - share) * one), np.rint(share * one)]).astype(np.int32)
-    return _Taps(np.clip([first, first + 1], 0, source - 1), weights)
+    return Taps(np.clip([first, first + 1], 0, source - 1), weights)
 
 
 # ------------------------------------------------------------------------------------------------------------------ Pillow
@@ -111,8 +112,8 @@ def _opencv_taps(source: int, target: int, columns: bool) -> _Taps:
 
 def _resize_as_pillow(frames: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     _, height, width, channels = frames.shape
-    rows = _pillow_taps(height, size[0]).cut(window.top, window.height)
-    columns = _pillow_taps(width, size[1]).cut(window.left, window.width)
+    rows = pillow_taps(height, size[0]).cut(window.top, window.height)
+    columns = pillow_taps(width, size[1]).cut(window.left, window.width)
     # the lines and columns that the taps look at: from the first to the last
     top, left = rows.places.min(), columns.places.min()
     lines = slice(top, rows.places.max() + 1)
@@ -143,7 +144,7 @@ def _rounded(sums: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _pillow_taps(source: int, target: int) -> _Taps:
+def pillow_taps(source: int, target: int) -> Taps:
     """The taps of one side: a triangle around each pixel's centre, as wide as the scale where frames shrink."""
     scale = source / target
     reach = max(scale, 1.0)
@@ -157,13 +158,16 @@ def _pillow_taps(source: int, target: int) -> _Taps:
     for row in shares:  # one after the other, as Pillow adds them
         total += row
     weights = (0.5 + shares / total * 2**PILLOW_BITS).astype(np.int32)
-    return _Taps(np.minimum(places, source - 1), weights)
+    return Taps(np.minimum(places, source - 1), weights)
 
 
 # ------------------------------------------------------------------------------------------------------------- torchvision
 
 
 def _resize_as_torchvision(frames: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    import torch
+    from torch.nn import functional
+
     top, left, height, width = window
     out = torch.empty((len(frames), height, width, frames.shape[3]), dtype=torch.uint8)
     for i, frame in enumerate(frames):  # one by one: in float32 a chunk of large frames would leave every cache
@@ -186,7 +190,7 @@ INTERPOLATIONS: dict[str, Callable[[Tensor, tuple[int, int], Window], Tensor]] =
 # ------------------------------------------------------------------------------------------------------------------- shared
 
 
-def _weighted(lines: np.ndarray, columns: _Taps) -> np.ndarray:
+def _weighted(lines: np.ndarray, columns: Taps) -> np.ndarray:
     """The weighted sums along the lines: (H, W * C) -> int32 (H, w * C)."""
     total = np.take(lines, columns.places[0], axis=1) * columns.weights[0]
     part = np.empty_like(total)
@@ -197,6 +201,8 @@ def _weighted(lines: np.ndarray, columns: _Taps) -> np.ndarray:
 
 def _each(one: Callable[[np.ndarray, np.ndarray], None], frames: Tensor, window: Window) -> Tensor:
     """Fill a frame of the result from each frame, (N, H, W, C) -> (N, h, w, C), in threads where they are worth it."""
+    import torch
+
     out = np.empty((len(frames), window.height, window.width, frames.shape[3]), np.uint8)
     pool = _pool() if len(frames) > 1 else None
     list((pool.map if pool else map)(one, frames.numpy(), out))

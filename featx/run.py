@@ -19,6 +19,7 @@ from featx.features import Failure, Features
 from featx.frame_folders import file_stamp, first_number
 from featx.parts import Parts
 from featx.plan import VideoItem, plan_videos
+from featx.profile import Profile
 from featx.provenance import Provenance
 from featx.store import FeatureSet
 from featx.video import read_header
@@ -32,7 +33,7 @@ class Summary:
 
     `num_videos`, `num_clips` and `num_frames` count what this run extracted; `failures` are its own, `failed_before` those of
     earlier runs that it did not try again; `changed` are keys whose file, or whose listed clips, are not those that were
-    extracted.
+    extracted. `profile` says where the time went.
     """
 
     output: str
@@ -47,6 +48,7 @@ class Summary:
     changed: list[str] = field(default_factory=list)
     parts_left: int = 0
     seconds: float = 0.0
+    profile: Profile | None = None
 
     @property
     def exit_code(self) -> int:
@@ -113,19 +115,28 @@ def extract_to(
                     items = _missing(done, items, retry_failed, refresh, summary)
                     _note_other_keys(done, items, on_note)
             on_planned(summary)
+            stopwatch, began = extractor.stopwatch, time.monotonic()
             try:
                 for result in extractor.extract_many(items):
                     _count(summary, result)
-                    parts.add(result, provenance)
+                    with stopwatch.time("write"):
+                        parts.add(result, provenance)
                     on_result(result)
                     if isinstance(result, Failure) and on_error == "stop":
                         on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
                         break
             finally:
-                parts.flush(provenance)
+                with stopwatch.time("write"):
+                    parts.flush(provenance)
             if not parts.exists():  # cannot be: a plan is never empty, and every video leaves a row or a failure
                 raise AssertionError("a run ended without an output")
-            summary.parts_left = len(parts.finish())
+            with stopwatch.time("write"):
+                summary.parts_left = len(parts.finish())
+            ended, decoders = time.monotonic(), extractor.num_decoders
+            summary.profile = Profile.of(
+                *(stopwatch, began - started, ended - began),
+                num_decoders=decoders, num_frames=summary.num_frames, num_clips=summary.num_clips,
+            )  # fmt: skip
     summary.seconds = time.monotonic() - started
     return summary
 

@@ -1,10 +1,12 @@
 // Runs the kernels on drawn cases; the memory that they get is of exactly the size that they may touch, so that the
 // sanitizers see what goes beyond. Built and run by test_sanitizers.py.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <vector>
 
 #include "convolution.h"
 
@@ -24,6 +26,8 @@ long featx_in_time_workspace_floats(const TimeConvolution*, int);
 void featx_direct_in_time(const TimeConvolution*, float*, int);
 void featx_max_pool(const MaxPool*, int);
 double featx_multiply_add_gflops(int, double);
+long featx_resize_workspace_bytes(const featx::Resize*);
+void featx_resize(const featx::Resize*, unsigned char*);
 }
 
 static std::mt19937 random_numbers(0);
@@ -151,6 +155,55 @@ static void pool_case() {
     featx_max_pool(&p, draw(1, 4));
 }
 
+// Taps at drawn places, further down from pixel to pixel, that are within `source`; of the others the weight is 0.
+static void draw_taps(int source, int target, int taps, int total, std::vector<int>& places, std::vector<int>& weights) {
+    int first = 0;
+    for (int x = 0; x < target; x++) {
+        first = std::min(source - 1, first + draw(0, 3));
+        int left = total;
+        for (int k = 0; k < taps; k++) {
+            const bool inside = first + k < source, last = k == taps - 1 || first + k == source - 1;
+            const int weight = !inside ? 0 : last ? left : draw(0, left);
+            places.push_back(std::min(first + k, source - 1)), weights.push_back(weight);
+            left -= weight;
+        }
+    }
+}
+
+static void resize_case(bool opencv) {
+    featx::Resize r{};
+    r.n = draw(1, 2), r.height = draw(1, 20), r.width = draw(1, 20), r.out_height = draw(1, 20), r.out_width = draw(1, 20);
+    r.taps_y = opencv ? 2 : draw(1, 7), r.taps_x = opencv ? 2 : 2 * draw(1, 4), r.opencv = opencv;
+    std::vector<int> rows, row_weights, places, weights, columns, column_weights;
+    const int total = 1 << (opencv ? 11 : 22);
+    draw_taps(r.height, r.out_height, r.taps_y, total, rows, row_weights);
+    draw_taps(r.width, r.out_width, r.taps_x, total, places, weights);
+    for (int x = 0; x < r.out_width; x++) columns.push_back(places[x * r.taps_x]);
+    for (int weight : weights) column_weights.insert(column_weights.end(), opencv ? 1 : 4, weight);
+    std::vector<unsigned char> frames(3L * r.n * r.height * r.width), output(3L * r.n * r.out_height * r.out_width);
+    for (unsigned char& byte : frames) byte = static_cast<unsigned char>(draw(0, 255));
+    r.frames = frames.data(), r.rows = rows.data(), r.row_weights = row_weights.data(), r.output = output.data();
+    r.columns = columns.data(), r.column_weights = column_weights.data();
+    std::vector<unsigned char> workspace(featx_resize_workspace_bytes(&r));
+    featx_resize(&r, workspace.data());
+    for (long at = 0; at < static_cast<long>(output.size()); at++) {
+        const int channel = at % 3, x = at / 3 % r.out_width, y = at / 3 / r.out_width % r.out_height;
+        const long frame = at / 3 / r.out_width / r.out_height;
+        const int half = opencv ? 2 : total / 2;
+        int sum = half;
+        for (int j = 0; j < r.taps_y; j++) {
+            int line = opencv ? 0 : half;
+            for (int k = 0; k < r.taps_x; k++) {
+                const long row = frame * r.height + rows[y * r.taps_y + j];
+                line += frames[3 * (row * r.width + places[x * r.taps_x + k]) + channel] * weights[x * r.taps_x + k];
+            }
+            const int weight = row_weights[y * r.taps_y + j];
+            sum += opencv ? (line >> 4) * weight >> 16 : (line >> 22) * weight;
+        }
+        check(output[at], opencv ? sum >> 2 : sum >> 22, "resize");
+    }
+}
+
 int main() {
     if (!featx_supported()) return std::puts("unsupported"), 0;
     for (int i = 0; i < 150; i++) winograd_case(8 * draw(1, 5), 8 * draw(1, 12));
@@ -158,6 +211,7 @@ int main() {
     for (int i = 0; i < 200; i++) direct_case(draw(1, 7));
     for (int c_in : {16, 37, 64, 300}) direct_case(c_in);
     for (int i = 0; i < 100; i++) time_case(), pool_case();
+    for (int i = 0; i < 400; i++) resize_case(i % 2);
     featx_multiply_add_gflops(2, 0.01);
     std::puts("clean");
 }

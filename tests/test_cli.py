@@ -161,6 +161,15 @@ def test_help_imports_nothing_heavy():
     assert output.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("given", [None, "active"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given):
+    code = "import os, featx.cli\ntry: featx.cli.main(['--version'])\nexcept SystemExit: print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment).stdout
+    assert output.splitlines()[-1] == (given or "passive")
+
+
 def test_the_engines_of_the_command_line_are_those_that_there_are():
     from featx.cli.clip_options import DEVICE_OPTIONS
     from featx.engine import ENGINES

@@ -103,3 +103,11 @@ def test_every_architecture_can_be_counted(name):
     leaves = {module for module, each in net.named_modules() if not list(each.children())}
     assert sum(n for module, n in counts.items() if module in leaves) == counts[""] > 1e8
     assert {module for module, each in net.named_modules() if isinstance(each, nn.Conv3d | nn.Linear)} <= set(counts)
+    assert count(net, row.clip_shape).multiply_adds == counts[""]  # the one is counted by us, the other by PyTorch
+
+
+def test_nothing_above_the_layers_asked_for_is_counted():
+    net = Res3D(num_classes=7, widths=(2, 3, 4, 5), blocks=(1, 1, 1, 1))
+    whole = count(net, (3, 4, 8, 8))
+    assert count(net, (3, 4, 8, 8), ["pool5"]).multiply_adds == whole.multiply_adds - 5 * 7
+    assert count(net, (3, 4, 8, 8), ["conv1"]).multiply_adds == 3 * 2 * 147 * 64

@@ -1,4 +1,4 @@
-"""The renderer, the example videos, the baselines and the training program in examples/."""
+"""The renderer, the example videos, the baselines, the training program and the benchmark in examples/."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_weights import SMALL, small_card
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
 import action_programs  # noqa: E402
 import baselines  # noqa: E402
+import benchmark  # noqa: E402
+import benchmark_inputs  # noqa: E402
+import benchmark_plans  # noqa: E402
 import render_actions  # noqa: E402
 import train_mini  # noqa: E402
 
+from featx import checkpoints  # noqa: E402
+from featx.engine import unavailable  # noqa: E402
 from featx.video import read_frames  # noqa: E402
 
 PARTNERS = [
@@ -127,3 +133,33 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in whole.values())
     assert any(not torch.equal(half[name], whole[name]) for name in whole)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_the_benchmark_runs_and_says_what_it_leaves_out(capsys):
+    benchmark.main(["--quick"])
+    said = capsys.readouterr().out
+    expected = [name for name in benchmark_plans.PLANS if name != "torch.compile, freezing"]
+    rows = dict(re.findall(r"^  (\S.*?)  +([\d.]+)  \( *[\d.]+ +[\d.]+\)", said, re.MULTILINE))
+    left_out = re.findall(r"^  (.*) is left out: .", said, re.MULTILINE)
+    assert sorted([*rows, *left_out]) == sorted(expected) and all(float(rate) > 0 for rate in rows.values())
+    assert {"torch eager", "torch folded, channels last", "torch.jit freeze"} <= rows.keys()
+    assert ("featx winograd" in rows) == (not unavailable("winograd"))
+    assert (
+        "decode to BGR" in said
+        and "end to end" in said
+        and "where the time went: decode " in said
+        and said.count("multiply-adds") >= 2
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_made_up_weights_keep_numbers_of_a_size(name, tmp_path):
+    card = small_card(name)
+    shape = (2, card.sampling.length, card.preprocess.crop, card.preprocess.crop, 3)
+    clips = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    path = benchmark_inputs.made_up_weights(card, clips, tmp_path)
+    backbone = checkpoints.load(card, path).backbone
+    checkpoints.require_input_scale(card, backbone, path)
+    with torch.inference_mode():
+        pool5 = backbone(card.preprocess.normalise(clips).contiguous(), ["pool5"])["pool5"]
+    assert 1e-3 < float(pool5.abs().max()) < 1e4

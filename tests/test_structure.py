@@ -28,7 +28,7 @@ LEVELS = [
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
-    {"containers", "frame_folders", "images", "resize", "errors", "weights"},
+    {"containers", "frame_folders", "images", "resize", "errors", "weights", "profile"},
 ]
 LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
 
@@ -83,7 +83,9 @@ def test_public_names_are_pinned_and_exist():
         featx.extarct  # noqa: B018
 
 
-@pytest.mark.parametrize("code", ["import featx", "import featx.cli", "import featx.decode_worker"])
+@pytest.mark.parametrize(
+    "code", ["import featx", "import featx.cli", "import featx.decode_worker", "import featx.catalog"]
+)
 def test_import_is_cheap(code):
     heavy = f"{code}; import sys; print([m for m in ('torch', 'sklearn', 'h5py') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout

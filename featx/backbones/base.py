@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from featx.backbones.shapes import ShapesOnly
 from featx.errors import UnknownNameError
 
 Stage = Callable[[Tensor], Tensor]
@@ -58,7 +59,7 @@ class Backbone(nn.Module):
         """The shape of `layers` (default: every one) for one clip of shape (C, T, H, W), found without computing anything."""
         skeleton = on_meta(self)
         clip = torch.empty((1, *clip_shape), device="meta")
-        with torch.inference_mode():
+        with torch.inference_mode(), ShapesOnly():
             return {name: tuple(x.shape[1:]) for name, x in skeleton(clip, layers or self.layer_names).items()}
 
 
@@ -66,6 +67,6 @@ def on_meta(module: Backbone) -> Backbone:
     """The same backbone with shapes only, in evaluation mode: a copy that shares no memory with the weights."""
     memo = {}
     for tensor in (*module.parameters(), *module.buffers()):
-        meta = torch.empty_like(tensor, device="meta")
+        meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         memo[id(tensor)] = nn.Parameter(meta) if isinstance(tensor, nn.Parameter) else meta
     return copy.deepcopy(module, memo).eval()

@@ -73,6 +73,9 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 all done, 1 some videos failed, 2 wrong usage, 130 interrupted."""
+    # Threads that wait for the others shall sleep, not spin, or decoding and whatever else the machine does gets no core
+    # while a layer ends: several times as slow. OpenMP reads it when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = cli.main(args=args, prog_name="featx", standalone_mode=False)
     except click.exceptions.Abort:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from featx.catalog import Checkpoint
 
 __all__ = ["checkpoint_options", "settle_backbone"]
 
@@ -35,16 +39,21 @@ def checkpoint_options(command: Callable) -> Callable:
     return command
 
 
-def settle_backbone(options: dict) -> None:
-    """Put what --backbone and --card say together into options["backbone"], as `featx.Extractor` takes it."""
+def settle_backbone(options: dict) -> Checkpoint:
+    """Put what --backbone and --card say together into options["backbone"], as `featx.Extractor` takes it.
+
+    Returns the card, of the variant asked for. Raises UsageError and UnknownNameError before torch is loaded.
+    """
     card = options.pop("card")
     if card is not None and options["backbone"] is not None:
         raise click.UsageError(
             f"both --card {card} and --backbone {options['backbone']} are given; leave one of them out"
         )
-    if card is not None:
-        from featx.catalog import read_card_file
+    from featx.catalog import get_checkpoint, read_card_file
 
+    if card is not None:
         options["backbone"] = read_card_file(card)
     elif options["backbone"] is None:
         options["backbone"] = DEFAULT_BACKBONE
+    chosen = get_checkpoint(options["backbone"])
+    return chosen.with_variant(options["variant"]) if options.get("variant") else chosen

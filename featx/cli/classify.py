@@ -39,16 +39,12 @@ def command(**options: object) -> int:
     as_json = options.pop("as_json")
     if not options["inputs"] and not options["lists"]:
         raise click.UsageError("name video files or folders, or a list with --list; see 'featx classify --help'")
-    settle_backbone(options)
+    card = settle_backbone(options)
     from tqdm import tqdm
 
-    from featx.catalog import get_checkpoint
     from featx.checkpoints.describe import describe
     from featx.classification import Classified, classify
 
-    card = get_checkpoint(options["backbone"])
-    if options["variant"]:
-        card = card.with_variant(options["variant"])
     click.echo(describe(card, options["weights"], options["mean"]), err=True)
     with tqdm(unit="video", disable=None, dynamic_ncols=True, desc="classify", leave=False) as bar:
         results = classify(

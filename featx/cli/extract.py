@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
 from featx.cli.clip_options import clip_options, device_options, input_options, keys_option
+
+if TYPE_CHECKING:
+    from featx.run import Summary
 
 EXAMPLES = """\b
 Examples:
@@ -46,6 +50,7 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
 @click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
+@click.option("--profile", is_flag=True, help="Print where the time went: decode, resize, wait, forward, write.")
 @click.option("--quiet", is_flag=True, help="Print failures and errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the closing summary as JSON on stdout.")
 def command(**options: object) -> int:
@@ -57,31 +62,34 @@ def command(**options: object) -> int:
     """
     output, dry_run = options.pop("output"), options.pop("dry_run")
     quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
+    profile = options.pop("profile")
     if not options["inputs"] and not options["lists"] and not options["c3d_lists"]:
         raise click.UsageError("name video files or folders, or a list with --list; see 'featx extract --help'")
-    settle_backbone(options)
+    card = settle_backbone(options)
+    card.ordered_layers(options["layers"])  # a wrong name is told at once, before torch is loaded
     say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
     if dry_run:
+        if profile:
+            raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
         return _estimate(options, count, say, as_json)
     if count:
         raise click.UsageError("--count belongs to --dry-run")
     if output is None:
         raise click.UsageError("name the feature file to write with -o, such as '-o features.h5'")
-    _say_backbone(options, say)
-    return _extract(options, output, quiet, say, as_json)
+    _say_backbone(card, options, say)
+    summary = _extract(options, output, quiet, say, as_json)
+    if profile:
+        click.echo("\n".join(summary.profile.lines()), err=as_json)
+    return summary.exit_code
 
 
-def _say_backbone(options: dict, say) -> None:
-    from featx.catalog import get_checkpoint
+def _say_backbone(card, options: dict, say) -> None:
     from featx.checkpoints.describe import describe
 
-    card = get_checkpoint(options["backbone"])
-    if options["variant"]:
-        card = card.with_variant(options["variant"])
     say(describe(card, options["weights"], options["mean"]))
 
 
-def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> int:
+def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Summary:
     from tqdm import tqdm
 
     from featx.run import extract_to
@@ -125,12 +133,12 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> in
             click.echo(f"{word}: {failure.key} ({failure.path}): {failure.reason}", err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
-        return summary.exit_code
+        return summary
     if summary.num_planned and not summary.num_videos and not summary.failures:
         say(
             f"{output}: nothing to do; {summary.num_present} videos present, {len(summary.failed_before)} failed before"
         )
-        return summary.exit_code
+        return summary
     frames_per_second = summary.num_frames / summary.seconds if summary.seconds else 0
     say(
         f"{output}: {summary.num_videos} videos done, {summary.num_clips} clips, {frames_per_second:.0f} frames/s, "
@@ -145,7 +153,7 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> in
             f"{summary.parts_left} new parts lie in {output}.parts and are read with the file; "
             f"'featx merge {output} -o {output}' joins them"
         )
-    return summary.exit_code
+    return summary
 
 
 def _estimate(options: dict, count: bool, say, as_json: bool) -> int:

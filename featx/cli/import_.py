@@ -22,10 +22,10 @@ def command(folder: Path, output: Path, **options: object) -> None:
     FOLDER holds a folder a video, and in it a file a clip and layer, such as 000016.fc6-1. Descriptors are made from
     them; what such files do not tell, such as the frame rate, stays unknown. The output cannot be continued by 'featx extract'.
     """
-    from featx.c3d_blobs import import_c3d
-
     if options["backbone"] is None and options["card"] is None:
         raise click.UsageError("name the net that made the features with --backbone, such as '--backbone c3d-sports1m'")
     settle_backbone(options)
+    from featx.c3d_blobs import import_c3d
+
     summary = import_c3d(folder, output, options.pop("backbone"), **options)
     click.echo(f"{output}: {summary.num_videos} videos, {summary.num_clips} clips, layers {', '.join(summary.layers)}")

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from featx.backbones.base import Backbone, on_meta
+from featx.backbones.shapes import ShapesOnly, result_of
 
 __all__ = ["Graph", "Operation", "Value", "mapped", "record"]
 
@@ -119,7 +119,7 @@ def after_change(x: Tensor, view: Tensor) -> Tensor:
     return x
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(ShapesOnly):
     """Numbers the tensors as they appear, and a tensor that is changed in place anew."""
 
     def __init__(self, clip: Tensor, real: dict[int, Tensor]) -> None:
@@ -134,7 +134,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         arguments, keywords = mapped(args, self.described), mapped(kwargs, self.described)
-        result = function(*args, **kwargs)
+        result = result_of(function, args, kwargs)
         if not isinstance(result, Tensor):
             raise NotImplementedError(f"{function} gives a {type(result).__name__}, not one tensor")
         changes = function._schema.is_mutable

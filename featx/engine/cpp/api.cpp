@@ -36,6 +36,10 @@ void featx_direct_in_time(const featx::TimeConvolution* c, float* workspace, int
 
 void featx_max_pool(const featx::MaxPool* p, int threads) { featx::max_pool(*p, threads); }
 
+long featx_resize_workspace_bytes(const featx::Resize* r) { return featx::resize_workspace_bytes(*r); }
+
+void featx_resize(const featx::Resize* r, unsigned char* workspace) { featx::resize(*r, workspace); }
+
 double featx_multiply_add_gflops(int threads, double seconds) { return featx::multiply_add_gflops(threads, seconds); }
 }
 

@@ -58,6 +58,19 @@ struct MaxPool {
     float* output;
 };
 
+// Frames to be resized, for resize.h. The taps of pixel x are pixels columns[x], columns[x] + 1, ... of a row; those beyond it
+// weigh 0. The taps of row y are the rows named.
+struct Resize {
+    int n, height, width;          // frames (n, height, width, 3)
+    int out_height, out_width;     // output (n, out_height, out_width, 3): the window
+    int taps_y, taps_x;            // of OpenCV's form both 2; of Pillow's taps_x is even
+    int opencv;                    // or Pillow's form
+    const unsigned char* frames;
+    const int *rows, *row_weights;        // (out_height, taps_y), growing
+    const int *columns, *column_weights;  // (out_width), (out_width, taps_x), of Pillow's form each four times
+    unsigned char* output;
+};
+
 // In kernels_avx2.cpp. `threads` at least 1; the sizes are described where they are defined.
 long winograd_workspace_floats(const Convolution& c, long tiles, int threads);
 long winograd_num_tiles(const Convolution& c);
@@ -68,5 +81,7 @@ long in_time_workspace_floats(const TimeConvolution& c, int threads);
 void direct_in_time(const TimeConvolution& c, float* workspace, int threads);
 void max_pool(const MaxPool& p, int threads);
 double multiply_add_gflops(int threads, double seconds);
+long resize_workspace_bytes(const Resize& r);
+void resize(const Resize& r, unsigned char* workspace);
 
 }  // namespace featx

@@ -8,6 +8,7 @@
 #include "in_time.h"
 #include "peak.h"
 #include "pool.h"
+#include "resize.h"
 #include "winograd.h"
 
 #if defined(__clang__)

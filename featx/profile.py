@@ -1,0 +1,120 @@
+"""Where the time of a run goes: seconds a stage, from threads and processes that work side by side.
+
+decode workers    one thread    the caller's thread, whose parts add up to the whole
+decode            resize        wait (for clips), forward, write, other
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = ["Profile", "Stopwatch"]
+
+Item = TypeVar("Item")
+
+
+class Stopwatch:
+    """Adds up the seconds of stages. One stage is timed by one thread; different threads may time different ones."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def seconds(self, stage: str) -> float:
+        """So far."""
+        return self._seconds.get(stage, 0.0)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add what was timed elsewhere."""
+        self._seconds[stage] = self.seconds(stage) + seconds
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Time the ``with`` block, however it is left."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - started)
+
+    def time_each(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, with the time that each takes to come."""
+        iterator, end = iter(items), object()
+        while True:
+            with self.time(stage):
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of a run went, in seconds.
+
+    `start_seconds` passed before the first video: listing, loading, checking the engine; `wall_seconds` since. Of these the
+    forward pass's thread spent `wait_seconds` waiting for clips, `forward_seconds` computing, `write_seconds` writing, and
+    the rest, `other_seconds`, adding up features and the like. Beside it, `num_decoders` processes spent `decode_seconds` of
+    processor time, and a thread took `resize_seconds` to resize and to put clips together.
+    """
+
+    start_seconds: float
+    wall_seconds: float
+    decode_seconds: float
+    resize_seconds: float
+    wait_seconds: float
+    forward_seconds: float
+    write_seconds: float
+    num_decoders: int
+    num_frames: int
+    num_clips: int
+
+    @property
+    def other_seconds(self) -> float:
+        """What the forward pass's thread did besides."""
+        return max(0.0, self.wall_seconds - self.wait_seconds - self.forward_seconds - self.write_seconds)
+
+    @property
+    def bottleneck(self) -> str:
+        """What to make faster first: "decode", "resize", "forward", "write" or "other"."""
+        parts = {name: getattr(self, f"{name}_seconds") for name in ("forward", "wait", "write", "other")}
+        longest = max(parts, key=parts.__getitem__)
+        if longest != "wait":
+            return longest
+        return "decode" if self.decode_seconds / max(self.num_decoders, 1) > self.resize_seconds else "resize"
+
+    @classmethod
+    def of(
+        cls,
+        stopwatch: Stopwatch,
+        start_seconds: float,
+        wall_seconds: float,
+        *,
+        num_decoders: int,
+        num_frames: int,
+        num_clips: int,
+    ) -> Profile:
+        """What a stopwatch has of a run's stages."""
+        stages = (stopwatch.seconds(name) for name in ("decode", "resize", "wait", "forward", "write"))
+        return cls(start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips)
+
+    def lines(self) -> list[str]:
+        """For people: a line a stage, the rates, and the bottleneck."""
+        notes = {
+            "decode": f"processor time of {self.num_decoders} process" + "es" * (self.num_decoders != 1) + " beside",
+            "resize": "a thread beside: resize, crop, clips",
+            "wait": "the forward pass waits for clips",
+            "forward": "the network",
+            "write": "parts and the output",
+            "other": "sums, means and the rest",
+        }
+        lines = [f"where {self.wall_seconds:.2f} s went, after {self.start_seconds:.2f} s to start:"]
+        wall = self.wall_seconds or 1.0
+        for name, note in notes.items():
+            seconds = getattr(self, f"{name}_seconds")
+            lines.append(f"  {name:<8}{seconds:9.2f} s {seconds / wall:6.1%}   {note}")
+        rates = f"{self.num_frames / wall:,.0f} frames/s, {self.num_clips / wall:,.1f} clips/s"
+        return [*lines, f"{rates}; the bottleneck is {self.bottleneck}"]

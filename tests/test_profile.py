@@ -1,0 +1,132 @@
+"""profile.py: stages that add up, and what is made of them; and that a run fills them in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from featx.cli import main
+from featx.decode_pool import DecodePool
+from featx.extractor import Extractor
+from featx.plan import plan_videos
+from featx.profile import Profile, Stopwatch
+from featx.run import extract_to
+
+EXAMPLE = Profile(
+    start_seconds=1.5,
+    wall_seconds=10.0,
+    decode_seconds=6.0,
+    resize_seconds=2.5,
+    wait_seconds=1.0,
+    forward_seconds=8.0,
+    write_seconds=0.5,
+    num_decoders=2,
+    num_frames=3000,
+    num_clips=250,
+)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by a second whenever it is read."""
+    now = iter(range(1000))
+    monkeypatch.setattr("featx.profile.time.perf_counter", lambda: next(now))
+
+
+def test_a_stopwatch_adds_up(clock):
+    watch = Stopwatch()
+    for _ in range(3):
+        with watch.time("forward"):
+            pass
+    with pytest.raises(KeyError), watch.time("write"):
+        raise KeyError
+    assert list(watch.time_each("wait", "ab")) == ["a", "b"]
+    watch.add("wait", 0.5)
+    times = {"forward": 3, "write": 1, "wait": 3.5, "decode": 0}  # the end has to be waited for, too
+    assert {name: watch.seconds(name) for name in times} == times
+
+
+def test_a_profile_in_lines():
+    assert EXAMPLE.other_seconds == 0.5
+    first, *stages, last = EXAMPLE.lines()
+    assert first == "where 10.00 s went, after 1.50 s to start:"
+    assert [line.split()[:4] for line in stages] == [
+        ["decode", "6.00", "s", "60.0%"],
+        ["resize", "2.50", "s", "25.0%"],
+        ["wait", "1.00", "s", "10.0%"],
+        ["forward", "8.00", "s", "80.0%"],
+        ["write", "0.50", "s", "5.0%"],
+        ["other", "0.50", "s", "5.0%"],
+    ]
+    assert last == "300 frames/s, 25.0 clips/s; the bottleneck is forward"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "forward"),
+        ({"wait_seconds": 8.0, "forward_seconds": 1.0}, "decode"),  # 3 s each of two
+        ({"wait_seconds": 8.0, "forward_seconds": 1.0, "resize_seconds": 4.0}, "resize"),
+        ({"write_seconds": 8.0, "forward_seconds": 0.5}, "write"),
+        ({"forward_seconds": 0.5}, "other"),
+    ],
+)
+def test_the_bottleneck(changes, expected):
+    assert dataclasses.replace(EXAMPLE, **changes).bottleneck == expected
+
+
+def test_a_run_that_did_nothing_has_a_profile():
+    nothing = Profile(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, num_decoders=0, num_frames=0, num_clips=0)
+    assert nothing.lines()[-1].startswith("0 frames/s, 0.0 clips/s")
+
+
+def test_a_run_says_where_its_time_went(clips_folder, tmp_path):
+    summary = extract_to(clips_folder, tmp_path / "f.h5")
+    profile = summary.profile
+    assert (profile.num_frames, profile.num_clips) == (summary.num_frames, summary.num_clips)
+    assert 1 <= profile.num_decoders <= 3
+    for stage in ("start", "decode", "resize", "wait", "forward", "write"):
+        assert getattr(profile, f"{stage}_seconds") > 0, stage
+    in_turn = profile.wait_seconds + profile.forward_seconds + profile.write_seconds
+    assert in_turn <= profile.wall_seconds <= summary.seconds
+    again = extract_to(clips_folder, tmp_path / "f.h5").profile
+    assert (again.num_clips, again.forward_seconds, again.num_decoders) == (0, 0, 0)
+
+
+def test_the_time_of_workers_that_are_gone_still_counts(clips_folder):
+    items = plan_videos([clips_folder])
+    with DecodePool(2) as pool:
+        assert pool.busy_seconds() == 0
+        list(pool.decode(item.path for item in items))
+        busy = pool.busy_seconds()
+    assert 0 < busy <= pool.busy_seconds()
+
+
+def test_every_call_of_an_extractor_adds_to_its_stopwatch(clips_folder):
+    items = plan_videos([clips_folder])
+    with Extractor() as extractor:
+        list(extractor.extract_many(items))
+        before = {stage: extractor.stopwatch.seconds(stage) for stage in ("decode", "resize", "wait", "forward")}
+        list(extractor.extract_many(items))
+        assert all(0 < seconds < extractor.stopwatch.seconds(stage) for stage, seconds in before.items())
+
+
+def run(capsys, *args):
+    with pytest.raises(SystemExit) as ended:
+        main([str(arg) for arg in args])
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_the_command_prints_it_where_it_is_asked_for(capsys, clips_folder, tmp_path):
+    code, out, _ = run(capsys, "extract", clips_folder / "cat", "-o", tmp_path / "f.h5", "--profile", "--quiet")
+    assert code == 0 and out.startswith("where ") and "the bottleneck is " in out.splitlines()[-1]
+    code, out, err = run(capsys, "extract", clips_folder, "-o", tmp_path / "f.h5", "--profile", "--json")
+    assert code == 0 and "\nwhere " in err
+    found = json.loads(out)["profile"]
+    assert found.keys() == {field.name for field in dataclasses.fields(Profile)} and found["num_clips"] > 0
+    code, out, _ = run(capsys, "extract", clips_folder, "-o", tmp_path / "f.h5", "--overwrite")
+    assert code == 0 and "where " not in out
+    code, _, err = run(capsys, "extract", clips_folder, "-o", tmp_path / "f.h5", "--profile", "--dry-run")
+    assert code == 2 and "--dry-run makes none" in err
