@@ -82,7 +82,7 @@ def test_a_stopped_worker_is_noticed(paths):
         collect(pool, paths[:1])
         os.kill(pool._workers[0]._process.pid, signal.SIGSTOP)
         videos = collect(pool, paths[:2])
-    assert videos[0][2] == [Failed(0, "no frame decoded for 4 s")]
+    assert videos[0][2] == [Failed(0, "no frame decoded for 4 s (--timeout)")]
     assert isinstance(videos[1][2][-1], Ended)
 
 
