@@ -32,6 +32,7 @@ _OWN_FOLDER = str(Path(__file__).resolve().parents[1])
 
 SLOT_BYTES = 8 * 2**20  # grown for larger frames
 TIMEOUT_SECONDS = 60.0
+KEEP_BYTES = 384 * 2**20  # a worker that holds more after a video is replaced; an ordinary one holds some 80 MB
 MAX_LOST_STARTS = 3  # so often a worker may be killed from outside before it has begun
 
 
@@ -194,8 +195,12 @@ class DecodePool:
         self._workers.remove(worker)
 
     def _keep(self, worker: _WorkerProcess) -> bool:
-        """Whether a worker still lives; one that died while it had nothing to do is let go, and no video is to blame."""
-        if worker.exited():
+        """Whether an idle worker may take another job.
+
+        One that died while it had nothing to do is let go, and no video is to blame; so is one that holds much memory, after
+        very large frames or because a library lost some of it over a broken file.
+        """
+        if worker.exited() or worker.held_bytes() > KEEP_BYTES:
             self._end(worker)
             return False
         return True
@@ -279,6 +284,17 @@ class _WorkerProcess:
         if beat != self._last_beat:
             self._last_beat, self._silent_seconds = beat, 0.0
         return self._silent_seconds
+
+    def held_bytes(self) -> int:
+        """Memory of its own, where the system tells, and the arena."""
+        own_pages = 0
+        try:
+            with open(f"/proc/{self._process.pid}/statm") as statm:
+                _, resident, shared, *_ = map(int, statm.read().split())
+            own_pages = resident - shared
+        except (OSError, ValueError):
+            pass
+        return own_pages * mmap.PAGESIZE + len(self._memory)
 
     def killed(self) -> bool:
         """Whether a signal has ended it."""

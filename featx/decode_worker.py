@@ -29,6 +29,7 @@ import resource
 import signal
 import sys
 import threading
+import traceback
 from typing import BinaryIO
 
 import numpy as np
@@ -174,6 +175,12 @@ def main(descriptor: int) -> None:
         _Worker(descriptor, answers).serve()
     except BrokenPipeError:  # the parent is gone
         os._exit(0)
+    except BaseException:
+        # What nobody foresaw costs this process and its video, and the parent reads why. Python itself must not end it: that
+        # waits for the listening thread.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _limit_memory() -> None:

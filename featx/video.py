@@ -262,13 +262,20 @@ def _decoded(
 
 def _packets(path, container, stream, damage: Damage) -> Iterator[av.Packet]:
     """The packets of a stream, and at its end the empty one that makes the decoder give what it still holds."""
-    num_errors = 0
+    num_errors, at_end = 0, False
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets)
         except StopIteration:
             return
+        except (
+            IndexError
+        ):  # a packet of a stream that begins on the way, such as another sound; PyAV knows it from now on
+            if at_end:
+                return
+            packets = container.demux(stream)
+            continue
         except av.error.FFmpegError as error:
             damage.note("read", f"it cannot be read on ({_text(error)})", path)
             num_errors += 1
@@ -279,14 +286,13 @@ def _packets(path, container, stream, damage: Damage) -> Iterator[av.Packet]:
                 return
             packets = container.demux(stream)  # which the error has ended
             continue
-        num_errors = 0
+        num_errors, at_end = 0, not packet.size
         yield packet
 
 
 def _is_encrypted(packet: av.Packet) -> bool:
-    has_sidedata = getattr(
-        packet, "has_sidedata", None
-    )  # older versions of PyAV do not tell; then its frames fail to decode
+    # older versions of PyAV do not tell; then the frames fail to decode
+    has_sidedata = getattr(packet, "has_sidedata", None)
     return bool(has_sidedata and has_sidedata("encryption_info"))
 
 
