@@ -42,7 +42,10 @@ class GuessedClip:
 
 @dataclass(frozen=True)
 class Classified:
-    """The best classes of one video, best first; `clips` in order of time, and empty unless they were asked for."""
+    """The best classes of one video, best first; `clips` in order of time, and empty unless they were asked for.
+
+    `damage` tells what was wrong with a video that is kept all the same; empty for a whole one.
+    """
 
     key: str
     path: str
@@ -50,6 +53,7 @@ class Classified:
     num_clips: int
     guesses: tuple[Guess, ...]
     clips: tuple[GuessedClip, ...] = ()
+    damage: str = ""
 
 
 def classify(
@@ -118,7 +122,8 @@ def _classified(features: Features, labels: tuple[str, ...], top: int, each_clip
         for *place, row in zip(*(column.tolist() for column in columns), scores, strict=True):
             clips.append(GuessedClip(*place, _best(row, labels, top)))
     guesses = _best(mean.result(), labels, top)
-    return Classified(features.key, features.path, features.num_frames, features.num_clips, guesses, tuple(clips))
+    f = features
+    return Classified(f.key, f.path, f.num_frames, f.num_clips, guesses, tuple(clips), f.damage)
 
 
 def _best(scores: np.ndarray, labels: tuple[str, ...], top: int) -> tuple[Guess, ...]:

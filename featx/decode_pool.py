@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
-from featx.errors import FeatxError
+from featx.errors import FeatxError, one_line
 
 __all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Started"]
 
@@ -31,6 +31,9 @@ _PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from featx.decode_worker impo
 _OWN_FOLDER = str(Path(__file__).resolve().parents[1])
 
 SLOT_BYTES = 8 * 2**20  # grown for larger frames
+TIMEOUT_SECONDS = 60.0
+KEEP_BYTES = 384 * 2**20  # a worker that holds more after a video is replaced; an ordinary one holds some 80 MB
+MAX_LOST_STARTS = 3  # so often a worker may be killed from outside before it has begun
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Ended:
     fps: float
     num_frames: int
     duration_seconds: float
+    damage: str = ""  # what was wrong with a video that is kept all the same
 
 
 @dataclass(frozen=True)
@@ -76,41 +80,53 @@ class Failed:
 class DecodePool:
     """Up to `num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
 
-    `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails.
+    `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails. Time in which this very
+    process stood still, in a suspended job say, does not count.
     """
 
-    def __init__(self, num_workers: int, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, num_workers: int, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._num_workers, self._timeout_seconds = num_workers, timeout_seconds
+        self._poll_seconds = min(1.0, timeout_seconds / 4)
+        self._num_lost_starts = 0
         self._workers: list[_WorkerProcess] = []  # started when there is work for them
         self._busy_before = 0.0  # seconds of the workers that are gone
         self.num_started = 0
         self.closed = False
 
     def decode(
-        self, paths: Iterable[Path], fps: float | None = None, count_first: bool = False, flow: bool = False
+        self,
+        paths: Iterable[Path],
+        fps: float | None = None,
+        count_first: bool = False,
+        flow: bool = False,
+        on_corrupt: str = "fail",
     ) -> Iterator[Started | Chunk | Ended | Failed]:
         """Decode videos, several at once; events of one video come in order, those of different videos mixed.
 
         A video's `index` is its place in `paths`, which is read only as workers become free. `flow`: of folders, the
-        optical flow. One call at a time. Raises FeatxError where workers cannot start.
+        optical flow; `on_corrupt`: see `featx.damage`. One call at a time. Raises FeatxError where workers cannot start.
         """
-        options = {"fps": fps, "flow": flow, "count_first": count_first}
+        options = {"fps": fps, "flow": flow, "count_first": count_first, "on_corrupt": on_corrupt}
         yield from self._serve(enumerate({"decode": os.fspath(path)} | options for path in paths))
 
-    def count(self, paths: Iterable[Path], fps: float | None = None, flow: bool = False) -> Iterator[Ended | Failed]:
+    def count(
+        self, paths: Iterable[Path], fps: float | None = None, flow: bool = False, on_corrupt: str = "fail"
+    ) -> Iterator[Ended | Failed]:
         """Decode videos only to count the frames that `decode` would give; otherwise as there."""
-        yield from self._serve(enumerate({"count": os.fspath(path), "fps": fps, "flow": flow} for path in paths))
+        options = {"fps": fps, "flow": flow, "on_corrupt": on_corrupt}
+        yield from self._serve(enumerate({"count": os.fspath(path)} | options for path in paths))
 
     def _serve(self, jobs: Iterator[tuple[int, dict]]) -> Iterator[Started | Chunk | Ended | Failed]:
         if self.closed:
             raise ValueError("the decode pool is closed")
-        busy: dict[_WorkerProcess, int] = {}
+        busy: dict[_WorkerProcess, tuple[int, dict]] = {}
+        again: list[tuple[int, dict]] = []  # jobs of workers that were lost before they had begun
         idle = list(self._workers)
         with selectors.DefaultSelector() as selector:
 
             def hand_out() -> None:
                 while len(busy) < self._num_workers:
-                    index, job = next(jobs, (None, None))
+                    index, job = again.pop() if again else next(jobs, (None, None))
                     if job is None:
                         return
                     while idle and not self._keep(idle[-1]):
@@ -118,33 +134,40 @@ class DecodePool:
                     worker = idle.pop() if idle else self._start()
                     worker.send(job)
                     worker.touch()
-                    busy[worker] = index
+                    busy[worker] = index, job
                     selector.register(worker.stdout, selectors.EVENT_READ, worker)
 
-            def take_back(worker: _WorkerProcess) -> int:
+            def take_back(worker: _WorkerProcess) -> tuple[int, dict]:
                 selector.unregister(worker.stdout)
                 return busy.pop(worker)
 
             hand_out()
             while busy:
-                for key, _ in selector.select(timeout=min(1.0, self._timeout_seconds / 4)):
+                for key, _ in selector.select(timeout=self._poll_seconds):
                     for message in key.data.messages():
-                        yield from self._event(key.data, busy[key.data], message)
+                        yield from self._event(key.data, busy[key.data][0], message)
                         if "end" in message or "error" in message:
                             take_back(key.data)
                             idle.append(key.data)
                 # A worker with something to say waits for us, however long we took; only a mute one is judged.
                 speaking = {key.data for key, _ in selector.select(timeout=0)}
                 for worker in list(busy):
-                    mute = worker not in speaking and worker.silent_seconds() > self._timeout_seconds
-                    if worker.ended and not worker.ready:
-                        raise FeatxError(f"decode workers cannot start: {worker.last_words()}")
-                    if mute or worker.ended:
-                        silence = f"no frame decoded for {self._timeout_seconds:g} s"
-                        reason = worker.last_words() if worker.ended else silence
-                        index = take_back(worker)
-                        self._end(worker)
-                        yield Failed(index, reason)
+                    silent_seconds = worker.silent_seconds(at_most=2 * self._poll_seconds)
+                    patience = self._timeout_seconds if worker.ready else max(self._timeout_seconds, TIMEOUT_SECONDS)
+                    if not worker.ended and (worker in speaking or silent_seconds <= patience):
+                        continue
+                    silence = f"no frame decoded for {self._timeout_seconds:g} s (--timeout)"
+                    reason = worker.last_words() if worker.ended else silence
+                    index, job = take_back(worker)
+                    was_ready, was_killed = worker.ready, worker.killed()
+                    self._end(worker)
+                    if was_ready:
+                        yield Failed(index, one_line(reason))
+                        continue
+                    self._num_lost_starts += 1  # its video is not to blame
+                    if not was_killed or self._num_lost_starts > MAX_LOST_STARTS:
+                        raise FeatxError(f"decode workers cannot start: {reason}")
+                    again.append((index, job))
                 hand_out()
 
     def _event(self, worker: _WorkerProcess, index: int, message: dict) -> Iterator[Started | Chunk | Ended | Failed]:
@@ -180,8 +203,12 @@ class DecodePool:
         self._workers.remove(worker)
 
     def _keep(self, worker: _WorkerProcess) -> bool:
-        """Whether a worker still lives; one that died while it had nothing to do is let go, and no video is to blame."""
-        if worker.exited():
+        """Whether an idle worker may take another job.
+
+        One that died while it had nothing to do is let go, and no video is to blame; so is one that holds much memory, after
+        very large frames or because a library lost some of it over a broken file.
+        """
+        if worker.exited() or worker.held_bytes() > KEEP_BYTES:
             self._end(worker)
             return False
         return True
@@ -258,14 +285,32 @@ class _WorkerProcess:
 
     def touch(self) -> None:
         """Note that the worker is alive, or that it waited for us."""
-        self._alive_at = time.monotonic()
+        self._silent_seconds, self._looked_at = 0.0, time.monotonic()
 
-    def silent_seconds(self) -> float:
-        beat = int(self._heartbeat[0])
+    def silent_seconds(self, at_most: float) -> float:
+        """For how long there has been no sign of life. A look counts for `at_most` so many seconds since the one before it,
+        so that a worker is not blamed for the time in which nobody looked."""
+        now, beat = time.monotonic(), int(self._heartbeat[0])
+        self._silent_seconds += min(now - self._looked_at, at_most)
+        self._looked_at = now
         if beat != self._last_beat:
-            self._last_beat = beat
-            self.touch()
-        return time.monotonic() - self._alive_at
+            self._last_beat, self._silent_seconds = beat, 0.0
+        return self._silent_seconds
+
+    def held_bytes(self) -> int:
+        """Memory of its own, where the system tells, and the arena."""
+        own_pages = 0
+        try:
+            with open(f"/proc/{self._process.pid}/statm") as statm:
+                _, resident, shared, *_ = map(int, statm.read().split())
+            own_pages = resident - shared
+        except (OSError, ValueError):
+            pass
+        return own_pages * mmap.PAGESIZE + len(self._memory)
+
+    def killed(self) -> bool:
+        """Whether a signal has ended it."""
+        return (self._process.poll() or 0) < 0
 
     def exited(self) -> bool:
         return self._process.poll() is not None

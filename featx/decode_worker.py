@@ -8,11 +8,15 @@ that the parent opened as file descriptor FD, laid out as
 A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3). The heartbeat counts decoded frames, so that the parent
 sees that a long job is alive without a message a frame; busy is the processor time that decoding has taken, in nanoseconds.
 
-    parent -> worker   {"decode": PATH, "fps": F, "flow": B, "count_first": B}   {"count": PATH, "fps": F, "flow": B}
+    parent -> worker   {"decode": PATH, "fps": F, "flow": B, "on_corrupt": POLICY, "count_first": B}
+                       {"count": PATH, "fps": F, "flow": B, "on_corrupt": POLICY}
                        {"free": SLOT}   {"grown": SLOT_BYTES}
     worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames", "first_number"}}   {"grow": FRAME_BYTES}
                        {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
-                       {"end": {"fps", "num_frames", "duration_seconds"}}   {"error": REASON}
+                       {"end": {"fps", "num_frames", "duration_seconds", "damage"}}   {"error": REASON}
+
+A file from a stranger may ask for any amount of memory, so the worker's own is limited. It ends with its parent, whatever it
+is doing: a thread waits for the pipe to close.
 """
 
 from __future__ import annotations
@@ -20,16 +24,23 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import queue
+import resource
 import signal
 import sys
+import threading
 import time
+import traceback
 from typing import BinaryIO
 
 import numpy as np
 
 from featx import video
-from featx.errors import VideoError
+from featx.damage import Damage
+from featx.errors import VideoError, one_line
 
+# What a worker may take for itself besides the arena: four 8-bit frames of MAX_PIXELS in a decoder, and their BGR twice
+MEMORY_BYTES = 2 * 2**30
 HEADER_BYTES = 64
 NUM_SLOTS = 3
 MAX_CHUNK_FRAMES = 32
@@ -67,19 +78,28 @@ class _Worker:
         self._answers = answers
         self._free = list(range(NUM_SLOTS))
         self._started_at = time.process_time_ns()  # the imports are behind us
+        self._messages: queue.SimpleQueue[dict] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in sys.stdin.buffer:
+            self._messages.put(json.loads(line))
+        os._exit(0)  # the parent is gone, or wants no more
 
     def serve(self) -> None:
         """Decode until the parent closes the pipe."""
         self._send({"ready": True})
-        while job := self._receive():
+        while True:
+            job = self._messages.get()
             if "free" in job:
                 self._free.append(job["free"])
                 continue
             try:
+                damage = Damage(job["on_corrupt"])
                 if "count" in job:
-                    self._count(job["count"], job["fps"], job["flow"])
+                    self._count(job["count"], job["fps"], job["flow"], damage)
                 else:
-                    self._decode(job["decode"], job["fps"], job["flow"], job["count_first"])
+                    self._decode(job["decode"], job["fps"], job["flow"], job["count_first"], damage)
             except VideoError as error:
                 self._send({"error": str(error)})
             except MemoryError:
@@ -87,21 +107,23 @@ class _Worker:
             except OSError as error:
                 self._send({"error": f"cannot be read: {error.strerror or error}"})
 
-    def _count(self, path: str, fps: float | None, flow: bool) -> None:
+    def _count(self, path: str, fps: float | None, flow: bool, damage: Damage) -> None:
         header = video.read_header(path, flow=flow)
-        num_frames = video.count_frames(path, fps, self._arena.beat, flow)
+        num_frames = video.count_frames(path, fps, self._arena.beat, flow, damage)
         shown = fps or header.fps
-        self._send({"end": {"fps": shown, "num_frames": num_frames, "duration_seconds": num_frames / shown}})
+        self._end(shown, num_frames, num_frames / shown, damage)
 
-    def _decode(self, path: str, fps: float | None, flow: bool, count_first: bool) -> None:
+    def _decode(self, path: str, fps: float | None, flow: bool, count_first: bool, damage: Damage) -> None:
         header = video.read_header(path, flow=flow)
         shown_fps = fps or header.fps
-        num_counted = video.count_frames(path, fps, self._arena.beat, flow) if count_first else None
+        num_counted = None
+        if count_first:  # the symptoms are noted when it is decoded again
+            num_counted = video.count_frames(path, fps, self._arena.beat, flow, Damage(damage.on_corrupt))
         self._send({"start": {"fps": shown_fps, "num_frames": num_counted, "first_number": header.first_number}})
         chunk: list[np.ndarray] = []
         seconds: list[float] = []
         num_frames, last, before_last = 0, 0.0, 0.0
-        for frame in video.read_frames(path, fps, self._arena.beat, flow):
+        for frame in video.read_frames(path, fps, self._arena.beat, flow, damage):
             if chunk and (frame.pixels.shape != chunk[0].shape or len(chunk) == self._capacity(chunk[0].nbytes)):
                 self._flush(chunk, seconds)
             chunk.append(frame.pixels)
@@ -110,7 +132,16 @@ class _Worker:
         self._flush(chunk, seconds)
         # the last picture is shown as long as the one before it
         shown = last - before_last if num_frames > 1 else 1 / shown_fps
-        self._send({"end": {"fps": shown_fps, "num_frames": num_frames, "duration_seconds": last + shown}})
+        self._end(shown_fps, num_frames, last + shown, damage)
+
+    def _end(self, fps: float, num_frames: int, duration_seconds: float, damage: Damage) -> None:
+        end = {
+            "fps": fps,
+            "num_frames": num_frames,
+            "duration_seconds": duration_seconds,
+            "damage": one_line(damage.text),
+        }
+        self._send({"end": end})
 
     def _capacity(self, frame_bytes: int) -> int:
         return max(1, min(MAX_CHUNK_FRAMES, self._arena.slot_bytes // frame_bytes))
@@ -120,12 +151,12 @@ class _Worker:
         frame_bytes = chunk[0].nbytes
         if frame_bytes > self._arena.slot_bytes:
             while len(self._free) < NUM_SLOTS:  # the parent may move memory only when it reads none of it
-                self._free.append(self._receive_or_leave()["free"])
+                self._free.append(self._messages.get()["free"])
             self._send({"grow": frame_bytes})
-            self._receive_or_leave()
+            self._messages.get()
             self._arena.grown()
         while not self._free:
-            self._free.append(self._receive_or_leave()["free"])
+            self._free.append(self._messages.get()["free"])
         slot = self._free.pop()
         place = self._arena.slot(slot, frame_bytes * len(chunk)).reshape(len(chunk), *chunk[0].shape)
         for i, pixels in enumerate(chunk):
@@ -133,17 +164,6 @@ class _Worker:
         self._send({"chunk": slot, "shape": list(place.shape[:3]), "seconds": seconds})
         chunk.clear()
         seconds.clear()
-
-    @staticmethod
-    def _receive() -> dict | None:
-        line = sys.stdin.buffer.readline()
-        return json.loads(line) if line else None
-
-    def _receive_or_leave(self) -> dict:
-        message = self._receive()
-        if message is None:  # the parent is gone
-            sys.exit(0)
-        return message
 
     def _send(self, message: dict) -> None:
         self._arena.note_busy(time.process_time_ns() - self._started_at)
@@ -154,9 +174,23 @@ class _Worker:
 def main(descriptor: int) -> None:
     """Serve the parent that opened the arena with this file descriptor, until it goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _limit_memory()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not stand between our lines
     try:
         _Worker(descriptor, answers).serve()
     except BrokenPipeError:  # the parent is gone
         os._exit(0)
+    except BaseException:
+        # What nobody foresaw costs this process and its video, and the parent reads why. Python itself must not end it: that
+        # waits for the listening thread.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _limit_memory() -> None:
+    """Let an allocation beyond MEMORY_BYTES fail, which costs a video, instead of the machine's memory, which costs the run."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

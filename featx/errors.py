@@ -12,6 +12,7 @@ FeatxError                    anything featx refuses to do; the message gives th
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -22,11 +23,31 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "VideoError",
+    "one_line",
 ]
+
+# controls, line and paragraph separators, marks that turn the direction of what follows, and bytes that are not UTF-8
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    """A text, such as one with a file's name in it, for a line of a terminal, a log or a feature file.
+
+    A newline becomes ``\\n``, an escape ``\\x1b``, a byte that is not UTF-8 ``\\xff``.
+    """
+    return _UNPRINTABLE.sub(lambda match: _escaped(match[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
 
 
 class FeatxError(Exception):
-    """Anything featx refuses to do."""
+    """Anything featx refuses to do. Its message is one line, whatever names stand in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(FeatxError, ValueError):

@@ -25,6 +25,7 @@ from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.clip_rows import ClipRows
 from featx.clips import Sampling
+from featx.damage import check_policy
 from featx.decode_pool import DecodePool, Failed
 from featx.descriptors import MeanAccumulator, l2_normalise
 from featx.engine import Engine, choose_device
@@ -57,7 +58,8 @@ class Extractor:
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
     `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
-    `engine`: "auto" or one of `featx.engine.ENGINES`.
+    `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
+    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -83,7 +85,13 @@ class Extractor:
         device: str = "auto",
         batch_size: int | None = None,
         engine: str = "auto",
+        on_corrupt: str = "fail",
+        timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
     ) -> None:
+        check_policy(on_corrupt)
+        self.on_corrupt, self.timeout_seconds = on_corrupt, timeout_seconds
+        if not 0 < timeout_seconds < float("inf"):
+            raise UsageError(f"timeout_seconds is {timeout_seconds}, but must be above 0")
         checkpoint = get_checkpoint(backbone)
         self.checkpoint: Checkpoint = checkpoint.with_variant(variant) if variant else checkpoint
         self.layers = self.checkpoint.ordered_layers(layers)
@@ -159,7 +167,11 @@ class Extractor:
 
     def _extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
         ahead = 2 * self.engine.batch_size
-        feeder = Feeder(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead, self.stopwatch)
+        feeder = Feeder(
+            *(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead),
+            stopwatch=self.stopwatch,
+            on_corrupt=self.on_corrupt,
+        )
         videos: dict[int, _VideoInWork] = {}
         batch: list[tuple[_VideoInWork, torch.Tensor]] = []
         num_results = 0
@@ -189,7 +201,7 @@ class Extractor:
         Yields (place in `paths`, number of frames), or (place, reason) for a video that fails, as they are finished.
         """
         flow = self.checkpoint.preprocess.channel_order == "flow"
-        for event in self._decoders().count(paths, self.sampling.fps, flow):
+        for event in self._decoders().count(paths, self.sampling.fps, flow, self.on_corrupt):
             yield event.index, event.reason if isinstance(event, Failed) else event.num_frames
 
     def close(self) -> None:
@@ -215,7 +227,7 @@ class Extractor:
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            self._pool = DecodePool(decode_pool.default_num_workers())
+            self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds)
         return self._pool
 
     def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:

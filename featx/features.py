@@ -40,6 +40,7 @@ class Features:
     unless clip features were kept. `clip_table` is None unless they were, or the starts of clips were listed. `size_bytes`
     and `mtime_ns` are the file's when it was read, of a folder of images their sum and the latest; `fps` in frames a
     second. `fps` and everything in seconds is NaN for a folder of images, and `num_frames` 0 for features that were imported.
+    `damage` tells what was wrong with a video that is kept all the same (`--on-corrupt keep`); empty for a whole one.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Features:
     label: str = ""
     start_seconds: float = 0.0
     end_seconds: float = 0.0
+    damage: str = ""
     descriptors: dict[str, np.ndarray] = field(default_factory=dict)
     clips: dict[str, np.ndarray] = field(default_factory=dict)
     clip_table: ClipTable | None = None

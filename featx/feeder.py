@@ -81,9 +81,10 @@ class Feeder:
         preprocess: Preprocess,
         ahead: int,
         stopwatch: Stopwatch | None = None,
+        on_corrupt: str = "fail",
     ) -> None:
         self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
-        self._stopwatch = stopwatch or Stopwatch()
+        self._stopwatch, self._on_corrupt = stopwatch or Stopwatch(), on_corrupt
         self._videos: dict[int, _VideoInDecode] = {}
         self._queue: queue.Queue = queue.Queue(maxsize=max(ahead, 4))
         self._stop = threading.Event()
@@ -135,7 +136,7 @@ class Feeder:
     def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         even = self._sampling.num_clips_even is not None
         flow = self._preprocess.channel_order == "flow"
-        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first=even, flow=flow):
+        for event in self._pool.decode(self._paths(), self._sampling.fps, even, flow, self._on_corrupt):
             try:
                 yield from self._advance(self._videos[event.index], event)
             except VideoError as error:
@@ -175,6 +176,7 @@ class Feeder:
             if video.num_counted not in (None, event.num_frames):
                 raise VideoError(f"decoding it twice gave {video.num_counted} frames, then {event.num_frames}")
             yield from self._ready(event.index, video, video.window.finish())
+            _require_unchanged(video)
             yield self._ended(video, event)
 
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
@@ -211,6 +213,7 @@ class Feeder:
             label=video.item.label,
             start_seconds=float(times[0]),  # 0, or NaN in a folder of images, which has no clock
             end_seconds=event.duration_seconds,
+            damage=event.damage,
         )
         return VideoEnded(event.index, features, ClipTable(starts, ends, times[starts], times[ends]))
 
@@ -219,6 +222,19 @@ class Feeder:
         video.failed = True
         failure = Failure(video.item.key, video.item.path_text, reason, video.size_bytes, video.mtime_ns)
         return VideoFailed(index, failure)
+
+
+def _require_unchanged(video: _VideoInDecode) -> None:
+    """Raise VideoError for a file that is another now than when its decoding began, such as one that is still copied.
+
+    One that has gone meanwhile was read to its end before.
+    """
+    try:
+        stamp = file_stamp(video.item.path)
+    except OSError:
+        return
+    if stamp != (video.size_bytes, video.mtime_ns):
+        raise VideoError("changed while it was read; the same command takes it again")
 
 
 class _Stopped(Exception):

@@ -8,6 +8,7 @@ levels. So that nothing else differs, the chroma planes are spread and converted
 from __future__ import annotations
 
 import re
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ __all__ = ["ImageHeader", "read_image", "read_image_header"]
 
 # as for videos: a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27
+# as many as that of uncompressed 16-bit RGBA; a larger file is no image, and is not read
+MAX_BYTES = 8 * MAX_PIXELS
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -80,6 +83,11 @@ def read_image(path: Path) -> np.ndarray:
 
 def _bytes(path: Path) -> bytes:
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path.name} is not a regular file")  # a pipe would be waited for without an end
+        if status.st_size > MAX_BYTES:
+            raise VideoError(f"{path.name} has {status.st_size} bytes; at most {MAX_BYTES} are taken for an image")
         return path.read_bytes()
     except OSError as error:
         raise VideoError(f"{path.name} cannot be read: {error.strerror}") from error

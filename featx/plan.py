@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from featx.video import VIDEO_SUFFIXES
 __all__ = ["VideoItem", "key_of", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
+MAX_WAYS = 100  # on which links may lead to one folder
 LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
 
 
@@ -155,28 +157,54 @@ def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> I
         yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or path.is_dir())
 
 
-def _videos_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[Path, bool]]:
-    """Search a folder: (path, whether it is a folder of images).
+def _videos_below(top: Path) -> Iterator[tuple[Path, bool]]:
+    """Search a folder and those below it: (path, whether it is a folder of images).
 
-    `above` are the folders on the way to it, so that a link back up ends there.
+    A link back up ends there. Links side by side can make any number of ways to one folder, so there is a limit.
     """
+    num_ways: Counter[tuple[int, int]] = Counter()
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        identity = _identity(folder)
+        if identity in above:
+            continue
+        num_ways[identity] += 1
+        if num_ways[identity] > MAX_WAYS:
+            raise UsageError(
+                f"links lead to the folder {folder} on more than {MAX_WAYS} ways; name the folders of the videos instead"
+            )
+        videos, folders = _search(folder)
+        yield from videos
+        below = above | {identity} if folders else above
+        waiting += [(path, below) for path in reversed(folders)]
+
+
+def _identity(folder: Path) -> tuple[int, int]:
     try:
         status = folder.stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot read the folder {folder}: {error.strerror}; its videos would be missing")
+
+
+def _search(folder: Path) -> tuple[list[tuple[Path, bool]], list[Path]]:
+    """What one folder holds: videos, as (path, whether it is a folder of images), and folders."""
+    try:
         with os.scandir(folder) as scan:  # its entries know without another look which are folders
             entries = sorted((entry.name, _is_folder(entry)) for entry in scan if not entry.name.startswith("."))
     except OSError as error:
-        raise UsageError(f"cannot read the folder {folder}: {error.strerror}; its videos would be missing") from error
+        raise _unreadable(folder, error) from error
     videos = [name for name, is_dir in entries if not is_dir and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
     folders = [name for name, is_dir in entries if is_dir]
     # beside folders, one image whose name happens to end in a number is a picture of something, not a video of one frame
     if not videos and holds_frames((name for name, is_dir in entries if not is_dir), at_least=2 if folders else 1):
-        yield folder, True
-    yield from ((folder / name, False) for name in videos)
-    for name in folders:
-        yield from _videos_below(folder / name, above | {identity})
+        return [(folder, True)], [folder / name for name in folders]
+    return [(folder / name, False) for name in videos], [folder / name for name in folders]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -33,7 +33,9 @@ class Summary:
 
     `num_videos`, `num_clips` and `num_frames` count what this run extracted; `failures` are its own, `failed_before` those of
     earlier runs that it did not try again; `changed` are keys whose file, or whose listed clips, are not those that were
-    extracted. `profile` says where the time went.
+    extracted. `damaged`: key -> what was wrong, of videos that this run kept though they are damaged, and `damaged_before` of
+    those that an earlier run kept. These do not satisfy a run of the policy fail.
+    `profile` says where the time went.
     """
 
     output: str
@@ -46,14 +48,21 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     failed_before: list[Failure] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    on_corrupt: str = "fail"
+    damaged: dict[str, str] = field(default_factory=dict)
+    damaged_before: dict[str, str] = field(default_factory=dict)
     parts_left: int = 0
     seconds: float = 0.0
     profile: Profile | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 where every planned video is in the output, 1 where some failed, now or in an earlier run."""
-        return 1 if self.failures or self.failed_before else 0
+        """0 where every planned video is in the output, 1 where some failed, now or in an earlier run.
+
+        A damaged video that an earlier run kept is one that failed where the policy is fail.
+        """
+        refused = self.on_corrupt == "fail" and self.damaged_before
+        return 1 if self.failures or self.failed_before or refused else 0
 
 
 def extract_to(
@@ -106,7 +115,7 @@ def extract_to(
         if before is not None:
             _require_continuation(before, provenance, output, on_note)
         with Parts(output) as parts:
-            summary = Summary(str(output), len(items))
+            summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             if overwrite or (anew and _holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
             elif parts.exists():
@@ -197,6 +206,7 @@ def _missing(
     failed = {failure.key: failure for failure in done.failures}
     stamps = dict(zip(done.keys, zip(done.column("size_bytes"), done.column("mtime_ns"), strict=True), strict=True))
     labels = dict(zip(done.keys, done.column("label"), strict=True))
+    damages = {key: damage for key, damage in zip(done.keys, done.column("damage"), strict=True) if damage}
     todo = []
     for item in items:
         if item.key in stamps:
@@ -205,6 +215,11 @@ def _missing(
                 if refresh:
                     todo.append(item)
                     continue
+            if item.key in damages:
+                if refresh and summary.on_corrupt == "fail":
+                    todo.append(item)
+                    continue
+                summary.damaged_before[item.key] = damages[item.key]
             summary.num_present += 1
         elif item.key in failed:
             failure = failed[item.key]
@@ -257,6 +272,8 @@ def _count(summary: Summary, result: Features | Failure) -> None:
     summary.num_videos += 1
     summary.num_clips += result.num_clips
     summary.num_frames += result.num_frames
+    if result.damage:
+        summary.damaged[result.key] = result.damage
     summary.num_zero_descriptors += sum(not vector.any() for vector in result.descriptors.values())
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +22,12 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from featx.containers import missing_bytes
+from featx.container_faults import broken_at
+from featx.containers import missing_bytes, num_indexed
+from featx.damage import Damage
 from featx.errors import VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
+from featx.frame_times import Clock, resample
 from featx.images import read_image, read_image_header
 
 __all__ = ["VIDEO_SUFFIXES", "Frame", "VideoHeader", "count_frames", "read_frames", "read_header"]
@@ -37,8 +39,19 @@ VIDEO_SUFFIXES = frozenset(
 # 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27
 
-# a longer gap between two frames is taken for a damaged stamp, and is not filled with repeated frames
-MAX_GAP_SECONDS = 600.0
+# 7.8 days at 25 frames a second; what is remembered of a frame, its time, stays below so many times 8 bytes
+MAX_FRAMES = 2**24
+
+# libav's readers of files that hold their video themselves. Not among them: lists of other files or addresses to open
+# (concat, hls, dash, sdp, image2), which a file of any name could be, and devices.
+_FORMATS = (
+    "amv apng asf asf_o av1 avi avs2 avs3 bink cavsvideo cdxl dhav dirac dnxhd dv evc flic flv gif gxf h261 "
+    "h263 h264 hevc ivf kux live_flv m4v matroska mjpeg mjpeg_2000 mlv mov mpeg mpegts mpegvideo mxf nsv nut nuv obu ogg "
+    "pva rl2 rm roq smk swf thp ty vc1 vc1test vivo vvc wtv yuv4mpegpipe"
+)
+
+# so many times in a row a container is read on after an error, where damage is kept
+_MAX_READ_ERRORS = 16
 
 # how libav names what it is given, for a reader who does not know its error codes
 _OPEN_REASONS = {
@@ -46,6 +59,8 @@ _OPEN_REASONS = {
     av.error.EOFError: "not a video, or cut at its start",
     av.error.PermissionError: "no permission to read it",
     av.error.FileNotFoundError: "no such file",
+    av.error.ArgumentError: "not one of the kinds of video file that are taken",
+    MemoryError: "its header asks for more memory than a video may take",
 }
 
 av.logging.set_level(None)
@@ -111,11 +126,13 @@ def count_frames(
     fps: float | None = None,
     on_decoded: Callable[[], None] = lambda: None,
     flow: bool = False,
+    damage: Damage | None = None,
 ) -> int:
     """Decode a whole video and count the frames that `read_frames` would give."""
+    damage = damage or Damage()
     if os.path.isdir(path):
-        return sum(1 for _ in _images(_folder(path, fps, flow), on_decoded))
-    return sum(1 for _ in _sequence(path, fps, on_decoded, flow))
+        return sum(1 for _ in _images(_folder(path, fps, flow), on_decoded, damage))
+    return sum(1 for _ in _sequence(path, fps, on_decoded, flow, damage))
 
 
 def read_frames(
@@ -123,6 +140,7 @@ def read_frames(
     fps: float | None = None,
     on_decoded: Callable[[], None] = lambda: None,
     flow: bool = False,
+    damage: Damage | None = None,
 ) -> Iterator[Frame]:
     """Decode a video, frame by frame.
 
@@ -131,52 +149,21 @@ def read_frames(
     which only a folder can hold. `pixels` is a read-only view, strided where rows are padded or rotated; the same array
     comes again where a frame is repeated.
 
-    Raises VideoError, after the last good frame, for a stream that is damaged or cut short: the reason says where.
+    Raises VideoError, after the last good frame, for a stream that is damaged or cut short: the reason says where. With
+    `damage` of the policy keep, all frames come that the decoder gives, those it marks as corrupt included, and `damage`
+    tells what was wrong. VideoError comes all the same where no frame does, where the stream does not end (more frames than
+    the file has bytes, or than MAX_FRAMES), and for frames of more than MAX_PIXELS.
     """
+    damage = damage or Damage()
     if os.path.isdir(path):
-        yield from _images(_folder(path, fps, flow), on_decoded)
+        yield from _images(_folder(path, fps, flow), on_decoded, damage)
         return
     reformatter = VideoReformatter()
     converted, pixels = None, None
-    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow)):
+    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow, damage)):
         if frame is not converted:
             converted, pixels = frame, _to_bgr(reformatter, frame)
         yield Frame(index, seconds, pixels)
-
-
-def resample(
-    timed: Iterator[tuple[float, object]], fps: float, frame_seconds: float, stamp_seconds: float = 0.0
-) -> Iterator[tuple[float, object]]:
-    """Drop and repeat the items of ``(seconds, item)`` pairs so that `fps` of them come a second.
-
-    Output slot k, at k / fps seconds after the first item, is the item shown at that moment: the last one that has begun. At
-    a constant rate that is item floor(k * rate / fps), as torchvision takes them. The output lasts as long as the input, in
-    whole slots, and at least one: `frame_seconds` is how long the last item is shown. `stamp_seconds` is how coarse the
-    times are: one that is later by at most half of it has begun. Raises VideoError for a gap of more than MAX_GAP_SECONDS.
-    """
-    early = stamp_seconds / 2 * fps + 1e-6  # in slots
-    slot, num_out, held, start = 0, 0, None, None
-    waiting: deque[object] = deque()  # items of slots that may yet turn out to reach beyond the end
-    for seconds, item in timed:
-        start = seconds if start is None else start
-        first_slot = math.ceil((seconds - start) * fps - early)  # that this item is shown in
-        if first_slot - slot > MAX_GAP_SECONDS * fps:
-            raise VideoError(
-                f"time stamps jump from {start + slot / fps:.2f} to {seconds:.2f} s; without --fps they do not matter"
-            )
-        whole_slots = math.floor((seconds - start + frame_seconds) * fps + early)
-        for _ in range(slot, first_slot):
-            waiting.append(held)
-            while waiting and num_out < whole_slots:
-                yield start + num_out / fps, waiting.popleft()
-                num_out += 1
-        slot, held = max(slot, first_slot), item
-    if start is not None:
-        num_slots = max(whole_slots, 1)
-        waiting.extend([held] * (num_slots - slot))
-        while waiting and num_out < num_slots:
-            yield start + num_out / fps, waiting.popleft()
-            num_out += 1
 
 
 def _folder(path: str | os.PathLike, fps: float | None, flow: bool) -> FrameFolder:
@@ -190,11 +177,15 @@ def _folder(path: str | os.PathLike, fps: float | None, flow: bool) -> FrameFold
     return folder
 
 
-def _images(folder: FrameFolder, on_decoded: Callable[[], None]) -> Iterator[Frame]:
+def _images(folder: FrameFolder, on_decoded: Callable[[], None], damage: Damage) -> Iterator[Frame]:
     """Every image of a folder, or pair of images, decoded; all of one size."""
-    shape = None
-    for index, paths in enumerate(folder.frames):
-        pictures = [read_image(path) for path in paths]
+    shape, index = None, 0
+    for paths in folder.frames:
+        try:
+            pictures = [read_image(path) for path in paths]
+        except VideoError as error:
+            damage.note("image", f"{error} and left out", folder.path)
+            continue
         for path, picture in zip(paths, pictures, strict=True):
             shape = shape or picture.shape
             if picture.shape != shape:
@@ -202,6 +193,9 @@ def _images(folder: FrameFolder, on_decoded: Callable[[], None]) -> Iterator[Fra
                 raise VideoError(f"its first image is {sizes} in {path.name}; frames of a video have one size")
         on_decoded()
         yield Frame(index, math.nan, pictures[0] if len(paths) == 1 else _flow(paths, pictures))
+        index += 1
+    if not index:
+        raise VideoError(f"no frames: {damage.text}")
 
 
 def _flow(paths: tuple[Path, ...], pictures: list[np.ndarray]) -> np.ndarray:
@@ -215,103 +209,130 @@ def _flow(paths: tuple[Path, ...], pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def _sequence(
-    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None], flow: bool = False
+    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None], flow: bool, damage: Damage
 ) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames with their times, resampled where that was asked for, and not more than any video has."""
     with _open(path, flow) as container:
         stream = _video_stream(container)
-        timed = _decoded(path, container, stream, on_decoded)
-        yield from timed if fps is None else resample(timed, fps, 1 / _frame_rate(stream), _stamp_seconds(stream))
+        timed = _decoded(path, container, stream, on_decoded, damage)
+        if fps is not None:
+            timed = resample(timed, fps, 1 / _frame_rate(stream), _stamp_seconds(stream))
+        for index, pair in enumerate(timed):
+            if index == MAX_FRAMES:
+                raise VideoError(f"more than {MAX_FRAMES} frames; cut it into several videos")
+            yield pair
 
 
-def _decoded(path, container, stream, on_decoded: Callable[[], None]) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Every frame with its time in seconds after the first; the checks for silent damage are made here."""
-    clock = _Clock(container, stream)
-    num_packets = num_frames = 0
-    packets = container.demux(stream)
-    while True:
+def _decoded(
+    path, container, stream, on_decoded: Callable[[], None], damage: Damage
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Every frame with its time in seconds after the first; the checks for damage, silent and other, are made here."""
+    size_bytes = os.path.getsize(path)
+    clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
+    num_packets = num_chunks = num_frames = 0
+    for packet in _packets(path, container, stream, damage):
+        if packet.is_corrupt:
+            damage.note("packet", f"its container is broken after {num_frames} good frames", path)
+        num_chunks += packet.size > 0
+        if _is_encrypted(packet):
+            raise VideoError("encrypted; without its key there is nothing to see")
         try:
-            packet = next(packets)
             frames = packet.decode()
-        except StopIteration:
-            break
         except av.error.FFmpegError as error:
-            raise _damage(path, f"the decoder failed after {num_frames} good frames ({_text(error)})") from error
+            if isinstance(error, MemoryError):  # says something of this machine, and nothing of the stream
+                raise VideoError("its frames do not fit into the memory that a decoder may take") from error
+            damage.note("decode", f"the decoder failed after {num_frames} good frames ({_text(error)})", path)
+            continue
         if packet.size > 0:
             clock.note(packet)
             num_packets += not packet.is_discard
         for frame in frames:
             if frame.is_corrupt:
-                raise _damage(path, f"the decoder marks frame {num_frames} as corrupt")
+                damage.note("frame", f"the decoder marks frame {num_frames} as corrupt", path)
+            if num_frames >= size_bytes:  # a frame takes a byte at least; here some come again and again
+                raise VideoError(f"does not end: more frames come out of it than its {size_bytes} bytes")
             on_decoded()
             yield clock.seconds(num_frames, frame), frame
             num_frames += 1
     if not num_frames:
-        raise VideoError("no frames: the video stream is empty")
+        raise VideoError("no frames: " + (damage.text or "the video stream is empty"))
+    for symptom in _shortfalls(path, container, stream, num_packets, num_chunks, num_frames, clock):
+        damage.note(symptom, symptom, path)
+
+
+def _packets(path, container, stream, damage: Damage) -> Iterator[av.Packet]:
+    """The packets of a stream, and at its end the empty one that makes the decoder give what it still holds."""
+    num_errors, at_end = 0, False
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (
+            IndexError
+        ):  # a packet of a stream that begins on the way, such as another sound; PyAV knows it from now on
+            if at_end:
+                return
+            packets = container.demux(stream)
+            continue
+        except av.error.FFmpegError as error:
+            damage.note("read", f"it cannot be read on ({_text(error)})", path)
+            num_errors += 1
+            if num_errors == _MAX_READ_ERRORS:
+                end = av.Packet()
+                end.stream = stream
+                yield end
+                return
+            packets = container.demux(stream)  # which the error has ended
+            continue
+        num_errors, at_end = 0, not packet.size
+        yield packet
+
+
+def _is_encrypted(packet: av.Packet) -> bool:
+    # older versions of PyAV do not tell; then the frames fail to decode
+    has_sidedata = getattr(packet, "has_sidedata", None)
+    return bool(has_sidedata and has_sidedata("encryption_info"))
+
+
+def _shortfalls(
+    path, container, stream, num_packets: int, num_chunks: int, num_frames: int, clock: Clock
+) -> Iterator[str]:
+    """What a stream that ended without an error lacks of what its container declares."""
     # Formats with fields or hidden frames use up to two packets a picture. Fewer pictures than that were lost in silence.
     if num_frames < 0.4 * num_packets:
-        raise _damage(path, f"only {num_frames} frames came out of {num_packets} packets")
+        yield f"only {num_frames} frames came out of {num_packets} packets"
     # Some writers leave a wrong size in an otherwise whole file, and packed streams hold one frame less than they say.
-    lost = missing_bytes(path)
-    if lost and (not stream.frames or num_frames < stream.frames - 1):
-        raise _damage(path, f"the file ends after {num_frames} frames")
-    # A Matroska reader that loses its place skips to the end without a word; its header tells how long the stream is.
-    declared = _matroska_seconds(container, stream)
+    if missing_bytes(path) and (not stream.frames or num_chunks < stream.frames):
+        yield f"the file ends after {num_frames} frames"
+    # An AVI reader that loses its place looks for the next chunk in silence. The index knows how many there are, whatever
+    # the header says, which is often wrong; without an index the header is all there is.
+    if container.format.name == "avi":
+        num_declared = num_indexed(path, stream.index) or stream.frames
+        if num_chunks < num_declared:
+            yield f"only {num_chunks} of {num_declared} frames are found"
+    # Readers of other formats look for the next sound place in silence too.
+    place = broken_at(path)
+    if place is not None:
+        yield f"its container is broken at byte {place}"
+    # Some cuts leave a sound container; a header that tells how long the stream is does not fit them.
+    declared = _declared_seconds(container, stream)
     if declared and clock.end_seconds() < 0.95 * declared - 2 / _frame_rate(stream):
-        raise _damage(path, f"the frames end after {clock.end_seconds():.2f} of {declared:.2f} s")
+        yield f"the frames end after {clock.end_seconds():.2f} of {declared:.2f} s"
 
 
-def _matroska_seconds(container, stream) -> float | None:
-    """The length of the video stream by its header, where Matroska (MKV, WebM) tells that of the stream itself."""
-    if "matroska" not in container.format.name:
+def _declared_seconds(container, stream) -> float | None:
+    """The length of the video stream by its header, in MKV, WebM and FLV, where that tells the stream's own."""
+    if container.format.name not in ("matroska,webm", "flv"):
         return None
     tag = stream.metadata.get("DURATION", "")
     try:
         hours, minutes, seconds = tag.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except ValueError:
+    except (ValueError, OverflowError):
         alone = len(container.streams) == 1 and container.duration
         return container.duration / av.time_base if alone else None
-
-
-def _damage(path: str | os.PathLike, symptom: str) -> VideoError:
-    """The error for a stream that went wrong: a missing end is the likelier cause wherever there is one."""
-    lost = missing_bytes(path)
-    return VideoError(f"cut short: {lost} bytes are missing at its end; {symptom}" if lost else f"damaged: {symptom}")
-
-
-class _Clock:
-    """The time of each frame: by packet in AVI, whose frame stamps are unreliable, else by stamps kept rising."""
-
-    def __init__(self, container, stream) -> None:
-        # The k-th frame of an AVI stands in its k-th packet that is not empty; empty ones stand for dropped frames.
-        self._packets: deque[float] | None = deque() if container.format.name == "avi" else None
-        self._frame_seconds = 1 / _frame_rate(stream)
-        self._first: float | None = None  # stamp of the first frame, on the container's clock
-        self._last: float | None = None  # seconds of the latest frame, after the first
-
-    def note(self, packet: av.Packet) -> None:
-        """Take in the next packet that is not empty."""
-        if self._packets is not None and packet.dts is not None:
-            self._packets.append(float(packet.dts * packet.time_base))
-
-    def seconds(self, index: int, frame: av.VideoFrame) -> float:
-        """Seconds of the next frame after the first one."""
-        stamp = None
-        if self._packets is not None:
-            stamp = self._packets.popleft() if self._packets else None
-        elif frame.pts is not None and frame.time_base is not None:
-            stamp = float(frame.pts * frame.time_base)
-        now = None if stamp is None else stamp - (self._first or 0.0)
-        if index == 0:
-            self._first, now = stamp or 0.0, 0.0
-        elif now is None or now <= self._last:
-            now = self._last + self._frame_seconds
-        self._last = now
-        return now
-
-    def end_seconds(self) -> float:
-        """When the latest frame ends, on the container's clock."""
-        return (self._first or 0.0) + (self._last or 0.0) + self._frame_seconds
 
 
 def _open(path: str | os.PathLike, flow: bool = False):
@@ -329,7 +350,8 @@ def _open(path: str | os.PathLike, flow: bool = False):
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError("an empty file")
         # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page
-        return av.open("file:" + os.fspath(path), metadata_errors="replace")
+        options = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
+        return av.open("file:" + os.fspath(path), metadata_errors="replace", container_options=options)
     except (av.error.FFmpegError, OSError) as error:
         reason = next((text for kind, text in _OPEN_REASONS.items() if isinstance(error, kind)), _text(error))
         if path.is_file() and (lost := missing_bytes(path)):
@@ -349,13 +371,15 @@ def _video_stream(container):
         raise VideoError("no decoder for its video stream")
     if stream.width * stream.height > MAX_PIXELS:
         raise VideoError(f"frames of {stream.width}x{stream.height} pixels; at most {MAX_PIXELS} pixels are taken")
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that change on the way
     stream.codec_context.thread_count = 1  # one decoder a core, several videos at once: threads inside one gain little
     return stream
 
 
 def _frame_rate(stream) -> float:
     """Frames a second from the header; 25 where it gives none (needed only for frames without a time stamp)."""
-    return float(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return float(next((rate for rate in rates if rate and rate > 0), 25))
 
 
 def _stamp_seconds(stream) -> float:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
-from conftest import write_noise_video
+from conftest import write_noise_video, write_video
 
 from featx import decode_pool
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.errors import FeatxError
 from featx.video import read_frames
 
 
@@ -66,23 +70,12 @@ def test_large_frames_grow_the_memory(tmp_path, monkeypatch):
         assert all(np.array_equal(a, b.pixels) for a, b in zip(videos[i][0], read_frames(path), strict=True))
 
 
-def test_a_killed_worker_costs_one_video(paths):
-    with DecodePool(2) as pool:
-        events = pool.decode(paths[:4])
-        first = next(events)
-        process = pool._workers[first.index]._process
-        os.kill(process.pid, signal.SIGKILL)
-        last = {event.index: event for event in events}
-        assert last.pop(first.index).reason == "the decoder crashed (SIGKILL)"
-        assert all(isinstance(event, Ended) for event in last.values()) and len(last) == 3
-
-
 def test_a_stopped_worker_is_noticed(paths):
     with DecodePool(1, timeout_seconds=4) as pool:
         collect(pool, paths[:1])
         os.kill(pool._workers[0]._process.pid, signal.SIGSTOP)
         videos = collect(pool, paths[:2])
-    assert videos[0][2] == [Failed(0, "no frame decoded for 4 s")]
+    assert videos[0][2] == [Failed(0, "no frame decoded for 4 s (--timeout)")]
     assert isinstance(videos[1][2][-1], Ended)
 
 
@@ -97,3 +90,103 @@ def test_no_process_and_no_descriptor_is_left(paths):
                 os.kill(pid, 0)
     if before is not None:
         assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+def test_a_worker_lost_in_the_middle_costs_its_video_alone(paths, tmp_path, number):
+    long = write_noise_video(tmp_path / "long.mp4", 400, size=(240, 320))
+    with DecodePool(2, timeout_seconds=3) as pool:
+        last, hit = {}, False
+        for event in pool.decode([paths[0], long, *paths[:4]]):
+            if isinstance(event, Chunk) and event.index == 1 and not hit:
+                hit = True
+                (worker,) = [
+                    w for w in pool._workers if np.shares_memory(event.frames, np.frombuffer(w._memory, np.uint8))
+                ]
+                os.kill(worker._process.pid, number)
+            last[event.index] = event
+        silence = "no frame decoded for 3 s (--timeout)"
+        assert last.pop(1).reason in (f"the decoder crashed ({number.name})", silence)
+        assert len(last) == 5 and all(isinstance(event, Ended) for event in last.values())
+
+
+def test_a_worker_killed_before_it_has_begun_costs_nothing(paths, monkeypatch):
+    start, killed = DecodePool._start, []
+
+    def start_and_kill_the_first(pool):
+        worker = start(pool)
+        if len(killed) < decode_pool.MAX_LOST_STARTS:
+            os.kill(worker._process.pid, signal.SIGKILL)
+            killed.append(worker)
+        return worker
+
+    monkeypatch.setattr(DecodePool, "_start", start_and_kill_the_first)
+    with DecodePool(1) as pool:
+        videos = collect(pool, paths[:2])
+    assert all(isinstance(events[-1], Ended) for _, _, events in videos.values()) and len(killed) == 3
+
+
+def test_workers_that_are_always_killed_end_the_run(paths, monkeypatch):
+    start = DecodePool._start
+
+    def start_and_kill(pool):
+        worker = start(pool)
+        os.kill(worker._process.pid, signal.SIGKILL)
+        return worker
+
+    monkeypatch.setattr(DecodePool, "_start", start_and_kill)
+    with DecodePool(1) as pool, pytest.raises(FeatxError, match="decode workers cannot start"):
+        collect(pool, paths[:1])
+
+
+def test_time_in_which_nobody_looked_is_not_held_against_a_worker(paths, monkeypatch):
+    """As after Ctrl-Z and fg, or when the machine slept."""
+    with DecodePool(1) as pool:
+        collect(pool, paths[:1])
+        (worker,) = pool._workers
+        worker.silent_seconds(at_most=2)  # takes note of its last heartbeat
+        worker.touch()
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
+        assert worker.silent_seconds(at_most=2) <= 2
+
+
+def test_a_worker_that_holds_much_memory_is_replaced(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_pool, "KEEP_BYTES", 110 * 2**20)
+    large = write_video(tmp_path / "large.avi", 1, size=(3000, 5000), codec="mjpeg", pix_fmt="yuvj420p")
+    with DecodePool(1) as pool:
+        pids = []
+        for path in (paths[0], large, paths[0], paths[1]):
+            videos = collect(pool, [path])
+            assert isinstance(videos[0][2][-1], Ended)
+            pids.append(pool._workers[0]._process.pid)
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_workers_end_with_their_parent_whatever_they_do(tmp_path):
+    """Also while they count, and say nothing for long."""
+    endless = write_noise_video(tmp_path / "a.mp4", 3000, size=(240, 320))
+    program = (
+        "import sys, time, threading; from pathlib import Path; from featx.decode_pool import DecodePool\n"
+        "pool = DecodePool(1)\n"
+        "threading.Thread(target=lambda: list(pool.count([Path(sys.argv[1])] * 1000)), daemon=True).start()\n"
+        "while not (pool._workers and pool._workers[0].ready): time.sleep(0.01)\n"
+        "print(pool._workers[0]._process.pid, flush=True); time.sleep(1000)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(endless)], stdout=subprocess.PIPE)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(worker)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -92,7 +92,7 @@ def test_clips_share_batches_and_a_frame_is_resized_once(clips_folder, monkeypat
     batches, resized = [], []
     run, resize = Engine.run, Preprocess.prepare_frames
     monkeypatch.setattr(Engine, "run", lambda self, clips: batches.append(len(clips)) or run(self, clips))
-    monkeypatch.setattr(Preprocess, "prepare_frames", lambda self, f: resized.append(len(f)) or resize(self, f))
+    monkeypatch.setattr(Preprocess, "prepare_frames", lambda self, f, r: resized.append(len(f)) or resize(self, f, r))
     with Extractor(batch_size=4, stride=2) as extractor:
         results = list(extractor.extract_many(plan_videos([clips_folder])))
     num_clips = sum(features.num_clips for features in results)

@@ -14,7 +14,8 @@ from featx.catalog import CHECKPOINTS, get_checkpoint
 from featx.cli import main
 from featx.errors import UsageError
 from featx.extractor import Extractor
-from featx.video import read_frames, resample
+from featx.frame_times import resample
+from featx.video import read_frames
 
 MINI = get_checkpoint("res3d-mini")
 AT_FIVE = dataclasses.replace(MINI, sampling=dataclasses.replace(MINI.sampling, fps=5))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,28 @@ def test_one_picture_beside_folders_is_no_video(tmp_path):
     (tmp_path / "v2").mkdir()
     (tmp_path / "v2/000001.jpg").write_bytes(b"")  # but alone in a folder it is a video of one frame
     assert [item.key for item in plan_videos(tmp_path)] == ["v1", "v2"]
+
+
+def test_links_that_multiply_the_ways_to_a_folder_are_refused(tmp_path):
+    for i in range(12):  # 2 ** 12 ways to the last
+        (tmp_path / f"top/{i}").mkdir(parents=True)
+        for name in "ab":
+            (tmp_path / f"top/{i}/{name}").symlink_to(f"../{i + 1}", target_is_directory=True)
+    (tmp_path / "top/12").mkdir()
+    (tmp_path / "top/12/a.mp4").touch()
+    with pytest.raises(UsageError, match="links lead to the folder .* on more than 100 ways"):
+        plan_videos(tmp_path / "top")
+
+
+def test_a_deep_tree_is_searched_to_its_end(tmp_path):
+    path = tmp_path
+    for _ in range(300):
+        path = path / "d"
+        path.mkdir()
+    (path / "a.mp4").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert [item.path for item in plan_videos(tmp_path)] == [path / "a.mp4"]
+    finally:
+        sys.setrecursionlimit(limit)

@@ -28,7 +28,18 @@ LEVELS = [
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
-    {"containers", "frame_folders", "images", "resize", "errors", "weights", "profile"},
+    {
+        "container_faults",
+        "containers",
+        "damage",
+        "frame_folders",
+        "frame_times",
+        "images",
+        "profile",
+        "resize",
+        "errors",
+        "weights",
+    },
 ]
 LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
 

@@ -14,7 +14,8 @@ from conftest import write_noise_video, write_video
 
 from featx.containers import missing_bytes
 from featx.errors import VideoError
-from featx.video import count_frames, read_frames, read_header, resample
+from featx.frame_times import resample
+from featx.video import count_frames, read_frames, read_header
 
 
 def opencv_frames(path):

@@ -85,9 +85,7 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         sys.exit(2)
     except FeatxError as error:
-        # a file name in the message need not be valid text
-        text = str(error).encode("utf-8", "backslashreplace").decode()
-        click.echo(f"featx: error: {text}", err=True)
+        click.echo(f"featx: error: {error}", err=True)
         sys.exit(2)
     except MemoryError:
         click.echo("featx: error: not enough memory; take a smaller --batch-size, or fewer layers", err=True)

@@ -9,7 +9,8 @@ import math
 import click
 
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
-from featx.cli.clip_options import clip_options, device_options, input_options, keys_option
+from featx.cli.clip_options import clip_options, decode_options, device_options, input_options, keys_option
+from featx.errors import one_line
 
 EXAMPLES = """\b
 Examples:
@@ -26,6 +27,7 @@ Examples:
 @click.option("--numbers", is_flag=True, help="Classes by their place in the layer prob, for a card without labels.")
 @checkpoint_options
 @clip_options
+@decode_options
 @device_options
 @keys_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -49,7 +51,7 @@ def command(**options: object) -> int:
     with tqdm(unit="video", disable=None, dynamic_ncols=True, desc="classify", leave=False) as bar:
         results = classify(
             options.pop("inputs"),
-            on_note=lambda note: click.echo(note, err=True),
+            on_note=lambda note: click.echo(one_line(note), err=True),
             on_planned=bar.reset,
             on_result=lambda result: bar.update(),
             **options,
@@ -65,7 +67,10 @@ def command(**options: object) -> int:
         for i, result in enumerate(done):
             click.echo("\n" * bool(i) + "\n".join(_lines(result)))
     for failure in failed:
-        click.echo(f"failed: {failure.key} ({failure.path}): {failure.reason}", err=True)
+        click.echo(one_line(f"failed: {failure.key} ({failure.path}): {failure.reason}"), err=True)
+    for result in done:
+        if result.damage:
+            click.echo(one_line(f"damaged, kept: {result.key}: {result.damage}"), err=True)
     return 1 if failed else 0
 
 
@@ -83,7 +88,7 @@ def _record(result) -> dict:
 def _lines(result) -> list[str]:
     """A video: its key, a line a class, and a line a clip, in columns."""
     clips = f"{result.num_clips} clip" + "s" * (result.num_clips != 1)
-    lines = [f"{result.key}  ({result.num_frames} frames, {clips})"]
+    lines = [f"{one_line(result.key)}  ({result.num_frames} frames, {clips})"]
     lines += [f"  {guess.score:.3f}  {guess.label}" for guess in result.guesses]
     places = [_place(clip) for clip in result.clips]
     width = max(map(len, places), default=0)

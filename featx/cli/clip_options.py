@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from featx.clips import SHORT_POLICIES, TAIL_POLICIES
+from featx.damage import ON_CORRUPT
 
-__all__ = ["clip_options", "device_options", "input_options", "keys_option"]
+__all__ = ["clip_options", "decode_options", "device_options", "input_options", "keys_option"]
 
 INPUT_OPTIONS = (
     click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT..."),
@@ -37,6 +38,25 @@ CLIP_OPTIONS = (
         default="drop",
         show_default=True,
         help="Frames after the last clip.",
+    ),
+)
+
+DECODE_OPTIONS = (
+    click.option(
+        "--on-corrupt",
+        type=click.Choice(ON_CORRUPT),
+        default="fail",
+        show_default=True,
+        help="A video that is damaged or cut short fails, or is kept as far as it decodes, which is recorded.",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_seconds",
+        type=float,
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="A video fails when no frame of it is decoded for so long.",
     ),
 )
 
@@ -72,6 +92,11 @@ def input_options(command: Callable) -> Callable:
 def clip_options(command: Callable) -> Callable:
     """Give a command --length, --stride, --frame-step, --clips, --fps, --short and --tail."""
     return _give(command, CLIP_OPTIONS)
+
+
+def decode_options(command: Callable) -> Callable:
+    """Give a command --on-corrupt and --timeout."""
+    return _give(command, DECODE_OPTIONS)
 
 
 def device_options(command: Callable) -> Callable:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
-from featx.cli.clip_options import clip_options, device_options, input_options, keys_option
+from featx.cli.clip_options import clip_options, decode_options, device_options, input_options, keys_option
+from featx.errors import one_line
 
 if TYPE_CHECKING:
     from featx.run import Summary
@@ -40,6 +41,7 @@ Examples:
 @click.option(
     "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of clip features."
 )
+@decode_options
 @device_options
 @keys_option
 @click.option(
@@ -99,7 +101,7 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
 
     def note(text: str) -> None:
         bar.clear()
-        say(text)
+        say(one_line(text))
 
     def planned(summary) -> None:
         num_before = len(summary.failed_before)
@@ -112,6 +114,12 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
             note(
                 f"{len(summary.changed)} of them are not what they were extracted from: other or changed files, or other "
                 f"clips listed, such as '{summary.changed[0]}' (--refresh redoes them)"
+            )
+        if summary.damaged_before:
+            num_damaged, first = len(summary.damaged_before), next(iter(summary.damaged_before))
+            note(
+                f"{num_damaged} of them were kept though they are damaged, such as '{first}'"
+                + " (--refresh redoes them, and they fail)" * (summary.on_corrupt == "fail")
             )
         bar.reset(total=summary.num_planned - summary.num_present - num_before)
 
@@ -130,7 +138,10 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
         )
     for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
         for failure in failed:
-            click.echo(f"{word}: {failure.key} ({failure.path}): {failure.reason}", err=True)
+            click.echo(_failed_line(word, failure), err=True)
+    for word, damaged in (("damaged", summary.damaged), ("damaged before", summary.damaged_before)):
+        for key, damage in damaged.items():
+            click.echo(one_line(f"{word}, kept: {key}: {damage}"), err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
         return summary
@@ -144,6 +155,7 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
         f"{output}: {summary.num_videos} videos done, {summary.num_clips} clips, {frames_per_second:.0f} frames/s, "
         f"{len(summary.failures)} failures"
         + f" and {len(summary.failed_before)} before" * bool(summary.failed_before)
+        + f", {len(summary.damaged)} kept damaged" * bool(summary.damaged)
         + f", {summary.seconds:.1f} s"
     )
     if summary.num_zero_descriptors:
@@ -156,6 +168,10 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
     return summary
 
 
+def _failed_line(word: str, failure) -> str:
+    return one_line(f"{word}: {failure.key} ({failure.path}): {failure.reason}")
+
+
 def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
     from featx.run import estimate
 
@@ -164,12 +180,12 @@ def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
     layers = options.pop("layers") or None
     result = estimate(options.pop("inputs"), layers=layers, count=count, **options)
     for failure in result.failures:
-        click.echo(f"would fail: {failure.key} ({failure.path}): {failure.reason}", err=True)
+        click.echo(_failed_line("would fail", failure), err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result), indent=2))
     else:
         for key, num_frames, num_clips in result.videos:
-            say(f"{key}: {num_frames} frames, {num_clips} clips")
+            say(one_line(f"{key}: {num_frames} frames, {num_clips} clips"))
         kind = "counted by decoding" if count else "an estimate from the headers (--count decodes to be sure)"
         say(
             f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "

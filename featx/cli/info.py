@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from featx.errors import one_line
+
 
 @click.command("info", epilog="Example: featx info features.h5")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -61,6 +63,9 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
             "descriptors": features.has_descriptors,
             "clip_features": features.has_clips,
             "reduced_by_pca": {layer: basis.get("fitted_on", "") for layer, basis in features.bases.items()},
+            "damaged": {
+                key: damage for key, damage in zip(features.keys, features.column("damage"), strict=True) if damage
+            },
             "failures": [dataclasses.asdict(failure) for failure in features.failures],
             "files": [str(path) for path in features.paths],
         }
@@ -75,6 +80,10 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
         click.echo(f"holds     {kept}: " + ", ".join(f"{layer} {dims}" for layer, dims in facts["layers"].items()))
         for layer, fitted_on in facts["reduced_by_pca"].items():
             click.echo(f"PCA       {layer}, fitted on {fitted_on}")
+        if facts["damaged"]:
+            click.echo(f"damaged   {len(facts['damaged'])} videos, kept as far as they decode (--on-corrupt keep)")
+        for key, damage in facts["damaged"].items():
+            click.echo(one_line(f"    {key}: {damage}"))
         if len(features.paths) > 1:
             click.echo(f"files     {len(features.paths)}, read as one; 'featx merge {file} -o OUTPUT' joins them")
         if verify:
@@ -90,10 +99,10 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
         if videos:
             columns = ("num_frames", "fps", "duration_seconds", "num_clips")
             for key, *values in zip(features.keys, *map(features.column, columns), strict=True):
-                click.echo(_video_line(key, *values))
+                click.echo(one_line(_video_line(key, *values)))
         click.echo(f"failures  {len(features.failures)}")
         for failure in features.failures:
-            click.echo(f"    {failure.key} ({failure.path}): {failure.reason}")
+            click.echo(one_line(f"    {failure.key} ({failure.path}): {failure.reason}"))
 
 
 def _video_line(key: str, num_frames: int, fps: float, duration_seconds: float, num_clips: int) -> str:

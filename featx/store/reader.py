@@ -59,6 +59,8 @@ class _Member:
 
     def array(self, name: str) -> np.ndarray:
         """A dataset as an array that is read when it is touched: contiguous datasets are memory-mapped."""
+        if name == "videos/damage" and name not in self.h5:  # a file of an earlier featx
+            return np.full(len(self.keys), "", dtype=object)
         dataset = self.h5[name]
         if dataset.dtype.kind == "O":
             return np.array(self.strings(name), dtype=object)
@@ -273,7 +275,7 @@ class FeatureSet:
         present = np.unique(members)
         if len(present) == 1:
             return np.asarray(self._members[present[0]].array(name)[rows])
-        first = self._members[present[0] if len(present) else 0].h5[name]
+        first = self._members[present[0] if len(present) else 0].array(name)
         out = np.empty((len(rows), *first.shape[1:]), object if first.dtype.kind == "O" else first.dtype)
         for m in present:
             out[members == m] = self._members[m].array(name)[rows[members == m]]

@@ -28,6 +28,7 @@ SCHEMA: dict[str, dict[str, object]] = {
         "end_seconds": np.dtype("<f8"),
         "num_clips": np.dtype("<i8"),
         "first_clip": np.dtype("<i8"),
+        "damage": STRING,  # absent from files written before there was it, which held whole videos only
     },
     "clips": {
         "start_frame": np.dtype("<i8"),
