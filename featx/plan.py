@@ -10,11 +10,11 @@ from pathlib import Path
 
 from featx.c3d_lists import is_clip_line, read_c3d_lists
 from featx.errors import UsageError, VideoError
-from featx.frame_folders import IMAGE_SUFFIXES, holds_frames
+from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
 from featx.video import VIDEO_SUFFIXES
 
-__all__ = ["VideoItem", "key_of", "plan_videos", "video_item"]
+__all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
 LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
@@ -97,6 +97,13 @@ def video_item(path: str | os.PathLike) -> VideoItem:
     """The item of one video alone: its key is the file's stem, or the name of the folder of images."""
     path = Path(path)
     return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
+
+
+def listed_start_frames(item: VideoItem, flow: bool) -> tuple[int, ...] | None:
+    """The listed starts of a video, counted from 0; None where none are listed. Raises VideoError as the extraction would."""
+    if item.listed_starts is None:
+        return None
+    return item.start_frames(first_number(item.path, flow))
 
 
 def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:

@@ -22,13 +22,13 @@ ONLY_IMPORTER = {
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "c3d_blobs", "compact", "classification", "evaluation"},
-    {"extractor", "parts"},
+    {"run", "integrity", "c3d_blobs", "compact", "classification", "evaluation"},
+    {"extractor", "parts", "resume"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
-    {"containers", "frame_folders", "images", "resize", "errors", "weights"},
+    {"containers", "content", "durable", "frame_folders", "images", "interrupt", "resize", "errors", "weights"},
 ]
 LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
 

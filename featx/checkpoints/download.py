@@ -26,6 +26,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from featx import __version__
+from featx.durable import sync
 from featx.errors import CheckpointError
 
 __all__ = ["download"]
@@ -83,6 +84,8 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target) as part:
+            if (sha256_prefix or sha1) and target.exists() and not _wrong_hash_of(target, sha256_prefix, sha1):
+                return target  # a run died between fetching it and using it
             resumed = _fetch_all(url, target, part, on_progress, timeout_seconds)
             wrong = _wrong_hash(part, sha256_prefix, sha1)
             if wrong and resumed:  # the two halves may be of different files
@@ -94,7 +97,9 @@ def download(
                 raise CheckpointError(
                     f"{url} gave a file with {wrong}; it was thrown away; try again, or another source"
                 )
+            os.fsync(part.fileno())
             os.replace(_paths(target)[0], target)
+            sync(target.parent)
             _paths(target)[1].unlink(missing_ok=True)
     except OSError as error:  # the network's are caught where they arise
         raise CheckpointError(
@@ -330,6 +335,11 @@ def _read_validators(target: Path) -> _Validators | None:
 
 def _write_validators(target: Path, validators: _Validators) -> None:
     _paths(target)[1].write_text(json.dumps(asdict(validators)), encoding="utf-8")
+
+
+def _wrong_hash_of(path: Path, sha256_prefix: str, sha1: str) -> str:
+    with open(path, "rb") as file:
+        return _wrong_hash(file, sha256_prefix, sha1)
 
 
 def _wrong_hash(part: BinaryIO, sha256_prefix: str, sha1: str) -> str:
