@@ -88,7 +88,7 @@ def export_c3d(
             if layer not in features.layers:
                 raise UnknownNameError("layer", layer, features.layers)
         made = features.provenance
-        arguments = json.loads(made.arguments)
+        arguments = _arguments(made.arguments, features_path)
         clip_shape = (arguments.get("in_channels", 3), made.length, made.crop, made.crop)
         shapes = _blob_shapes(made.backbone, arguments, clip_shape, chosen)
         for layer in chosen:
@@ -209,6 +209,16 @@ def _export(features: store.FeatureSet, folder: Path, blobs: dict[str, tuple[str
                 prefixes.append(f"{folder}/{prefix}\n")
         (aside / PREFIX_LIST).write_text("".join(prefixes), encoding="utf-8", errors="surrogateescape")
     return ExportSummary(folder, len(features), len(prefixes), len(prefixes) * len(blobs), folder / PREFIX_LIST)
+
+
+def _arguments(text: str, path: str | os.PathLike) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise FeatureFileError(f"{path}: damaged: its attribute 'arguments' is no JSON object; extract again")
+    return arguments
 
 
 def _check_key(key: str) -> None:

@@ -87,8 +87,8 @@ def extract_to(
     Videos that the output holds are passed over, and with `refresh` redone where their file, or what a list says of their
     clips, changed; so are those that failed before, unless `retry_failed` or their file changed. `content_hash` stores the
     SHA-256 of every video, and compares it, where it is stored, instead of size and time. `repair` sets damaged files of
-    the output aside; their videos are extracted again. `overwrite` starts anew. `interrupts`: handlers of signals, by which a run ends
-    early, after the videos in flight, with `stopped_by` in the summary.
+    the output aside; their videos are extracted again. `overwrite` starts anew. `interrupts`: handlers of signals, by
+    which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result.
 

@@ -150,7 +150,7 @@ def _require_plain(name: str, dataset: h5py.Dataset, num_file_bytes: int, path: 
     is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
     if not is_text and kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         raise _refused(path, f"{shown} holds neither numbers nor texts")
-    if dataset.shape is None or not 1 <= dataset.ndim <= 2 or max(dataset.shape) >= 2**40:
+    if dataset.shape is None or not 1 <= dataset.ndim <= 2 or max(dataset.shape) >= 2**48:
         raise _refused(path, f"{shown} has the shape {dataset.shape}")
     num_bytes = math.prod(dataset.shape) * (_TEXT.itemsize if is_text else kind.get_size())
     offset = dataset.id.get_offset()
