@@ -43,6 +43,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = 0  # the signal that came first while videos were extracted
+        self.stopping = False  # Interrupted has been raised
         self._graceful = False
         self._before: dict[int, object] = {}
         self._wake: int | None = None  # a pipe to the thread that tells and counts the time
@@ -82,7 +83,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._graceful or self.asked:
-            self._graceful = False
+            self._graceful, self.stopping = False, True
             raise Interrupted(self.asked or number)
         self.asked = number
         if self._wake is not None:

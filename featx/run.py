@@ -19,6 +19,7 @@ from featx.interrupt import Interrupts
 from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.store import FeatureSet
+from featx.urls import UrlVideos
 from featx.video import read_header
 
 __all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
@@ -69,6 +70,7 @@ def extract_to(
     lists: Sequence[str | os.PathLike] = (),
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    allow_urls: bool = False,
     overwrite: bool = False,
     retry_failed: bool = False,
     refresh: bool = False,
@@ -83,7 +85,8 @@ def extract_to(
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
 
-    `inputs`, `lists`, `c3d_lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`.
+    `inputs`, `lists`, `c3d_lists`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; `backbone` and `options`: see
+    `featx.Extractor`.
     Videos that the output holds are passed over, and with `refresh` redone where their file, or what a list says of their
     clips, changed; so are those that failed before, unless `retry_failed` or their file changed. `content_hash` stores the
     SHA-256 of every video, and compares it, where it is stored, instead of size and time. `repair` sets damaged files of
@@ -101,7 +104,7 @@ def extract_to(
     output = Path(output)
     if output.is_dir():
         raise UsageError(f"{output} is a folder; give -o the name of a file, such as {output / 'features.h5'}")
-    items = plan_videos(inputs, lists, keys_from, c3d_lists)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
@@ -138,10 +141,11 @@ def extract_to(
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
             flight = _Flight(items, interrupts or Interrupts())
+            urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.stopping)
             try:
                 with flight.interrupts.graceful(flight.keys, on_note):
-                    for result in extractor.extract_many(flight.items()):
-                        if content_hash and isinstance(result, Features):
+                    for result in urls.results(extractor.extract_many(urls.local(flight.items()))):
+                        if content_hash and isinstance(result, Features) and not result.sha256:
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
                         parts.add(result, provenance)
@@ -281,6 +285,7 @@ def estimate(
     lists: Sequence[str | os.PathLike] = (),
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    allow_urls: bool = False,
     output: str | os.PathLike | None = None,
     count: bool = False,
     on_video: Callable[[], None] = lambda: None,
@@ -290,7 +295,7 @@ def estimate(
 
     With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
     """
-    items = plan_videos(inputs, lists, keys_from, c3d_lists)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
     with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
         found = _estimate(items, extractor, count, on_video)
@@ -306,7 +311,9 @@ def _estimate(
     flow = extractor.checkpoint.preprocess.channel_order == "flow"
     found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
     for i, item in enumerate(items):
-        if not count:
+        if item.url:
+            found[i] = "an address, and nothing is fetched to estimate"
+        elif not count:
             try:
                 found[i] = read_header(item.path, sampling.fps, flow).num_frames
             except VideoError as error:

@@ -238,14 +238,14 @@ def test_redirects_are_followed(status, serve, target):
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/w.pth", "data:text/plain,x"])
 def test_redirects_to_other_schemes_are_refused(place, serve, target):
     server = serve(lambda handler: headers(handler, 302, Location=place, Content_Length=0))
-    with pytest.raises(CheckpointError, match="but weights come over http and https only"):
+    with pytest.raises(CheckpointError, match="but only http and https are read"):
         download(server.url, target)
     assert left(target) == [] and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/etc/passwd", "data:,x"])
 def test_other_schemes_are_refused(url, target):
-    with pytest.raises(CheckpointError, match=r"is asked for, but weights come over http and https only"):
+    with pytest.raises(CheckpointError, match=r"is asked for, but only http and https are read"):
         download(url, target)
     assert left(target) == []
 
@@ -277,7 +277,7 @@ def test_a_circle_of_redirects_ends(serve, target):
         (lambda handler: headers(handler, 500, Content_Length=0), "the server says 500 .*; try again later"),
         (lambda handler: headers(handler, 200, Content_Type="text/html", Content_Length=0), "a web page, not a file"),
         (lambda handler: headers(handler, 200, Content_Encoding="gzip", Content_Length=0), "encoded as 'gzip'"),
-        (lambda handler: headers(handler, 200, Content_Length=1 << 40), "which no weights have"),
+        (lambda handler: headers(handler, 200, Content_Length=1 << 40), "which is taken for an error"),
         (lambda handler: handler.wfile.write(b"nonsense\r\n\r\n"), "cannot be fetched"),
         (lambda handler: None, "cannot be fetched"),
     ],
@@ -335,7 +335,9 @@ def test_a_server_that_never_ends(serve, target, monkeypatch):
         headers(handler, 200)
         handler.wfile.write(CONTENT)
 
-    with pytest.raises(CheckpointError, match="gives more than 100,000 bytes, which no weights have; it was stopped"):
+    with pytest.raises(
+        CheckpointError, match="gives more than 100,000 bytes, which is taken for an error; it was stopped"
+    ):
         download(serve(answer).url, target)
 
 

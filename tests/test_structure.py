@@ -23,7 +23,7 @@ ONLY_IMPORTER = {
 LEVELS = [
     {"cli", "__main__"},
     {"run", "integrity", "c3d_blobs", "compact", "classification", "evaluation"},
-    {"extractor", "parts", "resume"},
+    {"extractor", "parts", "resume", "urls"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
