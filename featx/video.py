@@ -48,6 +48,9 @@ _OPEN_REASONS = {
     av.error.FileNotFoundError: "no such file",
 }
 
+# what libav opens as a video though it only says where others lie
+_PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "webm_dash_manifest"}
+
 av.logging.set_level(None)
 
 
@@ -329,7 +332,12 @@ def _open(path: str | os.PathLike, flow: bool = False):
         if path.is_file() and path.stat().st_size == 0:
             raise VideoError("an empty file")
         # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page
-        return av.open("file:" + os.fspath(path), metadata_errors="replace")
+        container = av.open(
+            "file:" + os.fspath(path), metadata_errors="replace", options={"protocol_whitelist": "file"}
+        )
+        if container.format.name in _PLAYLISTS:
+            raise VideoError(f"a playlist ({container.format.name}), which names other files; name those")
+        return container
     except (av.error.FFmpegError, OSError) as error:
         reason = next((text for kind, text in _OPEN_REASONS.items() if isinstance(error, kind)), _text(error))
         if path.is_file() and (lost := missing_bytes(path)):

@@ -221,3 +221,14 @@ def test_a_flipped_bit_is_found_or_changes_nothing(path, flips, monkeypatch):
         found += bad
         assert bad or content(path) == expected, (place, bit)
     assert found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.mp4", "ffconcat version 1.0\nfile real.avi\n"), ("a.m3u8", "#EXTM3U\n#EXTINF:5,\nreal.avi\n#EXT-X-ENDLIST\n")],
+)
+def test_a_playlist_is_no_way_to_other_files(clips_folder, tmp_path, name, text):
+    (tmp_path / "real.avi").write_bytes((clips_folder / "dog/001.avi").read_bytes())
+    (tmp_path / name).write_text(text)
+    (failure,) = featx.extract_to(tmp_path / name, tmp_path / "f.h5").failures
+    assert "a playlist" in failure.reason or "not a video" in failure.reason
