@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import featx
 from featx.checkpoints import download as module
 from featx.checkpoints.download import download
 from featx.errors import CheckpointError
@@ -354,3 +359,35 @@ def test_two_processes_do_not_write_one_part(serve, target):
     download(server.url, target)
     assert messages == ["w.pth is being fetched by another process; wait for it"]
     assert target.read_bytes() == CONTENT
+
+
+def test_a_whole_file_that_a_killed_run_left_is_not_fetched_again(serve, target):
+    server = serve(file(), file())
+    download(server.url, target, sha256_prefix=SHA256)
+    download(server.url, target, sha256_prefix=SHA256)
+    assert len(server.requests) == 1
+    target.write_bytes(b"x" + CONTENT[1:])
+    download(server.url, target, sha256_prefix=SHA256)
+    assert len(server.requests) == 2 and target.read_bytes() == CONTENT and left(target) == ["w.pth"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from featx.checkpoints.download import download
+def told(size, total):
+    if size > 100_000: print(size, flush=True); sys.stdin.read()
+download(sys.argv[1], Path(sys.argv[2]), on_progress=told)
+"""
+
+
+def test_a_killed_transfer_goes_on_where_it_was(serve, target):
+    server = serve(file(), file())
+    environment = {**os.environ, "PYTHONPATH": str(Path(featx.__file__).parents[1])}
+    program = [sys.executable, "-c", KILLED, server.url, str(target)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as child:
+        came = int(child.stdout.readline())
+        child.kill()
+    download(server.url, target, sha256_prefix=SHA256)
+    kept = int(server.ranges[1].removeprefix("bytes=").removesuffix("-"))
+    assert came - 2**18 <= kept <= came and target.read_bytes() == CONTENT and left(target) == ["w.pth"]
