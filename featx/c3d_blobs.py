@@ -23,6 +23,7 @@ import torch
 from featx import backbones, store
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.descriptors import mean_descriptor
+from featx.durable import new_folder, require_new
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.extractor import provenance_of
 from featx.features import ClipTable, Features
@@ -73,8 +74,7 @@ def export_c3d(
     for a damaged file.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists and holds something; name a new folder")
+    require_new(folder)
     with store.open_features(features_path) as features:
         if not features.has_clips:
             raise UsageError(
@@ -88,7 +88,7 @@ def export_c3d(
             if layer not in features.layers:
                 raise UnknownNameError("layer", layer, features.layers)
         made = features.provenance
-        arguments = json.loads(made.arguments)
+        arguments = _arguments(made.arguments, features_path)
         clip_shape = (arguments.get("in_channels", 3), made.length, made.crop, made.crop)
         shapes = _blob_shapes(made.backbone, arguments, clip_shape, chosen)
         for layer in chosen:
@@ -166,7 +166,7 @@ def blob_suffix(checkpoint: str, layer: str) -> str:
 
 
 def write_blob(path: Path, values: np.ndarray, shape: Sequence[int]) -> None:
-    """Write one clip's layer, float32 (D,), of which `shape` is (c, l, h, w)."""
+    """Write one clip's layer, float32 (D,), of which `shape` is (c, l, h, w), to a new file."""
     path.write_bytes(np.array([1, *shape], "<i4").tobytes() + np.ascontiguousarray(values, "<f4").tobytes())
 
 
@@ -198,30 +198,36 @@ def read_blob(path: Path, shape: Sequence[int]) -> np.ndarray:
 
 def _export(features: store.FeatureSet, folder: Path, blobs: dict[str, tuple[str, tuple[int, ...]]]) -> ExportSummary:
     prefixes = []
-    try:
+    with new_folder(folder) as aside:
         for key in features.keys:
             video = features[key]
-            (folder / key).mkdir(parents=True, exist_ok=True)
+            (aside / key).mkdir(parents=True, exist_ok=True)
             for i, start in enumerate(video.clip_table.start_frame):
-                prefix = f"{folder / key}/{start:06d}"
+                prefix = f"{key}/{start:06d}"
                 for layer, (suffix, shape) in blobs.items():
-                    write_blob(Path(f"{prefix}.{suffix}"), video.clips[layer][i], shape)
-                prefixes.append(prefix)
-        prefix_list = folder / PREFIX_LIST
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix_list.write_text(
-            "".join(f"{prefix}\n" for prefix in prefixes), encoding="utf-8", errors="surrogateescape"
-        )
-    except OSError as error:
-        raise UsageError(f"cannot write below {folder}: {error.strerror}; choose another place") from error
-    return ExportSummary(folder, len(features), len(prefixes), len(prefixes) * len(blobs), prefix_list)
+                    write_blob(aside / f"{prefix}.{suffix}", video.clips[layer][i], shape)
+                prefixes.append(f"{folder}/{prefix}\n")
+        (aside / PREFIX_LIST).write_text("".join(prefixes), encoding="utf-8", errors="surrogateescape")
+    return ExportSummary(folder, len(features), len(prefixes), len(prefixes) * len(blobs), folder / PREFIX_LIST)
+
+
+def _arguments(text: str, path: str | os.PathLike) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise FeatureFileError(f"{path}: damaged: its attribute 'arguments' is no JSON object; extract again")
+    return arguments
 
 
 def _check_key(key: str) -> None:
+    """A key is a stranger's word: as a path it must stay below the folder, be one line, and not be another key's folder too."""
     parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts:
+    if not parts or key.startswith("/") or ".." in parts or key != "/".join(parts) or re.search(r"[\0-\x1f]", key):
         raise UsageError(
-            f"the key '{key}' would lead out of the folder; extract with keys relative to a folder, without '--keys-from path'"
+            f"the key {key!r} would lead out of the folder, or is no path of one line; extract with keys relative to a folder, "
+            "without '--keys-from path'"
         )
 
 

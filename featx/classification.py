@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from featx.errors import UsageError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
 from featx.plan import plan_videos
+from featx.urls import UrlVideos
 
 __all__ = ["Classified", "Guess", "GuessedClip", "classify"]
 
@@ -62,6 +65,7 @@ def classify(
     *,
     lists: Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    allow_urls: bool = False,
     top: int = 5,
     each_clip: bool = False,
     numbers: bool = False,
@@ -73,10 +77,10 @@ def classify(
     """The `top` classes of videos, with scores from 0 to 1: sorted by key, a Failure for a video that gives none.
 
     A clip's scores are the network's softmax, which add up to 1 over all classes; a video's are their mean over its clips.
-    `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`. With
-    `each_clip` every clip's own classes come too. `numbers` names classes by their place in the layer prob, for a card that
-    has no labels. `on_note` gets one-line remarks, `on_planned` the number of videos, `on_result` every result as it is
-    finished.
+    `inputs`, `lists`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; `backbone` and `options`: see
+    `featx.Extractor`. With `each_clip` every clip's own classes come too. `numbers` names classes by their place in the
+    layer prob, for a card that has no labels. `on_note` gets one-line remarks, `on_planned` the number of videos,
+    `on_result` every result as it is finished.
 
     Raises UsageError for a card without labels, unless `numbers`, and for one without a layer prob; and what `Extractor`
     and `plan_videos` raise.
@@ -85,13 +89,17 @@ def classify(
         raise UsageError(f"top is {top}, but must be at least 1 class")
     card = get_checkpoint(backbone)
     labels = _labels(card, numbers)
-    items = plan_videos(inputs, lists, keys_from)
+    items = plan_videos(inputs, lists, keys_from, allow_urls=allow_urls)
     results = []
-    with Extractor(card, layers=[LAYER], save="clips", **options) as extractor:
+    with (
+        Extractor(card, layers=[LAYER], save="clips", **options) as extractor,
+        tempfile.TemporaryDirectory(prefix="featx-") as folder,
+    ):
         if extractor.engine.note:
             on_note(extractor.engine.note)
         on_planned(len(items))
-        for features in extractor.extract_many(items):
+        urls = UrlVideos(Path(folder) / "fetched")
+        for features in urls.results(extractor.extract_many(urls.local(items))):
             result = features if isinstance(features, Failure) else _classified(features, labels, top, each_clip)
             results.append(result)
             on_result(result)

@@ -78,6 +78,7 @@ def pca(
         for path in features.paths:
             verify(path)
         chosen = _choose_layers(features, tuple(layers or features.layers), features_path)
+        bases, rows, fitted_on = {}, None, ""
         if basis is not None:
             bases = _saved_bases(Path(basis), features, chosen, dims, whiten, l2)
         else:
@@ -85,7 +86,10 @@ def pca(
             num_rows = len(features) if rows is None else len(rows)
             for layer in chosen:  # before the first long computation
                 check_dims(dims, num_rows, features.num_dims(layer), layer)
-            bases = {
+        with Parts(output_path) as parts:  # no run may be writing it
+            if parts.exists() and not overwrite:
+                raise UsageError(f"{output_path} exists; choose another name, or allow it with --overwrite")
+            bases = bases or {
                 layer: fit_basis(
                     lambda layer=layer: _blocks(features, layer, rows),
                     dims,
@@ -96,10 +100,7 @@ def pca(
                 )
                 for layer in chosen
             }
-        saved = {layer: b.to_dict() for layer, b in bases.items()}
-        with Parts(output_path) as parts:  # no run may be writing it
-            if parts.exists() and not overwrite:
-                raise UsageError(f"{output_path} exists; choose another name, or allow it with --overwrite")
+            saved = {layer: b.to_dict() for layer, b in bases.items()}
             write_transformed(features, output_path, bases, bases=saved, overwrite=overwrite)
             parts.drop_parts()
         num_clips = features.num_clips if features.has_clips else 0

@@ -26,8 +26,12 @@ from featx.errors import FeatxError, one_line
 
 __all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Started"]
 
-# Imports this very featx, and nothing from the folder in which the user happens to be.
-_PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from featx.decode_worker import main; main(int(sys.argv[2]))"
+# Imports this very featx, and nothing from the folder in which the user happens to be. Signals to all of a job are the parent's
+# to answer: it ends the workers when it has no more use for them.
+_PROGRAM = (
+    "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]; "
+    "import sys; sys.path[0] = sys.argv[1]; from featx.decode_worker import main; main(int(sys.argv[2]))"
+)
 _OWN_FOLDER = str(Path(__file__).resolve().parents[1])
 
 SLOT_BYTES = 8 * 2**20  # grown for larger frames
@@ -242,6 +246,7 @@ class _WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             pass_fds=[self._arena],
+            start_new_session=True,  # so that a Ctrl-C at the terminal does not reach it while it starts
         )
         self.stdout = self._process.stdout
         self._unread = b""

@@ -39,8 +39,9 @@ class Features:
     only clip features were kept. `clips`: layer -> float32 or float16 (M, D), row i belongs to row i of `clip_table`; empty
     unless clip features were kept. `clip_table` is None unless they were, or the starts of clips were listed. `size_bytes`
     and `mtime_ns` are the file's when it was read, of a folder of images their sum and the latest; `fps` in frames a
-    second. `fps` and everything in seconds is NaN for a folder of images, and `num_frames` 0 for features that were imported.
-    `damage` tells what was wrong with a video that is kept all the same (`--on-corrupt keep`); empty for a whole one.
+    second; `sha256` is of the content, "" where it was not asked for. `fps` and everything in seconds is NaN for a folder of
+    images, and `num_frames` 0 for features that were imported. `damage` tells what was wrong with a video that is kept all the
+    same (`--on-corrupt keep`); empty for a whole one.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Features:
     duration_seconds: float
     size_bytes: int = 0
     mtime_ns: int = 0
+    sha256: str = ""
     label: str = ""
     start_seconds: float = 0.0
     end_seconds: float = 0.0

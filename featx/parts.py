@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import shutil
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from featx import store
-from featx.errors import UsageError
+from featx.durable import sync
+from featx.errors import FeatureFileError, UsageError
 from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import FeatureSet
 
 __all__ = ["Parts"]
 
-PART_SECONDS = 10.0  # at most so much work is repeated after a crash
+PART_SECONDS = 5.0  # what was finished longer ago is not repeated after a crash
 PART_BYTES = 64 * 2**20  # and no more than this waits in memory
-MERGE_PARTS = 16  # so many small parts become one
+MERGE_PARTS = 16  # so many parts of about one size become one
 LEAVE_AS_PART_BYTES = 2**30  # an output larger than this is not rewritten for a few more videos
 
 
@@ -37,6 +41,10 @@ class Parts:
         self._failed: list[Failure] = []
         self._waiting_bytes = 0
         self._written_at = time.monotonic()
+        self._write_failed = False
+        self._provenance: Provenance | None = None
+        self._guard = threading.RLock()  # the thread that writes in time is started with the first result
+        self._closing, self._thread = threading.Event(), None
         self._lock = self._take_lock()
         own_leftover = re.compile(re.escape(f".{output.name}.") + r"\d+\.tmp")
         beside = [path for path in output.parent.iterdir() if own_leftover.fullmatch(path.name)]
@@ -63,6 +71,10 @@ class Parts:
                 pass
             except OSError as error:
                 os.close(lock)
+                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                    raise UsageError(
+                        f"cannot lock {path}: {error.strerror}; its file system has no locks, so choose another place for -o"
+                    ) from error
                 raise UsageError(
                     f"another run is writing {self.output}; wait for it, or choose another output"
                 ) from error
@@ -74,6 +86,10 @@ class Parts:
     def exists(self) -> bool:
         """Whether anything has been written for this output."""
         return self.output.exists() or bool(self._paths())
+
+    def count(self) -> int:
+        """How many parts lie beside the output."""
+        return len(self._paths())
 
     def open(self) -> FeatureSet:
         """Everything written so far."""
@@ -91,40 +107,76 @@ class Parts:
             path.unlink()
 
     def add(self, result: Features | Failure, provenance: Provenance) -> None:
-        """Take a result; write a part when enough have come, in bytes or in time."""
-        if isinstance(result, Failure):
-            self._failed.append(result)
-        else:
-            self._waiting.append(result)
-            arrays = [*result.descriptors.values(), *result.clips.values()]
-            self._waiting_bytes += sum(a.nbytes for a in arrays)
-        if self._waiting_bytes >= PART_BYTES or time.monotonic() - self._written_at >= PART_SECONDS:
-            self.flush(provenance)
+        """Take a result; a part is written when enough have come in bytes, and when PART_SECONDS have gone by."""
+        with self._guard:
+            self._provenance = provenance
+            if isinstance(result, Failure):
+                self._failed.append(result)
+            else:
+                self._waiting.append(result)
+                arrays = [*result.descriptors.values(), *result.clips.values()]
+                self._waiting_bytes += sum(a.nbytes for a in arrays)
+            overdue = time.monotonic() - self._written_at >= PART_SECONDS
+            if self._waiting_bytes >= PART_BYTES or overdue or self._write_failed:
+                self.flush(provenance)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_in_time, name="featx-parts", daemon=True)
+            self._thread.start()
+
+    def _write_in_time(self) -> None:
+        """Write what waits though no further result comes: the next video may take an hour."""
+        while not self._closing.wait(max(PART_SECONDS, 1)):
+            with self._guard:
+                if (self._waiting or self._failed) and time.monotonic() - self._written_at >= PART_SECONDS:
+                    try:
+                        self.flush(self._provenance)
+                    except Exception:  # the next result tries again, where an error can be told
+                        self._write_failed = True
 
     def flush(self, provenance: Provenance) -> None:
         """Write what waits as one part, and merge parts where they have become many."""
-        if self._waiting or self._failed:
-            store.write_features(self._next_path(), provenance, self._waiting, self._failed)
-            self._waiting, self._failed, self._waiting_bytes = [], [], 0
-        self._written_at = time.monotonic()
-        small = [path for path in self._paths() if path.stat().st_size < PART_BYTES]
-        if len(small) >= MERGE_PARTS and small == self._paths()[-len(small) :]:
-            # The newest name is taken, so that the merged part still counts after the older ones.
-            self._merge(small, small[-1])
-            for path in small[:-1]:
-                path.unlink()
+        with self._guard:
+            if self._waiting or self._failed:
+                store.write_features(self._next_path(), provenance, self._waiting, self._failed)
+                self._waiting, self._failed, self._waiting_bytes = [], [], 0
+            self._written_at, self._write_failed = time.monotonic(), False
+            self._join_small()
+
+    def _join_small(self) -> None:
+        """Merge the newest parts where MERGE_PARTS of about one size have come together, so that few files stay open."""
+        limit = PART_BYTES
+        paths = self._paths()
+        sizes = [path.stat().st_size for path in paths]
+        while len(paths) >= MERGE_PARTS:
+            tail = next((i for i in reversed(range(len(paths))) if sizes[i] >= limit), -1) + 1
+            least = limit // MERGE_PARTS if limit > PART_BYTES else 0
+            if sum(size >= least for size in sizes[tail:]) >= MERGE_PARTS and self._has_room(sum(sizes[tail:])):
+                # The newest name is taken, so that the merged part still counts after the older ones.
+                self._merge(paths[tail:], paths[-1])
+                for path in paths[tail:-1]:
+                    path.unlink()
+                return
+            if limit > max(sizes):
+                return
+            limit *= MERGE_PARTS
 
     def finish(self) -> list[Path]:
-        """Merge all parts into the output; return those left beside it because the output is large and they are few."""
+        """Merge all parts into the output; return those left beside it.
+
+        They are left where the output is large and they are few, and where the disk has no room for both.
+        """
         parts = self._paths()
         if not parts:
             return []
-        if self.output.exists():
-            size = self.output.stat().st_size
-            if size > LEAVE_AS_PART_BYTES and sum(path.stat().st_size for path in parts) < size:
-                return parts
+        size = self.output.stat().st_size if self.output.exists() else 0
+        new = sum(path.stat().st_size for path in parts)
+        if (size > LEAVE_AS_PART_BYTES and new < size) or not self._has_room(size + new):
+            return parts
         self.compact()
         return []
+
+    def _has_room(self, num_bytes: int) -> bool:
+        return store.free_bytes(self.folder) >= num_bytes + store.SPARE_BYTES
 
     def compact(self, replace: bool = False) -> None:
         """Merge all parts into the output, whatever their size; with `replace`, in the place of what it held."""
@@ -133,8 +185,36 @@ class Parts:
             self._merge([self.output, *parts] if self.output.exists() and not replace else parts, self.output)
             self.drop_parts()
 
+    def require_sound(self, set_aside: bool, on_note: Callable[[str], None]) -> None:
+        """Compare what was written with its checksums, of a large output only the columns that a run goes by.
+
+        A damaged file raises FeatureFileError, which names it; with `set_aside` it is given another name instead.
+        """
+        for path in [*([self.output] if self.output.exists() else []), *self._paths()]:
+            large = path == self.output and path.stat().st_size > LEAVE_AS_PART_BYTES
+            try:
+                store.verify(path, ("videos", "failures") if large else None)
+            except FeatureFileError as error:
+                told = str(error).removesuffix("; extract again")
+                if not set_aside:
+                    raise FeatureFileError(
+                        f"{told}; '--repair' sets this one file aside, keeps the others and extracts its videos again"
+                    ) from error
+                aside = self._free_name(self.output if path == self.output else path)
+                os.rename(path, aside)
+                sync(aside.parent)
+                on_note(f"{told}; it is now {aside}, and its videos are extracted again")
+
+    def _free_name(self, damaged: Path) -> Path:
+        name = self.output.name if damaged == self.output else f"{self.output.name}.{damaged.name}"
+        names = (f"{name}.damaged{number or ''}" for number in range(1000))
+        return next(path for path in map(self.output.with_name, names) if not path.exists())
+
     def close(self) -> None:
         """Let go of the output; the parts folder goes when it is empty."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
         if not self._paths():
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)

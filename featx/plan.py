@@ -7,15 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from featx.c3d_lists import is_clip_line, read_c3d_lists
 from featx.errors import UsageError, VideoError
-from featx.frame_folders import IMAGE_SUFFIXES, holds_frames
+from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
 from featx.video import VIDEO_SUFFIXES
 
-__all__ = ["VideoItem", "key_of", "plan_videos", "video_item"]
+__all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
 MAX_WAYS = 100  # on which links may lead to one folder
@@ -27,18 +28,20 @@ class VideoItem:
     """A video to extract: its key in the feature file, and where it lies: a file, or a folder of numbered images.
 
     `listed_starts`, rising, are the starts of its clips where they are listed, as the list numbers frames: from 0 in a
-    file, by the numbers of the images in a folder. `label` is kept in the feature file.
+    file, by the numbers of the images in a folder. `label` is kept in the feature file. `url`: where the video is to be
+    fetched from, with `path` only a name until it is.
     """
 
     key: str
     path: Path
     listed_starts: tuple[int, ...] | None = None
     label: str = ""
+    url: str = ""
 
     @property
     def path_text(self) -> str:
-        """The path as valid UTF-8, escaped in the same way as keys: what files and messages hold of it."""
-        return key_of(self.path, keep_suffix=True)
+        """The address, or the path as valid UTF-8, escaped in the same way as keys: what files and messages hold of it."""
+        return self.url or key_of(self.path, keep_suffix=True)
 
     def start_frames(self, first_number: int) -> tuple[int, ...] | None:
         """The listed starts counted from 0, where the first frame has the number `first_number`; None if none are listed.
@@ -57,6 +60,7 @@ def plan_videos(
     lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    allow_urls: bool = False,
 ) -> list[VideoItem]:
     """The videos named by `inputs` (files and folders) and `lists` (files with a path a line), sorted by key.
 
@@ -66,6 +70,8 @@ def plan_videos(
     single file its stem; for a listed file the path as written, without suffix and without the folder common to the list.
     A folder of images has no suffix to lose. With `keys_from` "path" a key is the path as given, suffix included. Bytes of
     a name that are not UTF-8 become ``%FF`` in the key. `c3d_lists`, lists of the C3D tool, stand alone.
+    `allow_urls`: http and https addresses may be named and listed, but for C3D's lists; their keys are host and path, less
+    the suffix.
 
     Raises UsageError for a path that does not exist, an input without videos, and for two files of one key.
     """
@@ -80,14 +86,16 @@ def plan_videos(
             f"{c3d_lists[0]} lists the clips of videos, so {other} cannot be taken with it; extract them on their own"
         )
     whole_paths = keys_from == "path"
-    found = _from_c3d_lists(c3d_lists, whole_paths) if c3d_lists else _named(inputs, lists, whole_paths)
+    found = _from_c3d_lists(c3d_lists, whole_paths) if c3d_lists else _named(inputs, lists, whole_paths, allow_urls)
     items: dict[str, VideoItem] = {}
     for item in found:
         other = items.setdefault(item.key, item)
         listed_apart = other is not item and item.listed_starts is not None
-        if other.path != item.path and (listed_apart or not _same_file(other.path, item.path)):
+        if (other.path, other.url) != (item.path, item.url) and (
+            listed_apart or other.url or item.url or not _same_file(other.path, item.path)
+        ):
             raise UsageError(
-                f"two videos have the key '{item.key}': {other.path} and {item.path}; "
+                f"two videos have the key '{item.key}': {other.url or other.path} and {item.url or item.path}; "
                 "rename one, or take whole paths as keys with '--keys-from path'"
             )
     if not items:
@@ -101,6 +109,13 @@ def video_item(path: str | os.PathLike) -> VideoItem:
     return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
 
 
+def listed_start_frames(item: VideoItem, flow: bool) -> tuple[int, ...] | None:
+    """The listed starts of a video, counted from 0; None where none are listed. Raises VideoError as the extraction would."""
+    if item.listed_starts is None:
+        return None
+    return item.start_frames(first_number(item.path, flow))
+
+
 def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:
     """The key of a relative path: "/" between folders, no suffix, and always valid UTF-8, reversibly."""
     path = Path(path)
@@ -109,9 +124,12 @@ def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:
     return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", text)
 
 
-def _named(inputs: Sequence, lists: Sequence, whole_paths: bool) -> Iterator[VideoItem]:
-    for named in map(Path, inputs):
-        if named.is_dir():
+def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: bool) -> Iterator[VideoItem]:
+    for given in inputs:
+        named = Path(given)
+        if _is_url(str(given)) and not named.exists():
+            yield _url_item(str(given), whole_paths, allow_urls)
+        elif named.is_dir():
             found = list(_videos_below(named))
             if not found:
                 raise UsageError(
@@ -131,13 +149,39 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool) -> Iterator[Vid
         else:
             raise UsageError(f"no such file or folder: {named}")
     for list_file in map(Path, lists):
-        paths = [Path(line.strip()) for line in read_text(list_file).split("\n") if line.strip()]
+        lines = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
+        urls = [line for line in lines if _is_url(line) and not os.path.exists(line)]
+        for url in urls:
+            yield _url_item(url, whole_paths, allow_urls)
+        paths = [Path(line) for line in lines if line not in set(urls)]
+        if urls and not paths:
+            continue
         if not paths:
             raise UsageError(f"the list {list_file} names no videos; it holds a path a line")
         if all(is_clip_line(str(path)) and not path.exists() for path in paths):
             raise UsageError(f"the list {list_file} holds 'path start_frame label' a line; name it with --c3d-list")
         for key, path in zip(_listed_keys(paths, list_file, whole_paths), paths, strict=True):
             yield VideoItem(key, path)
+
+
+def _is_url(text: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def _url_item(url: str, whole: bool, allowed: bool) -> VideoItem:
+    parts = urlsplit(url)
+    if not allowed:
+        raise UsageError(
+            f"{url} is an address, and featx reads files; fetch it yourself, or allow it with --allow-urls"
+        )
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{url}: only http and https addresses are fetched; fetch it yourself")
+    if parts.username or parts.password:
+        raise UsageError(
+            f"{parts.scheme}://…@{parts.hostname} holds a password, which the feature file would keep; leave it out"
+        )
+    name = PurePosixPath(parts.path).name or "video"
+    return VideoItem(key_of(url if whole else parts.netloc + parts.path, keep_suffix=whole), Path(name), url=url)
 
 
 def _from_c3d_lists(c3d_lists: Sequence, whole_paths: bool) -> Iterator[VideoItem]:

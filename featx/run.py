@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from featx import store
+from featx import resume, store
 from featx.clips import count_clips, plan_clips
-from featx.engine import ENGINES, unavailable
-from featx.errors import UsageError, VideoError
+from featx.content import content_sha256
+from featx.errors import FeatxError, UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
-from featx.frame_folders import file_stamp, first_number
+from featx.frame_folders import file_stamp
+from featx.interrupt import Interrupts
 from featx.parts import Parts
-from featx.plan import VideoItem, plan_videos
+from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
-from featx.provenance import Provenance
 from featx.store import FeatureSet
+from featx.urls import UrlVideos
 from featx.video import read_header
 
 __all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
+
+
+VIDEO_ROW_BYTES = 250  # of a video's other columns, and of what its texts take besides their bytes
+CLIP_ROW_BYTES = 32
+SAMPLED_HEADERS = 64  # so many videos stand for the others where clips are counted before a run
 
 
 @dataclass
@@ -34,8 +38,8 @@ class Summary:
     `num_videos`, `num_clips` and `num_frames` count what this run extracted; `failures` are its own, `failed_before` those of
     earlier runs that it did not try again; `changed` are keys whose file, or whose listed clips, are not those that were
     extracted. `damaged`: key -> what was wrong, of videos that this run kept though they are damaged, and `damaged_before` of
-    those that an earlier run kept. These do not satisfy a run of the policy fail.
-    `profile` says where the time went.
+    those that an earlier run kept. These do not satisfy a run of the policy fail. `profile` says where the time went;
+    `stopped_by` is the signal that ended the run early, 0 for none.
     """
 
     output: str
@@ -53,14 +57,18 @@ class Summary:
     damaged_before: dict[str, str] = field(default_factory=dict)
     parts_left: int = 0
     seconds: float = 0.0
+    stopped_by: int = 0
     profile: Profile | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 where every planned video is in the output, 1 where some failed, now or in an earlier run.
+        """0 where every planned video is in the output, 1 where some failed, now or in an earlier run; 128 and its number
+        where a signal ended the run early.
 
         A damaged video that an earlier run kept is one that failed where the policy is fail.
         """
+        if self.stopped_by:
+            return 128 + self.stopped_by
         refused = self.on_corrupt == "fail" and self.damaged_before
         return 1 if self.failures or self.failed_before or refused else 0
 
@@ -73,10 +81,14 @@ def extract_to(
     lists: Sequence[str | os.PathLike] = (),
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    allow_urls: bool = False,
     overwrite: bool = False,
     retry_failed: bool = False,
     refresh: bool = False,
+    content_hash: bool = False,
+    repair: bool = False,
     on_error: str = "skip",
+    interrupts: Interrupts | None = None,
     on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[Summary], None] = lambda summary: None,
     on_result: Callable[[Features | Failure], None] = lambda result: None,
@@ -84,9 +96,13 @@ def extract_to(
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
 
-    `inputs`, `lists`, `c3d_lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`.
+    `inputs`, `lists`, `c3d_lists`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; `backbone` and `options`: see
+    `featx.Extractor`.
     Videos that the output holds are passed over, and with `refresh` redone where their file, or what a list says of their
-    clips, changed; so are those that failed before, unless `retry_failed` or their file changed. `overwrite` starts anew.
+    clips, changed; so are those that failed before, unless `retry_failed` or their file changed. `content_hash` stores the
+    SHA-256 of every video, and compares it, where it is stored, instead of size and time. `repair` sets damaged files of
+    the output aside; their videos are extracted again. `overwrite` starts anew. `interrupts`: handlers of signals, by
+    which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result.
 
@@ -99,48 +115,69 @@ def extract_to(
     output = Path(output)
     if output.is_dir():
         raise UsageError(f"{output} is a folder; give -o the name of a file, such as {output / 'features.h5'}")
-    items = plan_videos(inputs, lists, keys_from, c3d_lists)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
-    before, anew = None if overwrite else _recorded(output), False
+    before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
-        _require_own(before, output)
-        _keep_plan(before, options)
+        resume.require_own(before, output)
+        resume.keep_plan(before, options)
     with Extractor(backbone, **options) as extractor:
         provenance = extractor.provenance
         if extractor.engine.note:
             on_note(extractor.engine.note)
-        if before is not None and before.differences(provenance) and _holds_no_video(output):
+        if before is not None and before.differences(provenance) and resume.holds_no_video(output):
             on_note(f"{output} held failed videos only, of other settings; it is begun anew")
             before, anew = None, True
         if before is not None:
-            _require_continuation(before, provenance, output, on_note)
+            resume.require_continuation(before, provenance, output, on_note)
         with Parts(output) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
-            if overwrite or (anew and _holds_no_video(output)):  # still: only now is it locked
+            if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
             elif parts.exists():
                 with parts.open() as done:
                     provenance.require_agreement(done.provenance, "in this run", f"in {output}", "Try again.")
-                    items = _missing(done, items, retry_failed, refresh, summary)
-                    _note_other_keys(done, items, on_note)
+                    todo = resume.missing(
+                        done,
+                        items,
+                        retry_failed=retry_failed,
+                        refresh=refresh,
+                        compare_hashes=content_hash,
+                        on_corrupt=extractor.on_corrupt,
+                        on_note=on_note,
+                    )
+                    items = todo.items
+                    summary.num_present, summary.changed = todo.num_present, todo.changed
+                    summary.failed_before, summary.damaged_before = todo.failed_before, todo.damaged_before
+                    resume.note_other_keys(done, items, on_note)
+            _require_room(output, items, extractor, on_note)
             on_planned(summary)
-            stopwatch, began = extractor.stopwatch, time.monotonic()
+            flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.stopping)
             try:
-                for result in extractor.extract_many(items):
-                    _count(summary, result)
-                    with stopwatch.time("write"):
-                        parts.add(result, provenance)
-                    on_result(result)
-                    if isinstance(result, Failure) and on_error == "stop":
-                        on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
-                        break
+                with flight.interrupts.graceful(flight.keys, on_note):
+                    for result in urls.results(extractor.extract_many(urls.local(flight.items()))):
+                        if content_hash and isinstance(result, Features) and not result.sha256:
+                            result = _with_hash(result, flight.path_of(result.key))
+                        _count(summary, result)
+                        with stopwatch.time("write"):
+                            parts.add(result, provenance)
+                        flight.land(result.key)
+                        on_result(result)
+                        if isinstance(result, Failure) and on_error == "stop":
+                            on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
+                            break
             finally:
                 with stopwatch.time("write"):
                     parts.flush(provenance)
-            if not parts.exists():  # cannot be: a plan is never empty, and every video leaves a row or a failure
-                raise AssertionError("a run ended without an output")
-            with stopwatch.time("write"):
-                summary.parts_left = len(parts.finish())
+            summary.stopped_by = flight.interrupts.asked
+            if summary.stopped_by:
+                summary.parts_left = parts.count()
+            else:
+                if not parts.exists():  # cannot be: a plan is never empty, and every video leaves a row or a failure
+                    raise AssertionError("a run ended without an output")
+                with stopwatch.time("write"):
+                    summary.parts_left = len(parts.finish())
             ended, decoders = time.monotonic(), extractor.num_decoders
             summary.profile = Profile.of(
                 *(stopwatch, began - started, ended - began),
@@ -150,119 +187,76 @@ def extract_to(
     return summary
 
 
-def _recorded(output: Path) -> Provenance | None:
-    """How the output was made that a run is about to continue; None where there is none yet."""
-    if not output.exists() and not any(store.parts_folder(output).glob("part-*.h5")):
-        return None
-    with store.open_features(output) as features:
-        return features.provenance
+class _Flight:
+    """The videos of a run that have been begun and are not finished; once `interrupts` asks, no further one is begun."""
+
+    def __init__(self, items: list[VideoItem], interrupts: Interrupts) -> None:
+        self._items, self.interrupts = items, interrupts
+        self._under_way: dict[str, VideoItem] = {}
+
+    def items(self) -> Iterator[VideoItem]:
+        """The videos, each asked for when a decoder is free."""
+        for item in self._items:
+            if self.interrupts.asked:
+                return
+            self._under_way[item.key] = item
+            yield item
+
+    def path_of(self, key: str) -> Path:
+        return self._under_way[key].path
+
+    def land(self, key: str) -> None:
+        """Note that a video is finished."""
+        del self._under_way[key]
+
+    def keys(self) -> list[str]:
+        """The videos in flight, in the order in which they were begun."""
+        return list(self._under_way)
 
 
-def _holds_no_video(output: Path) -> bool:
-    """Whether nothing would be lost with an output: every video in it failed."""
-    with store.open_features(output) as features:
-        return len(features) == 0
-
-
-def _require_own(before: Provenance, output: Path) -> None:
-    if not before.checkpoint_sha256:
-        raise UsageError(
-            f"{output} was imported ({before.engine}); a run cannot go on with features of another program, so choose "
-            "another output, or '--overwrite' to start anew"
-        )
-
-
-def _keep_plan(before: Provenance, options: dict) -> None:
-    """A run that goes on keeps batch size, device and engine, and with them the last bits of its numbers, where it can."""
-    engine, _, device = before.engine.rpartition("-")
-    if options.get("batch_size") is None:
-        options["batch_size"] = before.batch_size
-    if options.get("device", "auto") == "auto":
-        options["device"] = device
-    kept = engine in ENGINES and not unavailable(engine, device) and options["device"].startswith(device)
-    if options.get("engine", "auto") == "auto" and kept:
-        options["engine"] = engine
-
-
-def _require_continuation(before: Provenance, now: Provenance, output: Path, on_note: Callable[[str], None]) -> None:
-    before.require_agreement(
-        now, f"in {output}", "in this run", "Use the same settings, another output, or '--overwrite' to start anew."
-    )
-    if before.batch_size != now.batch_size:
-        raise UsageError(
-            f"batch_size is {before.batch_size} in {output}, {now.batch_size} in this run; it changes the last bits of a "
-            "feature, so leave --batch-size out to keep the recorded one"
-        )
-    if before.engine != now.engine:
-        on_note(
-            f"{output} was begun with the engine {before.engine}; {now.engine} agrees with it to rounding, not to the bit"
-        )
-
-
-def _missing(
-    done: FeatureSet, items: list[VideoItem], retry_failed: bool, refresh: bool, summary: Summary
-) -> list[VideoItem]:
-    """The videos that are still to be done; counts the others in `summary`."""
-    failed = {failure.key: failure for failure in done.failures}
-    stamps = dict(zip(done.keys, zip(done.column("size_bytes"), done.column("mtime_ns"), strict=True), strict=True))
-    labels = dict(zip(done.keys, done.column("label"), strict=True))
-    damages = {key: damage for key, damage in zip(done.keys, done.column("damage"), strict=True) if damage}
-    todo = []
-    for item in items:
-        if item.key in stamps:
-            if _changed(item.path, *stamps[item.key]) or _listed_otherwise(item, done, labels[item.key]):
-                summary.changed.append(item.key)
-                if refresh:
-                    todo.append(item)
-                    continue
-            if item.key in damages:
-                if refresh and summary.on_corrupt == "fail":
-                    todo.append(item)
-                    continue
-                summary.damaged_before[item.key] = damages[item.key]
-            summary.num_present += 1
-        elif item.key in failed:
-            failure = failed[item.key]
-            if retry_failed or _changed(item.path, failure.size_bytes, failure.mtime_ns):
-                todo.append(item)
-            else:
-                summary.failed_before.append(failure)
-        else:
-            todo.append(item)
-    return todo
-
-
-def _note_other_keys(done: FeatureSet, todo: list[VideoItem], on_note: Callable[[str], None]) -> None:
-    """Say so where a video is about to be extracted that the output holds under another key."""
-    key_of_path = dict(zip(done.column("path"), done.keys, strict=True))
-    twice = [(item, key_of_path[item.path_text]) for item in todo if item.path_text in key_of_path]
-    twice = [(item, key) for item, key in twice if key != item.key]
-    if twice:
-        item, key = twice[0]
-        on_note(
-            f"{len(twice)} videos are in the output under other keys, such as {item.path} as '{key}', now '{item.key}': a "
-            "key is relative to the folder named, or to what a list's paths share"
-        )
-
-
-def _changed(path: Path, size_bytes: int, mtime_ns: int) -> bool:
+def _with_hash(features: Features, path: Path) -> Features | Failure:
+    """The same with the hash of the video's content; a Failure where the file is no longer the one that was decoded."""
     try:
-        return file_stamp(path) != (size_bytes, mtime_ns)
-    except OSError:
-        return False
+        sha256 = content_sha256(path)
+        if file_stamp(path) == (features.size_bytes, features.mtime_ns):
+            return replace(features, sha256=sha256)
+        reason = "it changed while it was read"
+    except OSError as error:
+        reason = f"it cannot be read again for its hash: {error.strerror}"
+    return Failure(features.key, features.path, reason, features.size_bytes, features.mtime_ns)
 
 
-def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str) -> bool:
-    """Whether a list now names other clips of a video, or another label, than the output holds."""
-    if item.listed_starts is None or not item.path.exists():
-        return False
-    if item.label != label:
-        return True
-    try:
-        starts = _start_frames(item, done.provenance.channel_order == "flow")
-    except VideoError:  # the video is gone, or the list is not right: not what was extracted
-        return True
-    return not np.array_equal(starts, done.clip_table(item.key).start_frame)
+def _require_room(output: Path, items: list[VideoItem], extractor: Extractor, on_note: Callable[[str], None]) -> None:
+    """Raise FeatxError where the disk has no room for what `items` give at least; say so where it hardly has."""
+    needed = _bytes_at_least(items, extractor)
+    free = max(store.free_bytes(output.absolute().parent) - store.SPARE_BYTES, 0)
+    if needed > free:
+        raise FeatxError(
+            f"{output} needs {_megabytes(needed)} for {len(items)} videos, but its disk has {_megabytes(free)} free; "
+            "make room, or choose another place for -o; '--dry-run' tells what a run needs"
+        )
+    if extractor.save != "descriptors":
+        sample = items[:: max(1, len(items) // SAMPLED_HEADERS)]
+        found = _estimate(sample, extractor, False, lambda: None, decode=False)
+        expected = found.num_bytes * len(items) / len(sample) if sample else 0
+        if expected > free:
+            on_note(
+                f"about {_megabytes(expected)} are expected, from the headers of {len(sample)} videos, but the disk of "
+                f"{output} has {_megabytes(free)} free; if it fills up, the run ends and can go on elsewhere"
+            )
+
+
+def _bytes_at_least(items: list[VideoItem], extractor: Extractor) -> int:
+    """What the features of videos take in the file: exact for descriptors, and for clip features a clip a video."""
+    dims = sum(extractor.num_dims.values())
+    in_descriptors = 4 * dims if extractor.save != "clips" else 0
+    in_clips = dims * extractor.dtype.itemsize + CLIP_ROW_BYTES if extractor.save != "descriptors" else 0
+    in_texts = sum(len(item.key.encode()) + len(item.path_text.encode()) for item in items)
+    return len(items) * (in_descriptors + in_clips + VIDEO_ROW_BYTES) + in_texts
+
+
+def _megabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _count(summary: Summary, result: Features | Failure) -> None:
@@ -279,13 +273,17 @@ def _count(summary: Summary, result: Features | Failure) -> None:
 
 @dataclass
 class Estimate:
-    """What a run would make. From the headers alone it is an estimate; `counted` says that every video was decoded."""
+    """What a run would make. From the headers alone it is an estimate; `counted` says that every video was decoded.
+
+    `free_bytes`: what the output's disk has room for, None where no output was named.
+    """
 
     counted: bool
     num_videos: int = 0
     num_frames: int = 0
     num_clips: int = 0
     num_bytes: int = 0
+    free_bytes: int | None = None
     videos: list[tuple[str, int, int]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
@@ -309,6 +307,8 @@ def estimate(
     lists: Sequence[str | os.PathLike] = (),
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    allow_urls: bool = False,
+    output: str | os.PathLike | None = None,
     count: bool = False,
     on_video: Callable[[], None] = lambda: None,
     **options: object,
@@ -317,25 +317,32 @@ def estimate(
 
     With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
     """
-    items = plan_videos(inputs, lists, keys_from, c3d_lists)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
     with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
-        return _estimate(items, extractor, count, on_video)
+        found = _estimate(items, extractor, count, on_video)
+    if output is not None:
+        found.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
+    return found
 
 
-def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_video: Callable[[], None]) -> Estimate:
+def _estimate(
+    items: list[VideoItem], extractor: Extractor, count: bool, on_video: Callable[[], None], decode: bool = True
+) -> Estimate:
     sampling = extractor.sampling
     flow = extractor.checkpoint.preprocess.channel_order == "flow"
     found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
     for i, item in enumerate(items):
-        if not count:
+        if item.url:
+            found[i] = "an address, and nothing is fetched to estimate"
+        elif not count:
             try:
                 found[i] = read_header(item.path, sampling.fps, flow).num_frames
             except VideoError as error:
                 found[i] = str(error)
             on_video()
-    uncounted = [i for i in range(len(items)) if not found.get(i)]  # some headers tell nothing
-    for place, num_frames in extractor.count_frames(items[i].path for i in uncounted):
+    uncounted = [i for i in range(len(items)) if decode and not found.get(i)]  # some headers tell nothing
+    for place, num_frames in extractor.count_frames(items[i].path for i in uncounted) if uncounted else ():
         found[uncounted[place]] = num_frames
         on_video()
     total = Estimate(counted=count)
@@ -344,7 +351,7 @@ def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_vide
         num_clips = 0
         if not reason:
             try:
-                starts = _start_frames(item, flow)
+                starts = listed_start_frames(item, flow)
                 num_clips = count_clips(found[i], sampling, starts)
                 if not num_clips:
                     plan_clips(found[i], sampling, starts)  # tells why
@@ -355,13 +362,6 @@ def _estimate(items: list[VideoItem], extractor: Extractor, count: bool, on_vide
         else:
             total.add(item.key, found[i], num_clips, extractor)
     return total
-
-
-def _start_frames(item: VideoItem, flow: bool) -> tuple[int, ...] | None:
-    """The listed starts of a video, counted from 0; None where none are listed. Raises VideoError as the extraction would."""
-    if item.listed_starts is None:
-        return None
-    return item.start_frames(first_number(item.path, flow))
 
 
 def merge(inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, overwrite: bool = False) -> int:

@@ -313,3 +313,11 @@ def test_cubes_that_do_not_belong_to_the_card_are_not_stored(stored, cards, tmp_
 def test_embedded_weights_are_not_stored(home, tmp_path):
     with pytest.raises(UsageError, match="res3d-mini is embedded in featx, so nothing is stored for it"):
         add(featx.catalog.get_checkpoint("res3d-mini"), tmp_path / "x")
+
+
+def test_what_a_killed_run_left_is_removed(stored, home):
+    card, path, record = stored
+    for name in (f".{card.name}.123", f".{card.name}.123.tmp", f"{card.name}.00000000.safetensors"):
+        (home / "weights" / name).write_bytes(b"half")
+    add(card, path)
+    assert sorted(p.name for p in (home / "weights").iterdir()) == sorted([f"{card.name}.json", record.file])

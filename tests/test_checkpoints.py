@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from featx.backbones import build
 from featx.catalog import CHECKPOINTS
 from featx.checkpoints import load
+from featx.checkpoints.files import read_tensors
 from featx.checkpoints.identify import identify
 from featx.checkpoints.names import namings
 from featx.checkpoints.safetensors import read_safetensors, write_safetensors
@@ -491,3 +493,12 @@ def test_absurd_header_lengths(length, tmp_path):
     path.write_bytes(length.to_bytes(8, "little") + b"{}" + b"\0" * 8)
     with pytest.raises(CheckpointError, match=f"the header claims {length:,} bytes, but the file has 18"):
         read_safetensors(path)
+
+
+def test_a_zip_that_unpacks_to_more_than_it_has_is_refused(tmp_path):
+    torch.save({"weight": torch.zeros(100_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    with pytest.raises(CheckpointError, match=r"it unpacks to [0-9,]+ bytes, more than the"):
+        read_tensors(tmp_path / "bomb.pth")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import featx
 from featx.checkpoints import download as module
 from featx.checkpoints.download import download
 from featx.errors import CheckpointError
@@ -238,14 +243,14 @@ def test_redirects_are_followed(status, serve, target):
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/w.pth", "data:text/plain,x"])
 def test_redirects_to_other_schemes_are_refused(place, serve, target):
     server = serve(lambda handler: headers(handler, 302, Location=place, Content_Length=0))
-    with pytest.raises(CheckpointError, match="but weights come over http and https only"):
+    with pytest.raises(CheckpointError, match="but only http and https are read"):
         download(server.url, target)
     assert left(target) == [] and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/etc/passwd", "data:,x"])
 def test_other_schemes_are_refused(url, target):
-    with pytest.raises(CheckpointError, match=r"is asked for, but weights come over http and https only"):
+    with pytest.raises(CheckpointError, match=r"is asked for, but only http and https are read"):
         download(url, target)
     assert left(target) == []
 
@@ -277,7 +282,7 @@ def test_a_circle_of_redirects_ends(serve, target):
         (lambda handler: headers(handler, 500, Content_Length=0), "the server says 500 .*; try again later"),
         (lambda handler: headers(handler, 200, Content_Type="text/html", Content_Length=0), "a web page, not a file"),
         (lambda handler: headers(handler, 200, Content_Encoding="gzip", Content_Length=0), "encoded as 'gzip'"),
-        (lambda handler: headers(handler, 200, Content_Length=1 << 40), "which no weights have"),
+        (lambda handler: headers(handler, 200, Content_Length=1 << 40), "which is taken for an error"),
         (lambda handler: handler.wfile.write(b"nonsense\r\n\r\n"), "cannot be fetched"),
         (lambda handler: None, "cannot be fetched"),
     ],
@@ -335,7 +340,9 @@ def test_a_server_that_never_ends(serve, target, monkeypatch):
         headers(handler, 200)
         handler.wfile.write(CONTENT)
 
-    with pytest.raises(CheckpointError, match="gives more than 100,000 bytes, which no weights have; it was stopped"):
+    with pytest.raises(
+        CheckpointError, match="gives more than 100,000 bytes, which is taken for an error; it was stopped"
+    ):
         download(serve(answer).url, target)
 
 
@@ -352,3 +359,35 @@ def test_two_processes_do_not_write_one_part(serve, target):
     download(server.url, target)
     assert messages == ["w.pth is being fetched by another process; wait for it"]
     assert target.read_bytes() == CONTENT
+
+
+def test_a_whole_file_that_a_killed_run_left_is_not_fetched_again(serve, target):
+    server = serve(file(), file())
+    download(server.url, target, sha256_prefix=SHA256)
+    download(server.url, target, sha256_prefix=SHA256)
+    assert len(server.requests) == 1
+    target.write_bytes(b"x" + CONTENT[1:])
+    download(server.url, target, sha256_prefix=SHA256)
+    assert len(server.requests) == 2 and target.read_bytes() == CONTENT and left(target) == ["w.pth"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from featx.checkpoints.download import download
+def told(size, total):
+    if size > 100_000: print(size, flush=True); sys.stdin.read()
+download(sys.argv[1], Path(sys.argv[2]), on_progress=told)
+"""
+
+
+def test_a_killed_transfer_goes_on_where_it_was(serve, target):
+    server = serve(file(), file())
+    environment = {**os.environ, "PYTHONPATH": str(Path(featx.__file__).parents[1])}
+    program = [sys.executable, "-c", KILLED, server.url, str(target)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as child:
+        came = int(child.stdout.readline())
+        child.kill()
+    download(server.url, target, sha256_prefix=SHA256)
+    kept = int(server.ranges[1].removeprefix("bytes=").removesuffix("-"))
+    assert came - 2**18 <= kept <= came and target.read_bytes() == CONTENT and left(target) == ["w.pth"]

@@ -242,7 +242,7 @@ def test_a_folder_of_frames_gives_the_features_of_its_video(capsys, tmp_path):
     with featx.open(output) as features:
         assert features.keys == ["v1"] and math.isnan(features.column("fps")[0])
         assert np.array_equal(features["v1"].clips["pool5"], of_video.clips["pool5"])
-    code, out, _ = run(capsys, "info", output, "--videos", "--verify")
+    code, out, _ = run(capsys, "info", output, "--videos")
     assert "(1 videos have no frame rate)" in out and "v1: 31 frames, no frame rate, 3 clips" in out
     code, out, _ = run(capsys, "info", output, "--json")
     assert json.loads(out)["holds"]["hours"] == 0

@@ -22,8 +22,8 @@ ONLY_IMPORTER = {
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "c3d_blobs", "compact", "classification", "evaluation"},
-    {"extractor", "parts"},
+    {"run", "integrity", "c3d_blobs", "compact", "classification", "evaluation"},
+    {"extractor", "parts", "resume", "urls"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
@@ -31,10 +31,13 @@ LEVELS = [
     {
         "container_faults",
         "containers",
+        "content",
         "damage",
+        "durable",
         "frame_folders",
         "frame_times",
         "images",
+        "interrupt",
         "profile",
         "resize",
         "errors",

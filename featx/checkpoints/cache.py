@@ -14,6 +14,7 @@ its files; nothing else refers to them.
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from torch import Tensor
 from featx.catalog import Checkpoint
 from featx.checkpoints.files import file_sha256
 from featx.checkpoints.safetensors import write_safetensors
+from featx.durable import sync
 from featx.errors import CheckpointError
 
 __all__ = [
@@ -197,6 +199,8 @@ def _store(
     mean: tuple[np.ndarray, Origin] | None,
 ) -> Record:
     metadata = {"card": name} | {f"origin_{key}": str(value) for key, value in asdict(origin).items() if key != "added"}
+    for leftover in folder.glob(f".{glob.escape(name)}.*"):  # of a run that died: the folder is locked
+        leftover.unlink()
     aside = folder / f".{name}.{os.getpid()}"
     try:
         write_safetensors(aside, tensors, metadata)
@@ -208,7 +212,9 @@ def _store(
             cube = MeanCube(*_named_by_content(aside, f"{name}.", ".npy"), mean[1])
         record = Record(name, file, sha256, origin, cube)
         aside.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+        sync(aside)
         os.replace(aside, _record_path(name))
+        sync(folder)
     finally:
         aside.unlink(missing_ok=True)
     _drop_replaced(record)
@@ -247,6 +253,7 @@ def _record_path(name: str) -> Path:
 
 def _named_by_content(aside: Path, before: str, after: str) -> tuple[str, str]:
     """Give a finished file its name; returns that and the file's SHA-256."""
+    sync(aside)
     sha256 = file_sha256(aside)
     name = f"{before}{sha256[:8]}{after}"
     os.replace(aside, aside.with_name(name))

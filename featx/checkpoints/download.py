@@ -26,6 +26,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from featx import __version__
+from featx.durable import sync
 from featx.errors import CheckpointError
 
 __all__ = ["download"]
@@ -70,12 +71,14 @@ def download(
     *,
     sha256_prefix: str = "",
     sha1: str = "",
+    need_length: bool = False,
     on_progress: Progress = lambda num_bytes, total: None,
     timeout_seconds: float = 30.0,
 ) -> Path:
     """Fetch `url` (http or https) to `target`, which appears complete and checked or not at all.
 
     `sha256_prefix` (first hexadecimal digits) and `sha1` are what the file must hash to, "" where nothing is published.
+    `need_length`: refuse a server that does not tell the file's length, which a broken transfer then would not show.
     `on_progress` gets the bytes that are here and the total, None where the server does not tell. What a broken transfer
     brought is kept for the next call. Raises CheckpointError for everything that goes wrong.
     """
@@ -83,18 +86,22 @@ def download(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target) as part:
-            resumed = _fetch_all(url, target, part, on_progress, timeout_seconds)
+            if (sha256_prefix or sha1) and target.exists() and not _wrong_hash_of(target, sha256_prefix, sha1):
+                return target  # a run died between fetching it and using it
+            resumed = _fetch_all(url, target, part, need_length, on_progress, timeout_seconds)
             wrong = _wrong_hash(part, sha256_prefix, sha1)
             if wrong and resumed:  # the two halves may be of different files
                 part.truncate(0)
-                _fetch_all(url, target, part, on_progress, timeout_seconds)
+                _fetch_all(url, target, part, need_length, on_progress, timeout_seconds)
                 wrong = _wrong_hash(part, sha256_prefix, sha1)
             if wrong:
                 part.truncate(0)
                 raise CheckpointError(
                     f"{url} gave a file with {wrong}; it was thrown away; try again, or another source"
                 )
+            os.fsync(part.fileno())
             os.replace(_paths(target)[0], target)
+            sync(target.parent)
             _paths(target)[1].unlink(missing_ok=True)
     except OSError as error:  # the network's are caught where they arise
         raise CheckpointError(
@@ -106,14 +113,16 @@ def download(
 # ------------------------------------------------------------------------------------------------------- one transfer
 
 
-def _fetch_all(url: str, target: Path, part: BinaryIO, on_progress: Progress, timeout_seconds: float) -> bool:
+def _fetch_all(
+    url: str, target: Path, part: BinaryIO, need_length: bool, on_progress: Progress, timeout_seconds: float
+) -> bool:
     """Bring the part to its full length; returns whether it began with bytes of an earlier call."""
     size = part.seek(0, os.SEEK_END)
     resumed = size > 0
     for _ in range(MAX_ATTEMPTS):
         before = part.seek(0, os.SEEK_END)
         try:
-            _fetch(url, target, part, on_progress, timeout_seconds)
+            _fetch(url, target, part, need_length, on_progress, timeout_seconds)
             return resumed
         except _Changed:
             part.truncate(0)
@@ -131,7 +140,9 @@ def _fetch_all(url: str, target: Path, part: BinaryIO, on_progress: Progress, ti
     raise CheckpointError(f"{url} cannot be fetched ({reason}){kept}")
 
 
-def _fetch(url: str, target: Path, part: BinaryIO, on_progress: Progress, timeout_seconds: float) -> None:
+def _fetch(
+    url: str, target: Path, part: BinaryIO, need_length: bool, on_progress: Progress, timeout_seconds: float
+) -> None:
     size = part.seek(0, os.SEEK_END)
     known = _read_validators(target) if size else None
     if known is not None and known.url == url and known.num_bytes == size:
@@ -152,6 +163,10 @@ def _fetch(url: str, target: Path, part: BinaryIO, on_progress: Progress, timeou
             part.truncate(0)
             size = 0
             _write_validators(target, now)
+        if need_length and now.num_bytes is None and not response.chunked:
+            raise CheckpointError(
+                f"{url} does not say how long it is, so that a part could pass for the whole; fetch it yourself"
+            )
         if now.num_bytes is not None:
             _require_room(url, target, size, now.num_bytes)
         part.seek(size)
@@ -161,7 +176,7 @@ def _fetch(url: str, target: Path, part: BinaryIO, on_progress: Progress, timeou
             size += len(block)
             if size > MAX_BYTES:
                 raise CheckpointError(
-                    f"{url} gives more than {MAX_BYTES:,} bytes, which no weights have; it was stopped"
+                    f"{url} gives more than {MAX_BYTES:,} bytes, which is taken for an error; it was stopped"
                 )
             on_progress(size, now.num_bytes)
         part.flush()
@@ -242,7 +257,7 @@ def _require_http(url: str, asked: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         led = f"{asked} redirects to '{url}'" if asked != url else f"'{url}' is asked for"
-        raise CheckpointError(f"{led}, but weights come over http and https only; take another source")
+        raise CheckpointError(f"{led}, but only http and https are read; take another source")
 
 
 def _require_a_file(url: str, response: http.client.HTTPResponse) -> None:
@@ -259,7 +274,7 @@ def _require_a_file(url: str, response: http.client.HTTPResponse) -> None:
 
 def _require_room(url: str, target: Path, size: int, total: int) -> None:
     if total > MAX_BYTES:
-        raise CheckpointError(f"{url} has {total:,} bytes, which no weights have; take another source")
+        raise CheckpointError(f"{url} has {total:,} bytes, which is taken for an error; take another source")
     free = shutil.disk_usage(target.parent).free
     if total - size > free:
         raise CheckpointError(
@@ -330,6 +345,11 @@ def _read_validators(target: Path) -> _Validators | None:
 
 def _write_validators(target: Path, validators: _Validators) -> None:
     _paths(target)[1].write_text(json.dumps(asdict(validators)), encoding="utf-8")
+
+
+def _wrong_hash_of(path: Path, sha256_prefix: str, sha1: str) -> str:
+    with open(path, "rb") as file:
+        return _wrong_hash(file, sha256_prefix, sha1)
 
 
 def _wrong_hash(part: BinaryIO, sha256_prefix: str, sha1: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,6 +89,7 @@ def _read_pickle(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the storage classes of old files, which concern their authors
             with open(path, "rb") as file:  # not by its name, whose suffix torch would believe
+                _require_plain_zip(file)
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can raise anything at all
         remedy = "fetch the published file again"
@@ -96,6 +98,18 @@ def _read_pickle(path: Path) -> Any:
             reason = "it holds more than tensors: Python objects that would run code"
             remedy = "save the model's state_dict() instead, or fetch the published file again"
         raise CheckpointError(f"weights '{path}' are refused ({reason}); {remedy}") from None
+
+
+def _require_plain_zip(file: BinaryIO) -> None:
+    """Refuse a zip that unpacks to more than it has, which torch never writes."""
+    if zipfile.is_zipfile(file):
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        size = file.seek(0, os.SEEK_END)
+        if unpacked > size:
+            raise ValueError(f"it unpacks to {unpacked:,} bytes, more than the {size:,} that it has")
+    file.seek(0)
 
 
 def _clean(content: Any, path: Path) -> dict[str, Tensor]:

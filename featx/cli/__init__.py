@@ -10,9 +10,11 @@ import click
 
 from featx import __version__
 from featx.errors import FeatxError, UnknownNameError
+from featx.interrupt import Interrupts
 
 # command name -> module of featx.cli; the module's `command` is the click command
 COMMANDS = {
+    "check": "check",
     "classify": "classify",
     "extract": "extract",
     "export": "export",
@@ -27,6 +29,7 @@ COMMANDS = {
 
 # read without importing the command, so that `featx --help` starts no numpy and no torch
 SUMMARIES = {
+    "check": "Check whether a feature file is whole: structure, checksums, values.",
     "classify": "Name what a network sees in videos: its best classes, with scores.",
     "extract": "Extract features from videos into a feature file.",
     "export": "Write clip features in the form of the C3D tool for Caffe.",
@@ -72,15 +75,16 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 all done, 1 some videos failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 all done, 1 some videos failed or a file is damaged, 2 wrong usage, 130 interrupted."""
     # Threads that wait for the others shall sleep, not spin, or decoding and whatever else the machine does gets no core
     # while a layer ends: several times as slow. OpenMP reads it when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        code = cli.main(args=args, prog_name="featx", standalone_mode=False)
-    except click.exceptions.Abort:
+        with Interrupts() as interrupts:
+            code = cli.main(args=args, prog_name="featx", standalone_mode=False, obj=interrupts)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
         click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
-        sys.exit(130)
+        sys.exit(getattr(error.__cause__ or error, "exit_code", 130))
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -13,9 +13,15 @@ from featx.damage import ON_CORRUPT
 __all__ = ["clip_options", "decode_options", "device_options", "input_options", "keys_option"]
 
 INPUT_OPTIONS = (
-    click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT..."),
+    click.argument("inputs", nargs=-1, type=click.Path(), metavar="INPUT..."),
     click.option(
         "--list", "lists", multiple=True, type=click.Path(path_type=Path), help="A file with a video's path a line."
+    ),
+    click.option(
+        "--allow-urls",
+        is_flag=True,
+        help="Take http and https addresses as videos too: each is fetched whole to a file, checked for its length, and "
+        "then decoded.",
     ),
 )
 

@@ -49,6 +49,13 @@ Examples:
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--refresh", is_flag=True, help="Redo the videos whose files changed since they were extracted.")
+@click.option(
+    "--hash",
+    "content_hash",
+    is_flag=True,
+    help="Store a SHA-256 of every video, and tell changed videos by it where it is stored.",
+)
+@click.option("--repair", is_flag=True, help="Set damaged files of the output aside, and extract their videos again.")
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
 @click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
@@ -60,7 +67,9 @@ def command(**options: object) -> int:
 
     INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
     too. A second run with the same output does what is missing.
-    Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage.
+    Ctrl-C finishes the videos in flight, at most for a minute; pressed again, it stops at once. What is finished is kept, and
+    the same command goes on.
+    Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage, 130 and 143 ended by Ctrl-C or SIGTERM.
     """
     output, dry_run = options.pop("output"), options.pop("dry_run")
     quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
@@ -73,7 +82,7 @@ def command(**options: object) -> int:
     if dry_run:
         if profile:
             raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
-        return _estimate(options, count, say, as_json)
+        return _estimate(options, output, count, say, as_json)
     if count:
         raise click.UsageError("--count belongs to --dry-run")
     if output is None:
@@ -134,7 +143,14 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
     layers = options.pop("layers") or None
     with bar:
         summary = extract_to(
-            options.pop("inputs"), output, layers=layers, on_note=note, on_planned=planned, on_result=done, **options
+            options.pop("inputs"),
+            output,
+            layers=layers,
+            interrupts=click.get_current_context().obj,
+            on_note=note,
+            on_planned=planned,
+            on_result=done,
+            **options,
         )
     for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
         for failure in failed:
@@ -144,6 +160,15 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
             click.echo(one_line(f"{word}, kept: {key}: {damage}"), err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
+        return summary
+    if summary.stopped_by:
+        left = summary.num_planned - summary.num_present - len(summary.failed_before)
+        left -= summary.num_videos + len(summary.failures)
+        click.echo(
+            f"featx: interrupted; {summary.num_videos} videos of this run are kept, {left} are left: the same command goes on, "
+            f"and {output} can be read as it is",
+            err=True,
+        )
         return summary
     if summary.num_planned and not summary.num_videos and not summary.failures:
         say(
@@ -172,13 +197,13 @@ def _failed_line(word: str, failure) -> str:
     return one_line(f"{word}: {failure.key} ({failure.path}): {failure.reason}")
 
 
-def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
+def _estimate(options: dict, output: Path | None, count: bool, say, as_json: bool) -> int:
     from featx.run import estimate
 
-    for name in ("on_error", "retry_failed", "refresh", "overwrite"):
+    for name in ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair"):
         options.pop(name)
     layers = options.pop("layers") or None
-    result = estimate(options.pop("inputs"), layers=layers, count=count, **options)
+    result = estimate(options.pop("inputs"), layers=layers, output=output, count=count, **options)
     for failure in result.failures:
         click.echo(_failed_line("would fail", failure), err=True)
     if as_json:
@@ -191,4 +216,7 @@ def _estimate(options: dict, count: bool, say, as_json: bool) -> int:
             f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "
             f"{result.num_bytes / 1e3:,.1f} kB of features: {kind}; nothing was written"
         )
+        if result.free_bytes is not None:
+            enough = "" if result.num_bytes <= result.free_bytes else ", which is too little"
+            say(f"the disk of {output} has {result.free_bytes / 1e3:,.1f} kB free{enough}")
     return 1 if result.failures else 0

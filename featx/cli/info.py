@@ -14,17 +14,16 @@ from featx.errors import one_line
 @click.command("info", epilog="Example: featx info features.h5")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--videos", is_flag=True, help="One line a video too.")
-@click.option("--verify", is_flag=True, help="Compare every block of the file with its checksum.")
 @click.option("--engine", is_flag=True, help="Tell instead how this machine computes features, and why so.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(file: Path | None, videos: bool, verify: bool, engine: bool, as_json: bool) -> None:
-    """Print what a feature file holds and how it was made."""
+def command(file: Path | None, videos: bool, engine: bool, as_json: bool) -> None:
+    """Print what a feature file holds and how it was made; `featx check` tells whether it is whole."""
     if engine == (file is not None):
         raise click.UsageError("name a feature file, or give --engine")
     if engine:
         _print_engines(as_json)
     else:
-        _print_file(file, videos, verify, as_json)
+        _print_file(file, videos, as_json)
 
 
 def _print_engines(as_json: bool) -> None:
@@ -43,15 +42,12 @@ def _print_engines(as_json: bool) -> None:
         click.echo(f"    {name:<9} {reason or 'available'}")
 
 
-def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
+def _print_file(file: Path, videos: bool, as_json: bool) -> None:
     import numpy as np
 
     import featx
-    from featx import store
 
     with featx.open(file) as features:
-        for path in features.paths if verify else ():
-            store.verify(path)
         provenance = dataclasses.asdict(features.provenance)
         facts = {
             "videos": len(features),
@@ -86,8 +82,6 @@ def _print_file(file: Path, videos: bool, verify: bool, as_json: bool) -> None:
             click.echo(one_line(f"    {key}: {damage}"))
         if len(features.paths) > 1:
             click.echo(f"files     {len(features.paths)}, read as one; 'featx merge {file} -o OUTPUT' joins them")
-        if verify:
-            click.echo("checksums right")
         click.echo("made with")
         for name, value in provenance.items():
             shown = (

@@ -13,18 +13,22 @@ file, a file with its sibling parts (OUT.h5 + OUT.h5.parts/), or a folder of the
 renamed: a file with its final name is whole.
 """
 
-from featx.store.reader import FeatureSet, find_files, open_features, verify
-from featx.store.schema import SCHEMA, parts_folder, require_replaceable
+from featx.store.check import problems, verify
+from featx.store.reader import FeatureSet, find_files, open_features
+from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, parts_folder, require_replaceable
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
 __all__ = [
     "SCHEMA",
+    "SPARE_BYTES",
     "FeatureSet",
     "Transform",
     "find_files",
+    "free_bytes",
     "merge",
     "open_features",
     "parts_folder",
+    "problems",
     "require_replaceable",
     "verify",
     "write_features",

@@ -1,47 +1,59 @@
-"""Reading feature files: one of them (_Member), a set of them (FeatureSet), and checking them against their checksums."""
+"""Reading feature files: one of them (Member), and a set of them (FeatureSet)."""
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
 from featx import provenance as _provenance
-from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
+from featx.errors import FeatureFileError, FeatxError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
 from featx.provenance import Provenance
-from featx.store.schema import PARTS_SUFFIX, SCHEMA, crc, from_attribute, parts_folder
+from featx.store.schema import OPTIONAL, PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
+from featx.store.structure import require_attributes, require_tables, require_types
 
-__all__ = ["FeatureSet", "find_files", "open_features", "verify"]
+__all__ = ["FeatureSet", "Member", "find_files", "open_features"]
 
 
-class _Member:
-    """One open file of a feature set."""
+class Member:
+    """One open file of a feature set; its structure has been checked, its checksums have not."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file, self.h5 = _open_pair(path)
         try:
-            # Mapped arrays are read from this very file, also when a run renames a new one into its place meanwhile.
-            self._file = open(path, "rb")  # noqa: SIM115 - closed in `close`
-            self.h5 = h5py.File(path, "r")
-            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(path)):
-                raise FeatureFileError(f"{path} was replaced while it was opened; open it again")
-        except OSError as error:
-            why = "no such file" if not path.exists() else "not an HDF5 file, or damaged"
-            raise FeatureFileError(f"{path}: {why}; a feature file is what 'featx extract -o' writes") from error
-        self.provenance = self._read_provenance()
-        self.keys: list[str] = self.strings("videos/key")
+            self.provenance = self._read_provenance()
+            num_bytes = os.fstat(self._file.fileno()).st_size
+            require_tables(self.h5, self.provenance, num_bytes, path)
+            self.keys: list[str] = self.strings("videos/key")
+            if any(later <= key for key, later in itertools.pairwise(self.keys)):
+                raise FeatureFileError(
+                    f"{path}: damaged: its keys are not in order, or one stands twice; extract again"
+                )
+        except (KeyError, ValueError, RuntimeError, OSError, TypeError, OverflowError) as error:
+            self.close()
+            if isinstance(error, FeatxError):
+                raise
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise FeatureFileError(f"{path}: damaged: it cannot be read ({why}); extract again") from error
+        except BaseException:
+            self.close()
+            raise
 
     def _read_provenance(self) -> Provenance:
+        require_attributes(self.h5, self.path)
         attributes = self.h5.attrs
         if attributes.get("format") != "featx":
             raise FeatureFileError(f"{self.path}: an HDF5 file, but not a feature file that 'featx extract' wrote")
-        version = int(attributes.get("format_version", 0))
+        version = from_attribute(attributes.get("format_version", 0))
         if version != _provenance.FORMAT_VERSION:
             raise FeatureFileError(
                 f"{self.path}: format version {version}, but this featx reads version {_provenance.FORMAT_VERSION}; "
@@ -52,15 +64,17 @@ class _Member:
             raise FeatureFileError(
                 f"{self.path}: its attribute '{missing[0]}' is missing: damaged, or written by an earlier featx; extract again"
             )
-        return Provenance(**{f.name: from_attribute(attributes[f.name]) for f in fields(Provenance)})
+        values = {f.name: from_attribute(attributes[f.name]) for f in fields(Provenance)}
+        require_types(values, self.path)
+        return Provenance(**values)
 
     def strings(self, name: str) -> list[str]:
         return list(self.h5[name].asstr()[:]) if len(self.h5[name]) else []
 
     def array(self, name: str) -> np.ndarray:
         """A dataset as an array that is read when it is touched: contiguous datasets are memory-mapped."""
-        if name == "videos/damage" and name not in self.h5:  # a file of an earlier featx
-            return np.full(len(self.keys), "", dtype=object)
+        if name in OPTIONAL and name not in self.h5:
+            return np.full(len(self.keys), OPTIONAL[name], object)
         dataset = self.h5[name]
         if dataset.dtype.kind == "O":
             return np.array(self.strings(name), dtype=object)
@@ -74,6 +88,37 @@ class _Member:
         self._file.close()
 
 
+def _open_pair(path: Path) -> tuple[BinaryIO, h5py.File]:
+    """A file, opened for mapping and by HDF5. Mapped arrays are read from this very file, also when a run renames a new one
+    into its place meanwhile."""
+    file = None
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for without an end
+            raise FeatureFileError(f"{path}: not a regular file; a feature file is what 'featx extract -o' writes")
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+        h5 = h5py.File(path, "r")
+        if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            h5.close()
+            raise FeatureFileError(f"{path} was replaced while it was opened; open it again")
+        return file, h5
+    except (OSError, FeatureFileError, RuntimeError, KeyError, ValueError) as error:
+        if file is not None:
+            file.close()
+        if isinstance(error, FeatureFileError):
+            raise
+        what = _why_not_opened(path, error)
+        raise FeatureFileError(f"{path}: {what}; a feature file is what 'featx extract -o' writes") from error
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "no such file"
+    number = getattr(error, "errno", None)
+    if number in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
+        return f"cannot be opened ({os.strerror(number)})"
+    return "not an HDF5 file, or damaged"
+
+
 class FeatureSet:
     """The features of many videos, read lazily from one file, from a file with its parts, or from a folder of files.
 
@@ -85,9 +130,9 @@ class FeatureSet:
     """
 
     def __init__(self, *groups: Sequence[Path]) -> None:
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         try:
-            self._members += [_Member(path) for group in groups for path in group]
+            self._members += [Member(path) for group in groups for path in group]
             self.provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
             self._index([len(group) for group in groups])
             self._check_widths()
@@ -247,7 +292,7 @@ class FeatureSet:
 
     # how it is found
 
-    def _place(self, key: str) -> tuple[_Member, int]:
+    def _place(self, key: str) -> tuple[Member, int]:
         """The member and row of a video."""
         if key not in self._row_of_key:
             raise UnknownNameError("video", key, self.keys if len(self) < 1000 else self.keys[:20])
@@ -292,7 +337,7 @@ class FeatureSet:
             yield self._gather(f"clips/{name}", self._member_of[video], own_row)
 
 
-def _last_words(members: list[tuple[int, _Member]]) -> tuple[dict[str, tuple[int, int]], dict[str, Failure]]:
+def _last_words(members: list[tuple[int, Member]]) -> tuple[dict[str, tuple[int, int]], dict[str, Failure]]:
     """key -> (member, row), and key -> failure, of a file and its parts: what is written later takes the place of both."""
     where: dict[str, tuple[int, int]] = {}
     failures: dict[str, Failure] = {}
@@ -336,24 +381,3 @@ def open_features(path: str | os.PathLike) -> FeatureSet:
     Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
     """
     return FeatureSet(*find_files(path))
-
-
-def verify(path: str | os.PathLike) -> None:
-    """Compare every block of one feature file with its checksum; raise FeatureFileError naming the first that differs."""
-    member = _Member(Path(path))
-    h5 = member.h5
-    try:
-        names: list[str] = []
-        h5.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        for name in names:
-            if name.startswith("checksums/"):
-                continue
-            sums = h5.get(f"checksums/{name}")
-            if sums is None:
-                raise FeatureFileError(f"{path}: damaged: {name} has no checksums; extract again")
-            values, step = member.array(name), int(sums.attrs["block_rows"])
-            for i, start in enumerate(range(0, len(values), step)):
-                if crc(values[start : start + step]) != sums[i]:
-                    raise FeatureFileError(f"{path}: damaged: rows {start} to {start + step} of {name}; extract again")
-    finally:
-        member.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SCHEMA: dict[str, dict[str, object]] = {
         "label": STRING,
         "size_bytes": np.dtype("<i8"),
         "mtime_ns": np.dtype("<i8"),
+        "sha256": STRING,
         "num_frames": np.dtype("<i8"),
         "fps": np.dtype("<f8"),
         "duration_seconds": np.dtype("<f8"),
@@ -28,7 +30,7 @@ SCHEMA: dict[str, dict[str, object]] = {
         "end_seconds": np.dtype("<f8"),
         "num_clips": np.dtype("<i8"),
         "first_clip": np.dtype("<i8"),
-        "damage": STRING,  # absent from files written before there was it, which held whole videos only
+        "damage": STRING,
     },
     "clips": {
         "start_frame": np.dtype("<i8"),
@@ -45,7 +47,11 @@ SCHEMA: dict[str, dict[str, object]] = {
     },
 }
 
+# columns that a file may lack, and what then stands for each of their values
+OPTIONAL: dict[str, object] = {"videos/sha256": "", "videos/damage": ""}
+
 BLOCK_BYTES = 4 * 2**20  # what is read, copied and checksummed at once
+SPARE_BYTES = 8 * 2**20  # what a run leaves free of a disk
 PARTS_SUFFIX = ".parts"
 
 
@@ -62,19 +68,25 @@ def require_replaceable(path: Path) -> None:
         )
 
 
+def free_bytes(path: Path) -> int:
+    """What the disk of a path, or of the nearest folder above it that exists, has room for."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
 def crc(values: np.ndarray) -> int:
     if values.dtype == object:
         return zlib.crc32("\0".join(values.tolist()).encode())
     return zlib.crc32(np.ascontiguousarray(values))
 
 
-def sync(path: Path) -> None:
-    """Force a file, or the names in a folder, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def attributes_crc(h5: h5py.File) -> int:
+    """One checksum for all attributes that carry meaning: those of the file, and those of every basis."""
+    lines = [f"{name}={from_attribute(value)!r}" for name, value in sorted(h5.attrs.items())]
+    for layer, entry in sorted(h5.get("basis", {}).items()):
+        lines += [f"{layer}/{name}={from_attribute(value)!r}" for name, value in sorted(entry.attrs.items())]
+    return zlib.crc32("\n".join(lines).encode("utf-8", "backslashreplace"))
 
 
 def to_attribute(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import traceback
@@ -14,12 +15,13 @@ from typing import Protocol
 import h5py
 import numpy as np
 
+from featx.durable import sync
 from featx.errors import FeatxError, UsageError
 from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import schema
 from featx.store.reader import FeatureSet
-from featx.store.schema import SCHEMA, STRING, crc, require_replaceable, sync, to_attribute
+from featx.store.schema import SCHEMA, STRING, attributes_crc, crc, free_bytes, require_replaceable, to_attribute
 
 __all__ = ["Transform", "merge", "write_features", "write_transformed"]
 
@@ -166,6 +168,8 @@ class _Writer:
         if error is not None:
             traceback.clear_frames(error.__traceback__)  # a dataset must not outlive its file
         try:
+            if kind is None:
+                self.h5["checksums"].attrs["attributes"] = np.uint32(attributes_crc(self.h5))
             self.h5.flush()
             size = self.h5.id.get_filesize()
             self.h5.close()
@@ -187,11 +191,16 @@ class _Writer:
             try:
                 os.posix_fallocate(self._descriptor, 0, self._reserved_bytes)
             except OSError as error:
-                raise self._cannot_write(error) from error
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):  # of file systems without it
+                    raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> FeatxError:
+        why = error.strerror or error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = free_bytes(self.path.parent)
+            why = f"{why}: it needs {self._reserved_bytes:,} bytes or more, and the disk has {free:,} free; make room"
         return FeatxError(
-            f"cannot write {self.path}: {error.strerror or error}; what was written before stays, and the same command goes on"
+            f"cannot write {self.path}: {why}; what was written before stays, and the same command goes on"
         )
 
     def column(self, group: str, name: str, values: Sequence | np.ndarray) -> None:

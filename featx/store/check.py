@@ -1,0 +1,141 @@
+"""Checking one feature file: its bytes against their checksums, and what it says against what every feature file must be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featx.errors import FeatureFileError
+from featx.store.reader import Member
+from featx.store.schema import BLOCK_BYTES, attributes_crc, crc
+
+__all__ = ["problems", "verify"]
+
+UNIT_TOLERANCE = 1e-3
+
+
+def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> None:
+    """Compare every block of one feature file with its checksum; raise FeatureFileError naming the first that differs.
+
+    `groups`: the groups to read, such as "videos", None for all. The attributes are always compared.
+    """
+    member = Member(Path(path))
+    try:
+        for problem in _damage(member, groups):
+            raise FeatureFileError(f"{path}: damaged: {problem}; extract again")
+    finally:
+        member.close()
+
+
+def problems(path: str | os.PathLike, on_block: Callable[[], None] = lambda: None) -> list[str]:
+    """Everything that is wrong with one feature file, a line each; none for a good one. Reads the whole file.
+
+    `on_block` is called after every few megabytes.
+    """
+    try:
+        member = Member(Path(path))
+    except FeatureFileError as error:
+        return [str(error).removeprefix(f"{path}: ")]
+    try:
+        return [*_damage(member, None, on_block), *_untruths(member, on_block)]
+    finally:
+        member.close()
+
+
+def main(path: str) -> None:
+    """The program of `featx.integrity`: a line a block, and at last the problems as JSON."""
+    print(json.dumps(problems(path, on_block=lambda: print(flush=True))))
+
+
+def _damage(
+    member: Member, groups: tuple[str, ...] | None = None, on_block: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """What differs from its checksum, or has none."""
+    sums_of: dict[str, h5py.Dataset] = {}
+    tables: dict[str, h5py.Dataset] = {}
+
+    def sort(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            (sums_of if name.startswith("checksums/") else tables)[name.removeprefix("checksums/")] = item
+
+    member.h5.visititems(sort)
+    recorded = member.h5["checksums"].attrs.get("attributes") if "checksums" in member.h5 else None
+    if recorded is None:
+        yield "its attributes have no checksum (damaged, or written by an earlier featx)"
+    elif int(recorded) != attributes_crc(member.h5):
+        yield "its attributes, which say how it was made, are not those that were written"
+    for name in sorted(tables.keys() | sums_of.keys()):
+        if groups is not None and name.partition("/")[0] not in groups:
+            continue
+        if name not in sums_of or "block_rows" not in sums_of[name].attrs:
+            yield f"{name} has no checksums"
+        elif name not in tables:
+            yield f"{name} is missing"
+        else:
+            yield from _damaged_rows(member, name, sums_of[name], on_block)
+
+
+def _damaged_rows(member: Member, name: str, sums: h5py.Dataset, on_block: Callable[[], None]) -> Iterator[str]:
+    try:
+        values = member.array(name)
+    except (UnicodeDecodeError, OSError, RuntimeError) as error:
+        yield f"{name} cannot be read ({str(error).partition(chr(10))[0]})"
+        return
+    step, recorded = int(sums.attrs["block_rows"]), sums[...]
+    if step < 1 or len(recorded) != -(-len(values) // step):
+        yield f"{name} has {len(values)} rows, but {len(recorded)} checksums of {step} rows"
+        return
+    for i, start in enumerate(range(0, len(values), step)):
+        if crc(values[start : start + step]) != recorded[i]:
+            yield f"rows {start} to {min(start + step, len(values))} of {name}"
+        on_block()
+
+
+def _untruths(member: Member, on_block: Callable[[], None]) -> Iterator[str]:
+    """What no feature file says, whatever its checksums are."""
+    made, counts = member.provenance, member.array("videos/num_clips")
+    both = set(member.keys) & set(member.strings("failures/key"))
+    if both:
+        yield f"'{min(both)}' stands among the videos and among the failures"
+    for name in ("size_bytes", "num_frames", "num_clips"):
+        if (member.array(f"videos/{name}") < 0).any():
+            yield f"videos/{name} holds numbers below 0"
+    if made.has_clip_table:
+        firsts = member.array("videos/first_clip")
+        if not np.array_equal(firsts, np.cumsum(counts) - counts):
+            yield "videos/first_clip: the clips of the videos do not follow one another"
+        start, end = member.array("clips/start_frame"), member.array("clips/end_frame")
+        if int(counts.sum()) != len(start):
+            yield f"the videos have {int(counts.sum())} clips, the tables {len(start)}"
+        if (start < 0).any() or (end <= start).any():
+            yield "clips/start_frame: a clip starts before 0, or ends before it starts"
+    names = [f"descriptors/{layer}" for layer in made.layers if made.save != "clips"]
+    names += [f"clips/{layer}" for layer in made.layers if made.save != "descriptors"]
+    for name in names:
+        unit = name.startswith("descriptors/") and not made.basis_sha256
+        yield from _wrong_values(member.array(name), name, unit, on_block)
+    if made.basis_sha256 and not set(made.layers) <= set(member.h5.get("basis", {})):
+        yield "it has gone through PCA, but lacks the basis"
+
+
+def _wrong_values(values: np.ndarray, name: str, unit: bool, on_block: Callable[[], None]) -> Iterator[str]:
+    """Values that are not finite, and with `unit` rows whose length is neither 1 nor 0."""
+    step = max(1, BLOCK_BYTES // max(values[:1].nbytes, 1))
+    for start in range(0, len(values), step):
+        on_block()
+        block = np.asarray(values[start : start + step], np.float64)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            yield f"row {start + int(np.argmin(finite))} of {name} holds values that are not finite"
+            return
+        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+        wrong = (np.abs(lengths - 1) > UNIT_TOLERANCE) & (lengths > 0) if unit else np.zeros(len(block), bool)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            yield f"row {start + row} of {name} has the length {lengths[row]:g}, but must have 1"
+            return

@@ -1,0 +1,179 @@
+"""Whether a file has the structure of a feature file, found before any of it is read: a stranger's file is data.
+
+Only what featx itself writes is taken: groups and tables that lie in the file as plain bytes. Links to elsewhere, external and
+virtual storage, compressed tables (whose filters are code) and references are refused, and so is every size that the file is
+too short for: what is allocated never depends on a number that nothing backs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+
+import h5py
+import numpy as np
+
+from featx.errors import FeatureFileError
+from featx.provenance import Provenance
+from featx.store.schema import OPTIONAL, SCHEMA, STRING
+
+__all__ = ["require_attributes", "require_tables", "require_types"]
+
+MAX_ATTRIBUTE_BYTES = 2**16  # as stored; ours have a few, a basis' fitted_on some hundred
+MAX_ATTRIBUTE_VALUES = 1024
+MAX_OBJECTS = 10_000
+MAX_DEPTH = 4
+
+# how HDF5 stores a text of any length in a table: its bytes lie elsewhere in the file
+_TEXT = np.dtype([("num_bytes", "<u4"), ("address", "<u8"), ("index", "<u4")])
+_TYPES = {"str": str, "int": int, "float": float, "tuple[str, ...]": str, "tuple[float, ...]": float}
+
+
+def require_attributes(item: h5py.Group | h5py.Dataset, path: object) -> None:
+    """Raise FeatureFileError unless the attributes of an object are few numbers and short texts."""
+    for i in range(h5py.h5a.get_num_attrs(item.id)):
+        attribute = h5py.h5a.open(item.id, index=i)
+        kind = attribute.get_type().get_class()
+        plain = kind in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
+        size = attribute.get_storage_size()
+        if not plain or size > MAX_ATTRIBUTE_BYTES or math.prod(attribute.shape) > MAX_ATTRIBUTE_VALUES:
+            raise _refused(
+                path, f"its attribute '{_shown(attribute.name)}' is no number and no short text ({size:,} bytes)"
+            )
+
+
+def require_types(provenance: dict[str, object], path: object) -> None:
+    """Raise FeatureFileError unless every field of a Provenance-to-be has its type."""
+    for f in fields(Provenance):
+        value = provenance[f.name]
+        values = value if f.type.startswith("tuple") else (value,)
+        if not isinstance(values, tuple) or not all(type(v) is _TYPES[f.type] for v in values):
+            raise _refused(path, f"its attribute '{f.name}' is {str(value)[:80]!r}, which is no {f.type}")
+
+
+def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, path: object) -> None:
+    """Raise FeatureFileError unless the tables are those of SCHEMA, whole, and lie in the file."""
+    tables = {name: _require_plain(name, table, num_file_bytes, path) for name, table in _walk(h5, path)}
+    if sum(table.num_text_bytes for table in tables.values()) > num_file_bytes:
+        raise _refused(path, "its texts claim more bytes than the file has")
+    for layer in provenance.layers:
+        if not layer or "/" in layer or layer.startswith("."):
+            raise _refused(path, f"'{_shown(layer)}' is no name of a layer")
+    expected = {f"{group}/{name}": dtype for group in ("videos", "failures") for name, dtype in SCHEMA[group].items()}
+    if provenance.has_clip_table:
+        expected |= {f"clips/{name}": dtype for name, dtype in SCHEMA["clips"].items()}
+    for name, dtype in expected.items():
+        if name not in tables and name not in OPTIONAL:
+            raise _refused(path, f"its table {name} is missing")
+        if name in tables and (tables[name].dtype != dtype or tables[name].ndim != 1):
+            raise _refused(path, f"its table {name} is {tables[name]}, not a column of {_type_name(dtype)}")
+    matrices = {}
+    if provenance.save != "clips":
+        matrices |= {f"descriptors/{layer}": np.dtype("<f4") for layer in provenance.layers}
+    if provenance.save != "descriptors":
+        if provenance.dtype not in ("float32", "float16"):
+            raise _refused(path, f"its attribute 'dtype' is '{provenance.dtype}', not float32 or float16")
+        matrices |= {f"clips/{layer}": np.dtype(provenance.dtype) for layer in provenance.layers}
+    for name, dtype in matrices.items():
+        if name not in tables:
+            raise _refused(path, f"its table {name} is missing")
+        if tables[name].ndim != 2 or (tables[name].shape[0] and tables[name].dtype != dtype):
+            raise _refused(path, f"its table {name} is {tables[name]}, not a matrix of {dtype}")
+    first_of: dict[str, str] = {}
+    for name in (*expected, *matrices):
+        if name in tables:
+            group = "videos" if name.startswith("descriptors/") else name.partition("/")[0]
+            first = tables[first_of.setdefault(group, name)]
+            if tables[name].shape[0] != first.shape[0]:
+                raise _refused(
+                    path, f"its table {name} has {tables[name].shape[0]:,} rows, {first_of[group]} {first.shape[0]:,}"
+                )
+    if provenance.has_clip_table:
+        _require_clip_rows(h5, tables["clips/start_frame"].shape[0], path)
+
+
+def _require_clip_rows(h5: h5py.File, num_clips: int, path: object) -> None:
+    """The clips of every video must be rows of the clip tables."""
+    first, count = h5["videos/first_clip"][...], h5["videos/num_clips"][...]
+    wrong = (first < 0) | (count < 0) | (first > num_clips) | (count > num_clips - np.clip(first, 0, num_clips))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise _refused(path, f"video {i} has clips {first[i]} to {first[i] + count[i]} of {num_clips:,}")
+
+
+class _Table:
+    """A table's type and sizes, and the bytes of its texts."""
+
+    def __init__(self, dataset: h5py.Dataset, num_text_bytes: int) -> None:
+        self.shape, self.ndim = dataset.shape, dataset.ndim
+        self.dtype = STRING if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
+        self.num_text_bytes = num_text_bytes
+
+    def __str__(self) -> str:
+        return f"{_type_name(self.dtype)} {self.shape}"
+
+
+def _walk(h5: h5py.File, path: object) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every table of a file, by hard links alone; each object must have one name."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, h5py.Group, int]] = [("", h5, 1)]
+    while waiting:
+        prefix, group, depth = waiting.pop()
+        for link in group.id:
+            name = prefix + link.decode("utf-8", "replace")
+            if group.id.links.get_info(link).type != h5py.h5l.TYPE_HARD:
+                raise _refused(path, f"'{_shown(name)}' is a link to another place, which is never followed")
+            item = h5py.h5o.open(group.id, link)
+            address = h5py.h5o.get_info(item).addr
+            if address in seen or len(seen) > MAX_OBJECTS or depth > MAX_DEPTH:
+                raise _refused(path, f"'{_shown(name)}' is one name too many, or too deep")
+            seen.add(address)
+            if isinstance(item, h5py.h5g.GroupID):
+                require_attributes(h5py.Group(item), path)
+                waiting.append((f"{name}/", h5py.Group(item), depth + 1))
+            elif isinstance(item, h5py.h5d.DatasetID):
+                require_attributes(h5py.Dataset(item), path)
+                yield name, h5py.Dataset(item)
+            else:
+                raise _refused(path, f"'{_shown(name)}' is neither a table nor a group")
+
+
+def _require_plain(name: str, dataset: h5py.Dataset, num_file_bytes: int, path: object) -> _Table:
+    """A table must be numbers or texts, stored as they are within this file."""
+    stored, kind = dataset.id.get_create_plist(), dataset.id.get_type()
+    shown = f"its table {_shown(name)}"
+    if stored.get_layout() != h5py.h5d.CONTIGUOUS or stored.get_external_count() or stored.get_nfilters():
+        raise _refused(
+            path, f"{shown} is stored in chunks, compressed, or in another file; featx stores plain tables only"
+        )
+    is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
+    if not is_text and kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+        raise _refused(path, f"{shown} holds neither numbers nor texts")
+    if dataset.shape is None or not 1 <= dataset.ndim <= 2 or max(dataset.shape) >= 2**48:
+        raise _refused(path, f"{shown} has the shape {dataset.shape}")
+    num_bytes = math.prod(dataset.shape) * (_TEXT.itemsize if is_text else kind.get_size())
+    offset = dataset.id.get_offset()
+    if num_bytes and (offset is None or offset + num_bytes > num_file_bytes):
+        raise _refused(
+            path, f"{shown} claims {num_bytes:,} bytes that are not in the file, which has {num_file_bytes:,}"
+        )
+    if not is_text or not num_bytes:
+        return _Table(dataset, 0)
+    if dataset.id.get_storage_size() != num_bytes:
+        raise _refused(path, f"{shown} holds texts in another layout")
+    places = np.memmap(dataset.file.filename, _TEXT, mode="r", offset=offset, shape=dataset.shape)
+    return _Table(dataset, int(places["num_bytes"].sum(dtype=np.int64)))
+
+
+def _refused(path: object, what: str) -> FeatureFileError:
+    return FeatureFileError(f"{path}: damaged, or not of featx: {what}; it is not read; extract again")
+
+
+def _type_name(dtype: np.dtype) -> str:
+    return "texts" if dtype == STRING else dtype.name
+
+
+def _shown(name: str | bytes) -> str:
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return text[:80].encode("unicode_escape").decode()

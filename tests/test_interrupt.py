@@ -1,0 +1,188 @@
+"""Signals: what a first and a second one do, who gets them, and that nobody outlives a run."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_run import same_features
+
+import featx
+from featx import cli, interrupt, run, store
+from featx.decode_pool import DecodePool, Ended
+from featx.errors import UsageError
+from featx.interrupt import Interrupted, Interrupts
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(featx.__file__).parents[1])}
+
+
+def tell(number):
+    """What a user or a cluster does."""
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture(scope="module")
+def whole(clips_folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "whole.h5"
+    featx.extract_to(clips_folder, output, batch_size=1)
+    return output
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_finishes_what_is_in_flight(clips_folder, whole, tmp_path, monkeypatch, number, code):
+    monkeypatch.setattr("featx.decode_pool.default_num_workers", lambda: 1)
+    output, notes, done = tmp_path / "f.h5", [], []
+
+    def at_first(result):
+        done.append(result.key)
+        if len(done) == 1:
+            tell(number)
+
+    with Interrupts() as interrupts:
+        summary = run.extract_to(
+            clips_folder, output, interrupts=interrupts, on_result=at_first, on_note=notes.append, batch_size=1
+        )
+    assert summary.exit_code == code and summary.stopped_by == number and 1 <= len(done) < 3
+    assert any(number.name in note and "in flight" in note for note in notes)
+    assert not output.exists()
+    with featx.open(output) as features:
+        assert features.keys == sorted(done)
+    assert run.extract_to(clips_folder, output, batch_size=1).num_videos == 3 - len(done)
+    assert same_features(output, whole)
+
+
+def test_the_second_signal_stops_at_once(clips_folder, whole, tmp_path):
+    def at_first(result):
+        tell(signal.SIGINT)
+        tell(signal.SIGINT)
+
+    output = tmp_path / "f.h5"
+    with Interrupts() as interrupts, pytest.raises(Interrupted):
+        run.extract_to(clips_folder, output, interrupts=interrupts, on_result=at_first, batch_size=1)
+    with featx.open(output) as features:
+        assert len(features) == 1
+    run.extract_to(clips_folder, output)  # keeps the batch size
+    assert same_features(output, whole) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_a_video_in_flight_is_waited_for_a_stated_time(monkeypatch):
+    monkeypatch.setitem(interrupt.GRACE_SECONDS, signal.SIGTERM, 0.2)
+    monkeypatch.setattr(interrupt, "NOTE_SECONDS", 0.1)
+    notes = []
+    with pytest.raises(Interrupted) as ended, Interrupts() as interrupts:  # noqa: SIM117
+        with interrupts.graceful(lambda: ["a", "b", "c"], notes.append):
+            tell(signal.SIGTERM)
+            queue.Queue().get()  # as the run waits for a two-hour video
+    assert ended.value.exit_code == 143
+    assert "3 videos (a, b …) in flight are finished within 0.2 s" in notes[0]
+    assert "still in flight" in notes[1] and "given up" in notes[-1]
+
+
+def test_outside_of_the_extraction_a_signal_ends_at_once_and_handlers_are_given_back():
+    before = [signal.getsignal(number) for number in interrupt.SIGNALS]
+    with pytest.raises(Interrupted), Interrupts():
+        tell(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in interrupt.SIGNALS] == before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with Interrupts():
+            tell(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
+def test_the_command_line_tells_how_to_go_on(clips_folder, tmp_path, capsys, monkeypatch, number, code):
+    original = run._count
+
+    def count(summary, result):
+        original(summary, result)
+        tell(number)
+
+    monkeypatch.setattr(run, "_count", count)
+    monkeypatch.setattr("featx.decode_pool.default_num_workers", lambda: 1)
+    args = ["extract", str(clips_folder), "-o", str(tmp_path / "f.h5"), "--batch-size", "1"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(args)
+    assert ended.value.code == code
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_decode_workers_leave_signals_to_their_parent(clips_folder):
+    path = clips_folder / "dog/000.mp4"
+    with DecodePool(1) as pool:
+        list(pool.decode([path]))
+        worker = pool._workers[0]._process
+        assert os.getpgid(worker.pid) != os.getpgid(0)  # a Ctrl-C at the terminal does not reach it
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(worker.pid, number)
+        assert isinstance(list(pool.decode([path]))[-1], Ended) and pool._workers[0]._process is worker
+
+
+ORPHANS = """
+import subprocess, sys, time
+busy = "import os, threading; from featx import decode_worker as w; threading.Thread(target=w._leave_with_parent, "
+busy += "args=(os.getppid(),), daemon=True).start(); print('up', flush=True)\\nwhile True: pass"
+child = subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE)
+child.stdout.readline()
+from pathlib import Path
+from featx.decode_pool import DecodePool, Started
+pool = DecodePool(1)
+next(event for event in pool.decode([Path(sys.argv[1])]) if isinstance(event, Started))
+print(child.pid, pool._workers[0]._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(clips_folder):
+    program = [sys.executable, "-c", ORPHANS, str(clips_folder / "dog/000.mp4")]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, env=ENVIRONMENT) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 60
+    while any(map(lives, pids)):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from featx.parts import Parts
+parts = Parts(Path(sys.argv[1]))
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_two_processes_do_not_write_one_output_and_a_dead_ones_lock_is_taken_over(clips_folder, whole, tmp_path):
+    output = tmp_path / "f.h5"
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKED, str(output)], stdout=subprocess.PIPE, env=ENVIRONMENT
+    ) as owner:
+        try:
+            assert owner.stdout.readline() == b"locked\n"
+            (store.parts_folder(output) / ".part-00000000.h5.123.tmp").write_bytes(b"half")
+            (tmp_path / ".f.h5.123.tmp").write_bytes(b"half")
+            for write in (lambda: featx.extract_to(clips_folder, output), lambda: featx.merge([whole], output),
+                          lambda: featx.pca(whole, output, dims=1)):  # fmt: skip
+                with pytest.raises(UsageError, match="another run is writing"):
+                    write()
+        finally:
+            owner.kill()
+    featx.extract_to(clips_folder, output, batch_size=1)
+    assert same_features(output, whole) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]

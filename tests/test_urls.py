@@ -1,0 +1,83 @@
+"""Addresses as videos: refused unless allowed, fetched whole or a failed video, never a short one. All on 127.0.0.1."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from test_cli import run
+
+import featx
+from featx.errors import UsageError
+
+
+@pytest.fixture
+def server(clips_folder):
+    """/whole.mp4, and what a bad server or network makes of it; counts the requests."""
+    data = (clips_folder / "dog/000.mp4").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.asked += 1
+            if self.path.startswith("/redirect"):
+                self.send_response(302)
+                self.send_header("Location", "file:///etc/passwd")
+                self.end_headers()
+                return
+            self.send_response(404 if "absent" in self.path else 200)
+            self.send_header("Content-Type", "video/mp4")
+            if "unknown" not in self.path:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2] if "cut" in self.path else data)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.asked = 0
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_an_address_is_refused_unless_it_is_allowed(capsys, server, clips_folder, tmp_path):
+    url = f"http://127.0.0.1:{server.server_port}/whole.mp4"
+    (tmp_path / "list.txt").write_text(f"{clips_folder}/dog/000.mp4\n{url}\n")
+    for inputs in ([url], ["--list", tmp_path / "list.txt"]):
+        for command in (["extract", "-o", tmp_path / "f.h5"], ["classify"]):
+            code, _, err = run(capsys, *command, *inputs)
+            assert code == 2 and f"{url} is an address" in err and "--allow-urls" in err
+    for other in ("ftp://a/b.mp4", "file:///etc/passwd", "rtsp://a/b", "http:///x.mp4", "http://u:p@h/x.mp4"):
+        with pytest.raises(UsageError, match="only http and https|password"):
+            featx.extract_to(other, tmp_path / "f.h5", allow_urls=True)
+    assert server.asked == 0 and [p.name for p in tmp_path.iterdir()] == ["list.txt"]
+
+
+def test_what_is_fetched_is_whole_or_a_failed_video(server, clips_folder, tmp_path):
+    host = f"127.0.0.1:{server.server_port}"
+    names = ["whole.mp4", "cut.mp4", "absent.mp4", "unknown.mp4", "redirect.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(f"http://{host}/{name}" for name in names))
+    output, one = tmp_path / "f.h5", clips_folder / "dog/001.avi"
+    summary = featx.extract_to(one, output, lists=[tmp_path / "list.txt"], allow_urls=True, content_hash=True)
+    reasons = {failure.key: failure.reason for failure in summary.failures}
+    assert reasons.keys() == {f"{host}/{name[:-4]}" for name in names[1:]} and summary.num_videos == 2
+    assert "cannot be fetched" in reasons[f"{host}/cut"] and "404" in reasons[f"{host}/absent"]
+    assert "how long" in reasons[f"{host}/unknown"] and "only http and https" in reasons[f"{host}/redirect"]
+    with featx.open(output) as features:
+        ours, file = features[f"{host}/whole"], featx.extract(clips_folder / "dog/000.mp4")
+        assert np.array_equal(ours.descriptors["pool5"], file.descriptors["pool5"])
+        assert (ours.path, ours.mtime_ns, len(ours.sha256)) == (f"http://{host}/whole.mp4", 0, 64)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "list.txt"]
+    asked = server.asked
+    again = featx.extract_to(one, output, lists=[tmp_path / "list.txt"], allow_urls=True)
+    assert (again.num_present, len(again.failed_before), server.asked) == (2, 4, asked)
+
+
+def test_classify_takes_addresses_too(capsys, server, clips_folder):
+    url = f"http://127.0.0.1:{server.server_port}/whole.mp4"
+    code, out, _ = run(capsys, "classify", url, "--allow-urls", "--top", "1")
+    own = run(capsys, "classify", clips_folder / "dog/000.mp4", "--top", "1")[1]
+    assert code == 0 and out.splitlines()[1] == own.splitlines()[1]
