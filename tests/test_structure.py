@@ -22,7 +22,7 @@ ONLY_IMPORTER = {
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "c3d_blobs", "compact", "classification", "evaluation"},
+    {"run", "c3d_blobs", "matrices", "compact", "classification", "evaluation"},
     {"extractor", "parts"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},

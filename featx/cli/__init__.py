@@ -30,7 +30,7 @@ SUMMARIES = {
     "classify": "Name what a network sees in videos: its best classes, with scores.",
     "extract": "Extract features from videos into a feature file.",
     "export": "Write clip features in the form of the C3D tool for Caffe.",
-    "import": "Read the C3D tool's features into a feature file.",
+    "import": "Read another program's features into a feature file.",
     "info": "Print what a feature file holds and how it was made.",
     "merge": "Join a feature file with its parts, or several shards, into one file.",
     "pca": "Make the descriptors of a feature file compact.",

@@ -1,34 +1,34 @@
 """svm_eval: a feature file and a data set in, an accuracy a split out.
 
-    list files --load--> Protocol --match--> rows of the feature file --(PCA)--> L2 --> LinearSVC --> accuracy
+    list files --load--> Protocol --match--> rows of the feature file --(PCA)--> L2 --> linear SVM --> accuracy
 
 Nothing is fitted on a test row: PCA and SVM see the training rows of their split only.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from featx.basis import check_dims
-from featx.descriptors import l2_normalise
-from featx.errors import FeatureFileError, UsageError
+from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
 from featx.evaluation.fitting import evaluate_split, splits_at_once
 from featx.evaluation.protocol import Request
-from featx.evaluation.published import foreign_weights, published_figure, published_source
-from featx.evaluation.results import Run, SVMResult
+from featx.evaluation.published import published_figure, published_source
+from featx.evaluation.results import Run, SVMResult, check_output
 from featx.evaluation.rows import find_rows
-from featx.store import FeatureSet, open_features, verify
+from featx.evaluation.sources import read_descriptors, split_layer
+from featx.store import open_features
 
-__all__ = ["svm_eval"]
+__all__ = ["compare", "svm_eval"]
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
 
 
 def svm_eval(
@@ -38,109 +38,102 @@ def svm_eval(
     splits: str | os.PathLike | None = None,
     numbers: Iterable[int] = (),
     layer: str | None = None,
-    C: float = 1.0,
+    concat: Iterable[str | os.PathLike] = (),
+    C: float | str = 1.0,
     dims: Iterable[int] = (),
     folds: int | None = None,
     allow_missing: bool = False,
+    solver: str = "newton",
     seed: int = 0,
+    device: str = "cpu",
     json_path: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> SVMResult:
     """Train a linear SVM on the L2-normalised descriptors of each split's training videos and test it on the others.
 
     `dataset` is one of DATASETS, `splits` the folder of its list files, `numbers` the splits (or folds) to evaluate, none for
-    all. `layer` may be left out where the file holds one. Each of `dims` repeats it all after PCA to that many
-    dimensions, fitted on the training rows. `folds`: for class folders without lists. `allow_missing` leaves out
-    listed videos that the file lacks. `json_path`: where to write the result. `progress`: a bar on stderr.
+    all. `layer` may be left out where the file holds one, or stand in the path ("features.h5:fc6"). The descriptors of each
+    file in `concat` are joined to the file's. `C` "auto" is chosen in each split by cross-validation inside its training
+    rows. Each of `dims` repeats it all after PCA to that many dimensions, fitted on the training rows. `folds`: for class
+    folders without lists. `allow_missing` leaves out videos that are listed, or in one of the files, and not in another.
+    `solver`: "newton" (on `device`), or "liblinear", which is scikit-learn's LinearSVC; `seed` is for it and for folds.
+    `json_path`: where to write the result. `progress`: a bar on stderr.
 
     Raises UsageError, with the remedy, where lists, file and options do not fit together.
     """
     dims = sorted(set(dims))
-    _check_options(C, seed, json_path)
+    settings = Settings(C, solver, seed, device)
+    if json_path is not None:
+        check_output(json_path)
     row = get_dataset(dataset)
-    with open_features(features_path) as features:
-        for path in features.paths:
-            verify(path)
-        layer = _choose_layer(features, layer, features_path)
-        request = Request(tuple(features.keys), Path(splits) if splits else None, tuple(numbers), folds, seed)
-        protocol = row.load(request)
-        tables, notes = find_rows(protocol, features, Path(features_path), allow_missing)
-        for table in tables:
-            for d in dims:
-                check_dims(d, len(table.train), features.num_dims(layer), table.name)
-        compact = layer in features.bases
-        if compact:
-            notes.append(f"the descriptors went through PCA fitted on {features.bases[layer]['fitted_on']}")
-        notes += foreign_weights(features.provenance)
-        descriptors = _read_descriptors(features, layer)
-        checkpoint, backbone = features.provenance.checkpoint, features.provenance.backbone
+    descriptors = read_descriptors(features_path, layer=layer, concat=concat, allow_missing=allow_missing)
+    request = Request(descriptors.keys, Path(splits) if splits else None, tuple(numbers), folds, seed)
+    protocol = row.load(request)
+    tables, notes = find_rows(protocol, descriptors, descriptors.path, allow_missing)
+    num_dims = descriptors.rows.shape[1]
+    for table in tables:
+        for d in dims:
+            check_dims(d, len(table.train), num_dims, table.name)
 
-    total = sum(len(table.classes) for table in tables) * (1 + len(dims))
-    # Where one training cannot be divided over the cores, several splits share them.
-    bar = tqdm(total=total, unit="class", desc="training", disable=not progress)
-    with bar, ThreadPoolExecutor(splits_at_once(tables, descriptors.shape[1])) as pool:
-        evaluate = partial(evaluate_split, descriptors=descriptors, dims=dims, C=C, seed=seed, progress=bar.update)
+    bar = tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress)
+    with bar, ThreadPoolExecutor(splits_at_once(tables, num_dims, solver)) as pool:
+        evaluate = partial(
+            evaluate_split,
+            descriptors=descriptors.rows,
+            dims=dims,
+            settings=settings,
+            progress=lambda share: bar.update(min(share / len(tables), bar.total - bar.n)),
+        )
         by_split = list(pool.map(evaluate, tables))
-    num_dims = descriptors.shape[1]
+        bar.update(bar.total - bar.n)
+    checkpoint, layer = descriptors.checkpoint, descriptors.layer
     runs = []
     for i, d in enumerate([None, *dims]):
-        published = published_figure(checkpoint, dataset, layer, d or (num_dims if compact else None))
+        published = published_figure(checkpoint, dataset, layer, d or (num_dims if descriptors.compact else None))
         runs.append(Run(d or num_dims, d is not None, published, tuple(results[i] for results in by_split)))
 
     slow = sum(not split.converged for run in runs for split in run.splits)
     if slow:
-        notes.append(
-            f"SVMs that stopped at 1000 iterations before they converged: {slow}; a smaller C converges sooner"
-        )
+        notes.append(f"SVMs that gave up before they converged: {slow}; a smaller C converges sooner")
     num_classes = max(len(table.classes) for table in tables)
     if num_classes < len(protocol.classes) and any(run.published is not None for run in runs):
         notes.append(f"the published figures are for all {len(protocol.classes)} classes")
     result = SVMResult(
-        features=os.fspath(features_path),
+        features=os.fspath(descriptors.path),
+        joined=tuple(map(os.fspath, concat)),
         dataset=row.name,
-        backbone=backbone,
+        backbone=descriptors.backbone,
         checkpoint=checkpoint,
         layer=layer,
         C=C,
+        solver=solver,
         seed=seed,
         num_classes=num_classes,
-        chance=100 / num_classes,
         runs=tuple(runs),
         published_source=published_source(checkpoint, dataset, layer),
-        notes=(*protocol.notes, *notes),
+        notes=(*protocol.notes, *descriptors.notes, *notes),
     )
     if json_path is not None:
         result.save_json(json_path)
     return result
 
 
-def _check_options(C: float, seed: int, json_path: str | os.PathLike | None) -> None:
-    if not (C > 0 and math.isfinite(C)):
-        raise UsageError(f"C is {C}, but must be a number above 0; the papers' protocol uses 1")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
-    if json_path is not None and not Path(json_path).absolute().parent.is_dir():
-        raise UsageError(f"cannot write {json_path}: its folder does not exist; make it first")
-    if json_path is not None and Path(json_path).is_dir():
-        raise UsageError(f"cannot write {json_path}: it is a folder; name a file in it")
+def compare(
+    features_paths: Sequence[str | os.PathLike],
+    dataset: str,
+    *,
+    outputs: Iterable[str | os.PathLike | None] = (),
+    **options: object,
+) -> list[SVMResult]:
+    """`svm_eval` of several feature files, or layers ("c3d.h5:fc6"), one after the other, with the same options.
 
-
-def _choose_layer(features: FeatureSet, layer: str | None, path: str | os.PathLike) -> str:
-    if layer is not None:
-        features.num_dims(layer)  # raises for a layer that is not there
-        return layer
-    if len(features.layers) > 1:
-        raise UsageError(
-            f"{path} holds {len(features.layers)} layers; choose one with --layer: {', '.join(features.layers)}"
-        )
-    return features.layers[0]
-
-
-def _read_descriptors(features: FeatureSet, layer: str) -> np.ndarray:
-    descriptors = l2_normalise(features.descriptors(layer))
-    bad = ~np.isfinite(descriptors).all(axis=1)
-    if bad.any():
-        raise FeatureFileError(
-            f"the {layer} descriptor of '{features.keys[int(bad.argmax())]}' is not finite; extract that video again"
-        )
-    return descriptors
+    `outputs`: files that are to be written afterwards. That they can be, and that every file can be read, is found out
+    before the first training.
+    """
+    for output in outputs:
+        if output is not None:
+            check_output(output)
+    for path in features_paths if len(features_paths) > 1 else ():
+        with open_features(split_layer(path)[0]):
+            pass
+    return [svm_eval(path, dataset, **options) for path in features_paths]

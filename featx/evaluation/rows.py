@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Protocol as Interface
 
 import numpy as np
 
 from featx.errors import UsageError
-from featx.evaluation.protocol import Entry, Protocol, Split
+from featx.evaluation.protocol import Entry, Protocol, Split, group_of
+from featx.features import Failure
 from featx.lists import few, match_names
-from featx.store import FeatureSet
 
-__all__ = ["Rows", "find_rows"]
+__all__ = ["Rows", "find_rows", "group_numbers"]
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A split as rows of the feature file: int64 indices, and labels 0 to k - 1 that index `classes`."""
+    """A split as rows of the feature file: int64 indices, and labels 0 to k - 1 that index `classes`.
+
+    `train_groups`, int64: training rows of one group show the same people and background; see `group_numbers`.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: np.ndarray
     train_labels: np.ndarray
+    train_groups: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
 
 
-def find_rows(
-    protocol: Protocol, features: FeatureSet, path: Path, allow_missing: bool
-) -> tuple[list[Rows], list[str]]:
+class Keyed(Interface):
+    """What is asked of the features: the rows' keys, and what failed."""
+
+    keys: Sequence[str]
+    failures: Sequence[Failure]
+
+    def __len__(self) -> int: ...
+
+
+def find_rows(protocol: Protocol, features: Keyed, path: Path, allow_missing: bool) -> tuple[list[Rows], list[str]]:
     """Turn listed names into rows of the feature file; the notes say what was left out."""
     names = list(dict.fromkeys(name for split in protocol.splits for name, _ in (*split.train, *split.test)))
     found = match_names(names, features.keys)
@@ -53,13 +65,13 @@ def find_rows(
         notes.append(f"{unlisted} of {len(features)} videos in {path} are in none of the lists; not used")
     tables = []
     for split in protocol.splits:
-        table, split_notes = _split_rows(split, protocol.classes, found)
+        table, split_notes = _split_rows(split, protocol.classes, found, features.keys)
         tables.append(table)
         notes += split_notes
     return tables, notes
 
 
-def _failed(missing: list[str], features: FeatureSet) -> str:
+def _failed(missing: list[str], features: Keyed) -> str:
     failed = match_names(missing, [failure.key for failure in features.failures])
     if not failed:
         return ""
@@ -67,7 +79,9 @@ def _failed(missing: list[str], features: FeatureSet) -> str:
     return f" ({len(failed)} of them failed in extraction; {name}: {features.failures[i].reason})"
 
 
-def _split_rows(split: Split, classes: tuple[str, ...], found: dict[str, int]) -> tuple[Rows, list[str]]:
+def _split_rows(
+    split: Split, classes: tuple[str, ...], found: dict[str, int], keys: Sequence[str]
+) -> tuple[Rows, list[str]]:
     listed = {label for _, label in split.train}
     trained = {label for name, label in split.train if name in found}
     kept = tuple(label for label in classes if label in trained)
@@ -85,10 +99,21 @@ def _split_rows(split: Split, classes: tuple[str, ...], found: dict[str, int]) -
         pairs = sorted((found[name], label_of[label]) for name, label in entries if name in found and label in label_of)
         return tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T)
 
-    table = Rows(split.name, kept, *rows(split.train), *rows(split.test))
+    train, train_labels = rows(split.train)
+    groups = group_numbers([keys[i] for i in train], [kept[i] for i in train_labels])
+    table = Rows(split.name, kept, train, train_labels, groups, *rows(split.test))
     if not len(table.test):
         raise UsageError(f"{split.name}: none of its test videos is in the feature file; extract some of them")
     untested = [kept[i] for i in sorted(set(range(len(kept))) - set(table.test_labels.tolist()))]
     if untested:
         notes.append(f"{split.name}: classes trained but without a test video: {few(untested)}")
     return table, notes
+
+
+def group_numbers(keys: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """A number a video, int64 (n,): the same for videos of one class and group (``_g07_`` in the name), else its own."""
+    names = []
+    for key, label in zip(keys, labels, strict=True):
+        group = group_of(PurePosixPath(key).name)
+        names.append(f"{label}/g{group}" if group else key)
+    return np.unique(np.array(names, dtype=object), return_inverse=True)[1].astype(np.int64)

@@ -13,6 +13,7 @@ file, a file with its sibling parts (OUT.h5 + OUT.h5.parts/), or a folder of the
 renamed: a file with its final name is whole.
 """
 
+from featx.store.foreign import read_array
 from featx.store.reader import FeatureSet, find_files, open_features, verify
 from featx.store.schema import SCHEMA, parts_folder, require_replaceable
 from featx.store.writer import Transform, merge, write_features, write_transformed
@@ -25,6 +26,7 @@ __all__ = [
     "merge",
     "open_features",
     "parts_folder",
+    "read_array",
     "require_replaceable",
     "verify",
     "write_features",
