@@ -27,11 +27,14 @@ _PUBLIC = {
     "extract": ("featx.extractor", "extract"),
     "extract_to": ("featx.run", "extract_to"),
     "import_c3d": ("featx.c3d_blobs", "import_c3d"),
+    "import_matrix": ("featx.matrices", "import_matrix"),
     "list_backbones": ("featx.catalog", "list_backbones"),
     "merge": ("featx.run", "merge"),
     "open": ("featx.store", "open_features"),
     "pca": ("featx.compact", "pca"),
     "svm_eval": ("featx.evaluation", "svm_eval"),
+    "svm_fit": ("featx.evaluation", "svm_fit"),
+    "svm_predict": ("featx.evaluation", "svm_predict"),
 }
 
 __all__ = sorted(_PUBLIC)

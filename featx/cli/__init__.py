@@ -21,6 +21,8 @@ COMMANDS = {
     "merge": "merge",
     "pca": "pca",
     "svm-eval": "svm_eval",
+    "svm-fit": "svm_fit",
+    "svm-predict": "svm_predict",
     "models": "models",
     "weights": "weights",
 }
@@ -35,6 +37,8 @@ SUMMARIES = {
     "merge": "Join a feature file with its parts, or several shards, into one file.",
     "pca": "Make the descriptors of a feature file compact.",
     "svm-eval": "Run the linear-SVM protocol of a data set on a feature file.",
+    "svm-fit": "Train a linear SVM on labelled videos and keep it.",
+    "svm-predict": "Label videos with a kept SVM.",
     "models": "List the architectures: layers, dimensions, parameters, multiply-adds.",
     "weights": "List, fetch, store and verify published weights.",
 }

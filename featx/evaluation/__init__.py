@@ -2,13 +2,17 @@
 
 from featx.evaluation.datasets import DATASETS, Dataset
 from featx.evaluation.evaluate import compare, svm_eval
+from featx.evaluation.model import SVMModel
 from featx.evaluation.results import Curve, Run, SplitResult, SVMResult, curve, save_csv, save_json
+from featx.evaluation.train import Prediction, svm_fit, svm_predict, write_predictions
 
 __all__ = [
     "DATASETS",
     "Curve",
     "Dataset",
+    "Prediction",
     "Run",
+    "SVMModel",
     "SVMResult",
     "SplitResult",
     "compare",
@@ -16,4 +20,7 @@ __all__ = [
     "save_csv",
     "save_json",
     "svm_eval",
+    "svm_fit",
+    "svm_predict",
+    "write_predictions",
 ]

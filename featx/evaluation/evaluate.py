@@ -18,7 +18,7 @@ from tqdm import tqdm
 from featx.basis import check_dims
 from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
-from featx.evaluation.fitting import evaluate_split, splits_at_once
+from featx.evaluation.fitting import BAR, evaluate_split, splits_at_once
 from featx.evaluation.protocol import Request
 from featx.evaluation.published import published_figure, published_source
 from featx.evaluation.results import Run, SVMResult, check_output
@@ -27,8 +27,6 @@ from featx.evaluation.sources import read_descriptors, split_layer
 from featx.store import open_features
 
 __all__ = ["compare", "svm_eval"]
-
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
 
 
 def svm_eval(

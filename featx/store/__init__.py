@@ -14,6 +14,7 @@ renamed: a file with its final name is whole.
 """
 
 from featx.store.foreign import read_array
+from featx.store.model_file import read_model, write_model
 from featx.store.reader import FeatureSet, find_files, open_features, verify
 from featx.store.schema import SCHEMA, parts_folder, require_replaceable
 from featx.store.writer import Transform, merge, write_features, write_transformed
@@ -27,8 +28,10 @@ __all__ = [
     "open_features",
     "parts_folder",
     "read_array",
+    "read_model",
     "require_replaceable",
     "verify",
     "write_features",
+    "write_model",
     "write_transformed",
 ]
