@@ -60,7 +60,7 @@ def make_descriptors(counts: np.ndarray, num_dims: int, rng: np.random.Generator
     def draw(rows: int) -> np.ndarray:
         return (rng.standard_normal((rows, NUM_LATENTS)) * weights).astype(np.float32)
 
-    groups = np.repeat(draw(NUM_CLASSES), NUM_GROUPS, axis=0) + GROUP_SPREAD * draw(counts.size)
+    groups = np.repeat(draw(len(counts)), NUM_GROUPS, axis=0) + GROUP_SPREAD * draw(counts.size)
     units = rng.standard_normal((NUM_LATENTS, num_dims)).astype(np.float32) / np.sqrt(NUM_LATENTS)
     thresholds = rng.uniform(0.2, 2.5, num_dims).astype(np.float32)
     out = np.empty((counts.sum(), num_dims), dtype=np.float32)

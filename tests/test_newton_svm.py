@@ -51,7 +51,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("C", [1e-4, 0.01, 1.0, 100.0, 1e4])
+@pytest.mark.parametrize("C", [1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("case", CASES)
 def test_objectives_and_predictions_are_linear_svcs(case, C):
     rows, labels = CASES[case]
@@ -118,3 +118,13 @@ def test_progress_adds_up_to_one():
     shares = []
     fit_newton(*make(300, 20, 9), progress=shares.append)
     assert min(shares) > 0 and sum(shares) == pytest.approx(1) and len(shares) > 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu_finds_the_same_minimum(case):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    rows, labels = CASES[case]
+    models = [fit_newton(rows, labels, device=device) for device in ("cpu", "cuda")]
+    np.testing.assert_allclose(*(objective(rows, labels, m.weights, m.bias, 1.0) for m in models), rtol=1e-4)

@@ -262,6 +262,7 @@ def test_a_file_still_in_parts_is_said_to_be(tmp_path, features, splits):
         (("--dataset", "folders", "--layer", "fc9"), "unknown layer"),
         (("--dataset", "folders", "-C", "0"), "C is 0"),
         (("--dataset", "folders", "--solver", "netwon"), "did you mean 'newton'"),
+        (("--dataset", "folders", "--device", "gpu"), "unknown device 'gpu'"),
         (("--dataset", "folders", "-C", "x"), "'x' is not a number, and not auto"),
         ((), "--dataset"),
     ],

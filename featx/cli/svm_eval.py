@@ -36,6 +36,9 @@ SOLVER_OPTION = click.option(
     metavar="NAME",
     help="newton, or liblinear (scikit-learn's LinearSVC: the same minimum, slower).",
 )
+DEVICE_OPTION = click.option(
+    "--device", default="auto", show_default=True, help="Where newton runs: auto, cpu, cuda or cuda:N."
+)
 CONCAT_OPTION = click.option(
     "--concat",
     type=click.Path(),
@@ -61,7 +64,7 @@ CONCAT_OPTION = click.option(
 )
 @click.option("--allow-missing", is_flag=True, help="Leave out videos that the lists or a file has and another not.")
 @SOLVER_OPTION
-@click.option("--device", default="cpu", show_default=True, help="Where newton runs: cpu, or cuda.")
+@DEVICE_OPTION
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of solver and folds.")
 @click.option("--per-class", is_flag=True, help="Print the accuracy of each class.")
 @click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything to FILE.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from featx.cli.svm_eval import C_OPTION, CONCAT_OPTION, SOLVER_OPTION
+from featx.cli.svm_eval import C_OPTION, CONCAT_OPTION, DEVICE_OPTION, SOLVER_OPTION
 
 __all__ = ["command"]
 
@@ -21,7 +21,7 @@ __all__ = ["command"]
 @click.option("--dims", type=int, metavar="D", help="PCA to D dimensions first.")
 @C_OPTION
 @SOLVER_OPTION
-@click.option("--device", default="cpu", show_default=True, help="Where newton runs: cpu, or cuda.")
+@DEVICE_OPTION
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of solver and folds.")
 @click.option("--allow-missing", is_flag=True, help="Leave out labelled videos that the file does not have.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featx.engine import choose_device
 from featx.errors import UnknownNameError, UsageError
 from featx.evaluation.metrics import accuracy
 from featx.evaluation.svm import SOLVERS, fit_linear_svm
@@ -25,7 +26,7 @@ class Settings:
     C: float | str = 1.0
     solver: str = "newton"
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.C != "auto" and not (isinstance(self.C, int | float) and 0 < self.C < float("inf")):
@@ -34,6 +35,7 @@ class Settings:
             raise UnknownNameError("solver", self.solver, SOLVERS)
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}")
+        choose_device(self.device)  # raises for one that is not there
 
 
 def choose_c(

@@ -43,7 +43,7 @@ def svm_eval(
     allow_missing: bool = False,
     solver: str = "newton",
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     json_path: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> SVMResult:

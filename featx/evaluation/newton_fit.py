@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from featx.engine import choose_device
 from featx.evaluation.linear_model import LinearModel, check_labels
 from featx.evaluation.newton_svm import TOLERANCE, minimise
 
@@ -28,7 +29,7 @@ def fit_newton(
     *,
     C: float = 1.0,
     start: LinearModel | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     tolerance: float = TOLERANCE,
     progress: Callable[[float], object] = lambda share: None,
 ) -> LinearModel:
@@ -37,12 +38,13 @@ def fit_newton(
     Each class's objective is at most `tolerance` of itself above its minimum, or the model says that it has not converged.
     """
     num_classes = check_labels(labels)
-    x = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(device)
-    y = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
+    place = choose_device(device)
+    x = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).to(place)
+    y = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(place)
     # of two classes one is the other's mirror image
     classes = torch.arange(num_classes if num_classes > 2 else 1, device=x.device)
     signs = torch.where(y[:, None] == classes, 1.0, -1.0)
-    begin = None if start is None else _vectors(start)[:, : len(classes)].to(device)
+    begin = None if start is None else _vectors(start)[:, : len(classes)].to(place)
 
     n, num_dims = x.shape
     if n <= SPAN_ROWS and 2 * n < num_dims:

@@ -24,14 +24,14 @@ def fit_linear_svm(
     solver: str = "newton",
     seed: int = 0,
     start: LinearModel | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Callable[[float], object] = lambda share: None,
 ) -> LinearModel:
     """Train on float32 (n, D) `rows` of class int (n,), classes 0 to k - 1: squared hinge, L2, penalty `C`.
 
-    "newton" is fast, on `device`, and may begin at a trained `start` (say, of another C); "liblinear" is scikit-learn's
-    LinearSVC, for which `seed` is. `progress` is called with shares of the work that add up to 1. Raises UsageError where
-    there is one class only, UnknownNameError for another solver.
+    "newton" is fast, on `device` ("auto": the GPU where there is one), and may begin at a trained `start`, say of another
+    C; "liblinear" is scikit-learn's LinearSVC, for which `seed` is. `progress` is called with shares of the work that add
+    up to 1. Raises UsageError where there is one class only, UnknownNameError for another solver.
     """
     if solver == "newton":
         return fit_newton(rows, labels, C=C, start=start, device=device, progress=progress)

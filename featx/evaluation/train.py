@@ -61,7 +61,7 @@ def svm_fit(
     C: float | str = 1.0,
     solver: str = "newton",
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     allow_missing: bool = False,
     overwrite: bool = False,
     progress: bool = False,
