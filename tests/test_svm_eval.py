@@ -12,7 +12,7 @@ from featx.cli import main
 from featx.compact import pca
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
-from featx.evaluation import DATASETS, evaluate, svm_eval, ucf101
+from featx.evaluation import DATASETS, fitting, svm_eval, ucf101
 
 CLASSES = ("Archery", "Biking", "Diving", "YoYo")
 KEYS = [f"{c}/v_{c}_g{g:02d}_c{i:02d}" for c in CLASSES for g in range(1, 7) for i in range(1, 4)]
@@ -95,9 +95,9 @@ def test_what_is_planted_in_test_rows_changes_nothing_that_is_fitted(tmp_path, f
             planted[key] = planted[key] + 50 * np.eye(D, dtype=np.float32)[CLASSES.index(key.split("/")[0])]
     planted = write_file(tmp_path / "planted.h5", {"fc6": planted})
     bases, models = [], []
-    fit_basis, fit_svm = evaluate.fit_basis, evaluate.fit_linear_svm
-    monkeypatch.setattr(evaluate, "fit_basis", lambda *a, **k: bases.append(fit_basis(*a, **k)) or bases[-1])
-    monkeypatch.setattr(evaluate, "fit_linear_svm", lambda *a, **k: models.append(fit_svm(*a, **k)) or models[-1])
+    fit_basis, fit_svm = fitting.fit_basis, fitting.fit_linear_svm
+    monkeypatch.setattr(fitting, "fit_basis", lambda *a, **k: bases.append(fit_basis(*a, **k)) or bases[-1])
+    monkeypatch.setattr(fitting, "fit_linear_svm", lambda *a, **k: models.append(fit_svm(*a, **k)) or models[-1])
     for path in (features, planted):
         svm_eval(path, "ucf101", splits=splits, numbers=(1,), dims=(5,))
     np.testing.assert_array_equal(bases[0].components, bases[1].components)
