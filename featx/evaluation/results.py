@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from featx.errors import UsageError
 
-__all__ = ["Run", "SVMResult", "SplitResult"]
+__all__ = ["Run", "SVMResult", "SplitResult", "pooled"]
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One split: accuracies in %; a class that no test video has is None in `per_class`."""
+    """One split: accuracies in %; a class that no test video has is None in `per_class`.
+
+    `figures`: the other metrics asked for, in %, see `featx.evaluation.metrics`.
+    """
 
     name: str
     num_train: int
@@ -24,19 +28,45 @@ class SplitResult:
     accuracy: float
     per_class: dict[str, float | None]
     converged: bool
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def pooled(name: str, splits: Sequence[SplitResult]) -> SplitResult:
+    """Splits that test one video each as one result: all of their videos are its test."""
+    tested = [(c, value) for split in splits for c, value in split.per_class.items() if value is not None]
+    per_class = {c: [value for label, value in tested if label == c] for c in splits[0].per_class}
+    return SplitResult(
+        name=name,
+        num_train=splits[0].num_train,
+        num_test=len(splits),
+        accuracy=float(np.mean([split.accuracy for split in splits])),
+        per_class={c: float(np.mean(values)) if values else None for c, values in per_class.items()},
+        converged=all(split.converged for split in splits),
+        figures=_means([split.figures for split in splits]),
+    )
+
+
+def _means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([own[name] for own in figures])) for name in figures[0]}
 
 
 @dataclass(frozen=True)
 class Run:
     """All splits at one number of dimensions; `pca` is False for the descriptors as they are.
 
-    `published` is the papers' figure for it in %, None where there is none.
+    `published` is the papers' figure for it in %, None where there is none; `published_figures` are those of other metrics.
     """
 
     num_dims: int
     pca: bool
     published: float | None
     splits: tuple[SplitResult, ...]
+    published_figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The other metrics, each the mean over the splits, in %."""
+        return _means([split.figures for split in self.splits])
 
     @property
     def mean(self) -> float:
@@ -53,7 +83,10 @@ class Run:
 
 @dataclass(frozen=True)
 class SVMResult:
-    """A data set evaluated on one layer: `runs[0]` on the descriptors as they are, the others after PCA; `chance` in %."""
+    """A data set evaluated on one layer: `runs[0]` on the descriptors as they are, the others after PCA; `chance` in %.
+
+    `warnings` say why the figures may be better than is fair; `notes` what else a reader must know.
+    """
 
     features: str
     dataset: str
@@ -67,6 +100,7 @@ class SVMResult:
     runs: tuple[Run, ...]
     published_source: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -75,7 +109,10 @@ class SVMResult:
 
     def as_dict(self) -> dict:
         """All of it as plain JSON values, with the means."""
-        runs = [{**asdict(run), "mean": run.mean, "mean_per_class": run.per_class} for run in self.runs]
+        runs = [
+            {**asdict(run), "mean": run.mean, "mean_figures": run.figures, "mean_per_class": run.per_class}
+            for run in self.runs
+        ]
         return {**asdict(self), "accuracy": self.accuracy, "runs": runs}
 
     def save_json(self, path: str | os.PathLike) -> None:
