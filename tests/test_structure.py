@@ -75,7 +75,7 @@ def test_the_kernels_stand_alone():
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
         "Extractor FeatureSet Features FeatxError classify export_c3d extract extract_to import_c3d list_backbones merge open "
-        "pca svm_eval".split()
+        "pca similarity svm_eval".split()
     )
     for name in featx.__all__:
         assert getattr(featx, name).__doc__, name

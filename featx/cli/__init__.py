@@ -21,6 +21,7 @@ COMMANDS = {
     "merge": "merge",
     "pca": "pca",
     "svm-eval": "svm_eval",
+    "similarity": "similarity",
     "models": "models",
     "weights": "weights",
 }
@@ -35,6 +36,7 @@ SUMMARIES = {
     "merge": "Join a feature file with its parts, or several shards, into one file.",
     "pca": "Make the descriptors of a feature file compact.",
     "svm-eval": "Run the linear-SVM protocol of a data set on a feature file.",
+    "similarity": "Tell pairs of videos that show the same action from others (ASLAN).",
     "models": "List the architectures: layers, dimensions, parameters, multiply-adds.",
     "weights": "List, fetch, store and verify published weights.",
 }

@@ -33,7 +33,7 @@ from featx.evaluation.published import (
     published_figures,
     published_source,
 )
-from featx.evaluation.results import Run, SVMResult, pooled
+from featx.evaluation.results import Run, SVMResult, check_json_path, pooled
 from featx.evaluation.rows import find_rows, num_left_out, read_rows, row_names
 from featx.store import FeatureSet, open_features, verify
 
@@ -161,10 +161,7 @@ def _check_options(C: float, seed: int, json_path: str | os.PathLike | None) -> 
         raise UsageError(f"C is {C}, but must be a number above 0; the papers' protocol uses 1")
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
-    if json_path is not None and not Path(json_path).absolute().parent.is_dir():
-        raise UsageError(f"cannot write {json_path}: its folder does not exist; make it first")
-    if json_path is not None and Path(json_path).is_dir():
-        raise UsageError(f"cannot write {json_path}: it is a folder; name a file in it")
+    check_json_path(json_path)
 
 
 def _choose_layer(features: FeatureSet, layer: str | None, path: str | os.PathLike) -> str:

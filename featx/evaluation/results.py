@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.errors import UsageError
 
-__all__ = ["Run", "SVMResult", "SplitResult", "pooled"]
+__all__ = ["Run", "SVMResult", "SplitResult", "check_json_path", "pooled", "save_json"]
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,24 @@ class SVMResult:
 
     def save_json(self, path: str | os.PathLike) -> None:
         """Write `as_dict` to a file, at once or not at all."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            aside.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-            os.replace(aside, path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None
+        save_json(self.as_dict(), path)
+
+
+def check_json_path(path: str | os.PathLike | None) -> None:
+    """Raise UsageError, before the first long computation, where a result could not be written."""
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
+    if path is not None and Path(path).is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+
+
+def save_json(values: dict, path: str | os.PathLike) -> None:
+    """Write plain values to a JSON file, at once or not at all."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None
