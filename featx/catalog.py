@@ -44,7 +44,7 @@ LABELS_FOLDER = WEIGHTS_FOLDER / "labels"  # class names, one a line, for every 
 VARIANT_FIELDS = {"arguments", "preprocess", "note"}
 MAX_SHOWN = 100  # characters of a value in a message: some are long lists
 # what the records of a card have, and its text cannot say
-NOT_IN_JSON = {"base", "folder", "variant", "mean_cube", "listed"}
+NOT_IN_JSON = {"base", "folder", "variant", "mean_cube", "listed", "num_clips_random", "seed"}
 # whose tensor names files may use: the labels of featx.checkpoints.names, and Caffe's own
 NAMINGS = (
     "featx's own", "Caffe", "DavideA's port", "jfzhang95's port", "mmaction2's port", "mmaction2's recognizer",
