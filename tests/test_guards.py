@@ -91,6 +91,14 @@ def test_weights_that_know_the_data_set(place, monkeypatch, checkpoint, dataset,
         assert found[0].startswith(f"{checkpoint} was trained on {row.title}") and "only a split" in found[0]
 
 
+def test_a_net_that_was_trained_on_classes_of_these_names(place):
+    """Archery is a class of Kinetics-400 in lower case, and of UCF101 as it stands here."""
+    for checkpoint, warned in (("c3d-ucf101", True), ("resnet18-kinetics", False), ("c3d-sports1m", False)):
+        found = warnings(make(place / f"{checkpoint}.h5", checkpoint=checkpoint))
+        assert len(found) == warned
+        assert not warned or "was trained on classes of these names (Sports-1M, then UCF101)" in found[0]
+
+
 def test_a_basis_that_saw_test_rows(place):
     features, lists = make(place / "f.h5"), place / "lists"
     pca(features, place / "all.h5", dims=5)

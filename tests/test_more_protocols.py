@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 
 from featx.descriptors import l2_normalise
 from featx.errors import UsageError
-from featx.evaluation import activitynet, objects, scenes, svm_eval
+from featx.evaluation import activitynet, fitting, objects, scenes, svm_eval
 from featx.evaluation.datasets import DATASETS
 from featx.evaluation.fitting import in_row_space
 from featx.evaluation.metrics import mean_average_precision
@@ -29,7 +29,7 @@ def draw(names, label_of, noise=1.2, seed=0, **own):
 
 
 def fit(rows, labels):
-    return LinearSVC(dual="auto", random_state=0).fit(np.asarray(rows, np.float64), labels)
+    return LinearSVC(dual="auto", random_state=0, tol=1e-7, max_iter=100_000).fit(np.asarray(rows, np.float64), labels)
 
 
 # --------------------------------------------------------------------------------------------------------- leave one out
@@ -83,6 +83,26 @@ def test_the_rows_own_space_changes_no_angle():
     assert in_row_space(rows.T) is not None and in_row_space(rows.T).shape == (50, 6)
     twice = np.concatenate([rows, rows])  # no full rank
     np.testing.assert_allclose(in_row_space(twice) @ in_row_space(twice).T, twice @ twice.T, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_planted_in_the_row_left_out_changes_nothing_that_is_fitted(tmp_path, monkeypatch):
+    """Ten times another class's centre in place of the first video: only its own split may train the same SVM as before."""
+    vectors = draw(SCENES, folder_of, noise=2.5)
+    planted = vectors | {SCENES[0]: 10 * np.mean([vectors[key] for key in SCENES[10:]], axis=0)}
+    fit_svm, trained = fitting.fit_linear_svm, []
+
+    def remember(rows, labels, **options):
+        model = fit_svm(rows, labels, **options)
+        trained.append(model.scores(rows))  # on its training rows: weights differ by the turn of the space
+        return model
+
+    monkeypatch.setattr(fitting, "fit_linear_svm", remember)
+    monkeypatch.setattr("featx.evaluation.evaluate.splits_at_once", lambda *a: 1)  # in their order
+    for name, rows in (("clean", vectors), ("planted", planted)):
+        svm_eval(write_file(tmp_path / f"{name}.h5", {"fc6": rows}), "scenes", dims=(3,))
+    clean, told = trained[: 2 * len(SCENES)], trained[2 * len(SCENES) :]
+    same = [np.allclose(a, b, atol=1e-3) for a, b in zip(clean, told, strict=True)]
+    assert same[:2] == [True, True] and not any(same[2:])  # of each split the SVM as it is, then after PCA
 
 
 @pytest.mark.parametrize(("dataset", "num_classes", "num_videos"), [("yupenn", 14, 30), ("maryland", 13, 10)])

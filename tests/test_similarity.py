@@ -216,7 +216,7 @@ def by_hand(vectors, pairs, norm="sum", scaling="standard", C=1.0):
             train, test = scaler.transform(train), scaler.transform(test)
         else:
             train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
-        svm = LinearSVC(C=C, dual="auto", random_state=0).fit(train, same[fold_of != fold])
+        svm = LinearSVC(C=C, dual="auto", random_state=0, tol=1e-7, max_iter=100_000).fit(train, same[fold_of != fold])
         accuracies.append(100 * np.mean(svm.predict(test) == same[fold_of == fold]))
         scores[fold_of == fold] = svm.decision_function(test)
     return accuracies, scores, same, fold_of

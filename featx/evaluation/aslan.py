@@ -7,6 +7,7 @@ Scaling and SVM see the pairs of the training folds only.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from featx.evaluation.measures import FLOOR, NORMS, NUM_MEASURES, measure_pairs
 from featx.evaluation.metrics import accuracy, area_under_curve, roc_curve
 from featx.evaluation.pairs import Fold, read_pairs
 from featx.evaluation.published import far_off, foreign_weights, likely_causes, published_figure, published_source
-from featx.evaluation.results import check_json_path, save_json
+from featx.evaluation.results import check_output, write_text
 from featx.evaluation.svm import fit_linear_svm
 from featx.lists import few, match_names
 from featx.store import FeatureSet, open_features, verify
@@ -103,7 +104,8 @@ def similarity(
     Raises UsageError, with the remedy, where pairs, file and options do not fit together.
     """
     _check_options(norm, scaling, C, seed)
-    check_json_path(json_path)
+    if json_path is not None:
+        check_output(json_path)
     with open_features(features_path) as features:
         for path in features.paths:
             verify(path)
@@ -167,7 +169,7 @@ def similarity(
         warnings=tuple(warnings),
     )
     if json_path is not None:
-        save_json(result.as_dict(), json_path)
+        write_text(json_path, json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 
 

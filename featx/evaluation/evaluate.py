@@ -33,7 +33,7 @@ from featx.evaluation.published import (
     published_figures,
     published_source,
 )
-from featx.evaluation.results import Run, SVMResult, check_json_path, pooled
+from featx.evaluation.results import Run, SVMResult, check_output, pooled
 from featx.evaluation.rows import find_rows, num_left_out, read_rows, row_names
 from featx.store import FeatureSet, open_features, verify
 
@@ -99,7 +99,8 @@ def svm_eval(
         if compact:
             notes.append(f"the descriptors went through PCA fitted on {features.bases[layer]['fitted_on']}")
         notes += foreign_weights(features.provenance)
-        warnings = leak_warnings(row, protocol, request, features, layer)
+        fitted_on = [str(features.bases[layer]["fitted_on"])] if compact else []
+        warnings = leak_warnings(row, protocol, request, [features.provenance.checkpoint], fitted_on)
         descriptors = _read_descriptors(features, layer, row.unit)
         provenance = features.provenance
         checkpoint, backbone = provenance.checkpoint, provenance.backbone
@@ -161,7 +162,8 @@ def _check_options(C: float, seed: int, json_path: str | os.PathLike | None) -> 
         raise UsageError(f"C is {C}, but must be a number above 0; the papers' protocol uses 1")
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed is {seed}, but must be from 0 to {2**32 - 1}")
-    check_json_path(json_path)
+    if json_path is not None:
+        check_output(json_path)
 
 
 def _choose_layer(features: FeatureSet, layer: str | None, path: str | os.PathLike) -> str:

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from featx.evaluation.datasets import Dataset
 from featx.evaluation.protocol import Protocol, Request, mixed_groups
 from featx.lists import few, match_names, read_lines, split_label
-from featx.store import FeatureSet
 
 __all__ = ["leak_warnings"]
 
 
 def leak_warnings(
-    dataset: Dataset, protocol: Protocol, request: Request, features: FeatureSet, layer: str
+    dataset: Dataset, protocol: Protocol, request: Request, checkpoints: Iterable[str], fitted_on: Iterable[str]
 ) -> tuple[str, ...]:
-    """What makes the evaluation of a layer flattered, as far as can be told."""
-    warnings = [*_groups(protocol), *_weights(dataset, features)]
-    if layer in features.bases:
-        warnings += _basis(protocol, request, features, str(features.bases[layer]["fitted_on"]))
+    """What makes an evaluation flattered, as far as can be told.
+
+    `checkpoints` are those that made the features, `fitted_on` what was said of each PCA basis that they went through.
+    """
+    warnings = _groups(protocol)
+    for checkpoint in checkpoints:
+        warnings += _weights(dataset, protocol, checkpoint)
+    for words in fitted_on:
+        warnings += _basis(protocol, request, words)
     return tuple(warnings)
 
 
@@ -41,12 +46,15 @@ def _groups(protocol: Protocol) -> list[str]:
     ]
 
 
-def _weights(dataset: Dataset, features: FeatureSet) -> list[str]:
+def _weights(dataset: Dataset, protocol: Protocol, name: str) -> list[str]:
     from featx.catalog import CHECKPOINTS  # late: it brings torch
 
-    name = features.provenance.checkpoint
     card = CHECKPOINTS.get(name)
     data = card.data if card else name  # of a card that is not here only the name is known
+    if not dataset.trained_as and card and not card.embedded and set(protocol.classes) <= set(card.labels or ()):
+        return [
+            f"{name} was trained on classes of these names ({card.data}); if on these videos, the accuracy is flattered"
+        ]
     if not dataset.trained_as or not re.search(rf"\b{dataset.trained_as}\b", data, re.IGNORECASE):
         return []
     known = f": {card.data}" if card else ", by its name"
@@ -56,9 +64,9 @@ def _weights(dataset: Dataset, features: FeatureSet) -> list[str]:
     ]
 
 
-def _basis(protocol: Protocol, request: Request, features: FeatureSet, fitted_on: str) -> list[str]:
+def _basis(protocol: Protocol, request: Request, fitted_on: str) -> list[str]:
     fix = "evaluate the file as extracted with --dims, which fits PCA on the training rows of each split"
-    if fitted_on == f"all {len(features)} videos":
+    if fitted_on == f"all {len(request.keys)} videos":
         return [f"the PCA basis was fitted on {fitted_on}, test videos among them; {fix}"]
     listed = _fitted_names(request, fitted_on)
     if listed is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.errors import UsageError
 
-__all__ = ["Run", "SVMResult", "SplitResult", "check_json_path", "pooled", "save_json"]
+__all__ = ["Run", "SVMResult", "SplitResult", "check_output", "pooled", "write_text"]
 
 
 @dataclass(frozen=True)
@@ -117,23 +117,23 @@ class SVMResult:
 
     def save_json(self, path: str | os.PathLike) -> None:
         """Write `as_dict` to a file, at once or not at all."""
-        save_json(self.as_dict(), path)
+        write_text(path, json.dumps(self.as_dict(), indent=2) + "\n")
 
 
-def check_json_path(path: str | os.PathLike | None) -> None:
-    """Raise UsageError, before the first long computation, where a result could not be written."""
-    if path is not None and not Path(path).absolute().parent.is_dir():
+def check_output(path: str | os.PathLike) -> None:
+    """Raise UsageError where a file cannot be written: better now than after an hour's work."""
+    if not Path(path).absolute().parent.is_dir():
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if path is not None and Path(path).is_dir():
+    if Path(path).is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
 
 
-def save_json(values: dict, path: str | os.PathLike) -> None:
-    """Write plain values to a JSON file, at once or not at all."""
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a small file, at once or not at all. Raises UsageError where that fails."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="surrogateescape")
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)
