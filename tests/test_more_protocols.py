@@ -8,6 +8,7 @@ from feature_files import write_file
 from sklearn.decomposition import PCA
 from sklearn.svm import LinearSVC
 
+from featx.cli import main
 from featx.descriptors import l2_normalise
 from featx.errors import UsageError
 from featx.evaluation import activitynet, fitting, objects, scenes, svm_eval
@@ -129,6 +130,8 @@ def test_leave_one_out_that_cannot_be(tmp_path):
         scenes.load(Request(("a/1",), tmp_path))
     with pytest.raises(UsageError, match="split 3 is asked for, but scenes leaves out every video"):
         scenes.load(Request(("a/1",), numbers=(3,)))
+    with pytest.raises(UsageError, match="leaving out each of 2001 videos trains as many SVMs, and 2000 are the most"):
+        scenes.load(Request(tuple(f"{i % 2}/{i}" for i in range(2001))))
     with pytest.raises(UsageError, match="folds is 5"):
         scenes.load(Request(("a/1",), folds=5))
     features = write_file(tmp_path / "f.h5", {"fc6": draw(SCENES, folder_of)})
@@ -285,6 +288,27 @@ def test_csv_result_equals_scikit_learn(tmp_path):
         assert split.figures == {"map": pytest.approx(expected)}
 
 
+def test_the_command_prints_the_metrics_asked_for(tmp_path, capsys):
+    features = write_file(tmp_path / "f.h5", {"fc6": draw(SCENES, folder_of, noise=2.5)})
+    (tmp_path / "folds.csv").write_text("".join(f"{key},{folder_of(key)},{int(key[-1]) % 2}\n" for key in SCENES))
+    command = ["svm-eval", str(features), "--dataset", "csv", "--splits", str(tmp_path / "folds.csv"), "--quiet"]
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--metric", "map", "--metric", "top-2", "--json", str(tmp_path / "r.json")])
+    (run,) = svm_eval(features, "csv", splits=tmp_path / "folds.csv", metrics=("map", "top-2")).runs
+    out = capsys.readouterr().out
+    assert exit_.value.code == 0
+    for split in run.splits:
+        assert (
+            f"{split.accuracy:6.2f} %   map {split.figures['map']:.2f} %   top-2 {split.figures['top-2']:.2f} %   ("
+            in out
+        )
+    assert f"{run.mean:6.2f} %   map {run.figures['map']:.2f} %   top-2 {run.figures['top-2']:.2f} %\n" in out
+    assert json.loads((tmp_path / "r.json").read_text())["runs"][0]["mean_figures"] == run.figures
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--metric", "mAP"])
+    assert exit_.value.code == 2 and "metric is 'mAP', but must be" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -365,9 +389,9 @@ def test_objects_clips_by_hand(object_lists):
     assert protocol.notes == ("clips without a label for 8 frames, left out: 0",)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_objects_result_equals_scikit_learn(tmp_path, object_lists, dtype):
-    features, clips = clip_file(tmp_path / "f.h5", dtype=dtype)
+@pytest.mark.parametrize(("dtype", "save"), [("float32", "both"), ("float16", "both"), ("float32", "clips")])
+def test_objects_result_equals_scikit_learn(tmp_path, object_lists, dtype, save):
+    features, clips = clip_file(tmp_path / "f.h5", dtype=dtype, save=save)
     result = svm_eval(features, "objects", splits=object_lists)
     unit = {key: l2_normalise(rows[:3].astype(np.float32)) for key, rows in clips.items()}
     train, test = ("a/one", "a/two", "b/four"), ("b/three", "b/five")

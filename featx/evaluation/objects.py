@@ -36,6 +36,7 @@ def load(request: Request) -> Protocol:
             f"frame labels count frames as filmed, but the features were made at {request.fps:g} frames/s; extract with --fps 0"
         )
     frame_labels = _read_frame_labels(folder / "labels.csv")
+    labelled = tuple(frame_labels)
     classes = sorted({label for labels in frame_labels.values() for label in labels.values()})
     if len(classes) != NUM_CLASSES:
         raise UsageError(f"{folder / 'labels.csv'} has {len(classes)} classes, but the data set has {NUM_CLASSES}")
@@ -43,7 +44,7 @@ def load(request: Request) -> Protocol:
     for name in ("train.txt", "test.txt"):
         videos = list(dict.fromkeys(read_lines(folder / name)))
         found = match_names(videos, request.keys)
-        labels_of = match_names(videos, tuple(frame_labels))
+        labels_of = match_names(videos, labelled)
         entries = []
         for video in videos:
             if video not in labels_of:
@@ -52,7 +53,7 @@ def load(request: Request) -> Protocol:
                 entries.append(Entry(video, classes[0]))  # no row of the file: reported by its name, and left out
             else:
                 key = request.keys[found[video]]
-                labels = list(frame_labels.values())[labels_of[video]]
+                labels = frame_labels[labelled[labels_of[video]]]
                 table = request.clip_table(key)
                 for start, end in zip(table.start_frame.tolist(), table.end_frame.tolist(), strict=True):
                     label = clip_label(labels, start, end)

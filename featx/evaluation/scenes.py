@@ -15,6 +15,7 @@ from featx.evaluation.protocol import Entry, Protocol, Request, Split
 
 __all__ = ["load", "load_maryland", "load_yupenn"]
 
+MAX_VIDEOS = 2000  # each of them trains an SVM
 COUNTS = {"yupenn": (14, 30), "maryland": (13, 10)}  # classes, videos a class
 
 
@@ -32,6 +33,11 @@ def load(request: Request, dataset: str = "scenes") -> Protocol:
         if not label:
             raise UsageError(f"'{key}' has no parent folder to name its class; extract a folder of class folders")
     counts = Counter(label for _, label in entries)
+    if len(entries) > MAX_VIDEOS:
+        raise UsageError(
+            f"leaving out each of {len(entries)} videos trains as many SVMs, and {MAX_VIDEOS} are the most; take "
+            "--dataset folders, which makes folds"
+        )
     if dataset in COUNTS:
         _check_counts(dataset, counts, request.allow_missing)
     alone = [label for label, count in counts.items() if count < 2]
