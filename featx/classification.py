@@ -58,6 +58,7 @@ def classify(
     *,
     lists: Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
+    wanted: Callable[[str], bool] = lambda key: True,
     top: int = 5,
     each_clip: bool = False,
     numbers: bool = False,
@@ -69,10 +70,10 @@ def classify(
     """The `top` classes of videos, with scores from 0 to 1: sorted by key, a Failure for a video that gives none.
 
     A clip's scores are the network's softmax, which add up to 1 over all classes; a video's are their mean over its clips.
-    `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; `backbone` and `options`: see `featx.Extractor`. With
-    `each_clip` every clip's own classes come too. `numbers` names classes by their place in the layer prob, for a card that
-    has no labels. `on_note` gets one-line remarks, `on_planned` the number of videos, `on_result` every result as it is
-    finished.
+    `inputs`, `lists`, `keys_from`: see `featx.plan.plan_videos`; videos whose key is not `wanted` are passed over; `backbone`
+    and `options`: see `featx.Extractor`. With `each_clip` every clip's own classes come too. `numbers` names classes by their
+    place in the layer prob, for a card that has no labels. `on_note` gets one-line remarks, `on_planned` the number of videos,
+    `on_result` every result as it is finished.
 
     Raises UsageError for a card without labels, unless `numbers`, and for one without a layer prob; and what `Extractor`
     and `plan_videos` raise.
@@ -81,7 +82,7 @@ def classify(
         raise UsageError(f"top is {top}, but must be at least 1 class")
     card = get_checkpoint(backbone)
     labels = _labels(card, numbers)
-    items = plan_videos(inputs, lists, keys_from)
+    items = [item for item in plan_videos(inputs, lists, keys_from) if wanted(item.key)]
     results = []
     with Extractor(card, layers=[LAYER], save="clips", **options) as extractor:
         if extractor.engine.note:

@@ -75,7 +75,7 @@ def test_the_kernels_stand_alone():
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
         "Extractor FeatureSet Features FeatxError classify export_c3d extract extract_to import_c3d import_matrix "
-        "list_backbones merge open pca svm_eval svm_fit svm_predict".split()
+        "list_backbones merge open pca similarity svm_eval svm_fit svm_predict".split()
     )
     for name in featx.__all__:
         assert getattr(featx, name).__doc__, name

@@ -23,6 +23,7 @@ COMMANDS = {
     "svm-eval": "svm_eval",
     "svm-fit": "svm_fit",
     "svm-predict": "svm_predict",
+    "similarity": "similarity",
     "models": "models",
     "weights": "weights",
 }
@@ -39,6 +40,7 @@ SUMMARIES = {
     "svm-eval": "Run the linear-SVM protocol of a data set on a feature file.",
     "svm-fit": "Train a linear SVM on labelled videos and keep it.",
     "svm-predict": "Label videos with a kept SVM.",
+    "similarity": "Tell pairs of videos that show the same action from others (ASLAN).",
     "models": "List the architectures: layers, dimensions, parameters, multiply-adds.",
     "weights": "List, fetch, store and verify published weights.",
 }

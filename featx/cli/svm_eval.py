@@ -50,8 +50,18 @@ CONCAT_OPTION = click.option(
 
 @click.command("svm-eval", epilog="Example: featx svm-eval features.h5 --dataset ucf101 --splits ucfTrainTestlist")
 @click.argument("features", type=click.Path(), nargs=-1, required=True)
-@click.option("--dataset", required=True, metavar="NAME", help="ucf101, hmdb51, or folders (class = parent folder).")
-@click.option("--splits", type=click.Path(), metavar="DIR", help="Folder of the data set's list files.")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    help="ucf101, hmdb51, activitynet, objects; yupenn, maryland, scenes (leave one out); folders; csv.",
+)
+@click.option(
+    "--splits",
+    type=click.Path(),
+    metavar="PATH",
+    help="Folder of the data set's list files; for activitynet and csv the file.",
+)
 @click.option(
     "--split", "numbers", type=int, multiple=True, metavar="N", help="Only this split; repeatable.  [default: all]"
 )
@@ -61,6 +71,9 @@ CONCAT_OPTION = click.option(
 @click.option("--dims", type=int, multiple=True, metavar="D", help="Again after PCA to D dimensions; repeatable.")
 @click.option(
     "--folds", type=int, metavar="K", help="Folds of the grouped cross-validation of class folders.  [default: 5]"
+)
+@click.option(
+    "--metric", "metrics", multiple=True, help="accuracy, top-K or map; repeatable.  [default: those of the papers]"
 )
 @click.option("--allow-missing", is_flag=True, help="Leave out videos that the lists or a file has and another not.")
 @SOLVER_OPTION
@@ -97,19 +110,24 @@ def _print_result(result, per_class: bool) -> None:
     for run in result.runs:
         click.echo(f"\n{run.num_dims} dimensions{' after PCA' if run.pca else ''}")
         for split in run.splits:
-            chosen = f", C {split.C:g}" if result.C == "auto" else ""
-            click.echo(
-                f"  {split.name:<9} {split.accuracy:6.2f} %   ({split.num_train} train, {split.num_test} test{chosen})"
-            )
-        click.echo(f"  {'mean':<9} {run.mean:6.2f} %")
+            chosen = f", C {split.C:g}" if result.C == "auto" and split.C is not None else ""
+            sizes = f"({split.num_train} train, {split.num_test} test{chosen})"
+            click.echo(f"  {split.name:<9} {split.accuracy:6.2f} %   {_figures(split.figures)}{sizes}")
+        click.echo(f"  {'mean':<9} {run.mean:6.2f} %   {_figures(run.figures)}".rstrip())
         if run.published is not None:
-            click.echo(f"  {'published':<9} {run.published:6.2f} %")
+            click.echo(f"  {'published':<9} {run.published:6.2f} %   {_figures(run.published_figures)}".rstrip())
         if per_class:
             for name, value in run.per_class.items():
                 click.echo(f"    {name}  {'not tested' if value is None else f'{value:.1f} %'}")
     click.echo(f"\npublished figure: {result.published_source}")
     for note in result.notes:
         click.echo(f"note: {note}")
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}")
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "".join(f"{name} {value:.2f} %   " for name, value in figures.items())
 
 
 def _print_table(results) -> None:

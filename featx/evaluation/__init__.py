@@ -1,5 +1,6 @@
 """The papers' evaluations: one file a protocol, one row a data set, the linear SVM and the figures it is held against."""
 
+from featx.evaluation.aslan import FoldResult, SimilarityResult, similarity
 from featx.evaluation.datasets import DATASETS, Dataset
 from featx.evaluation.evaluate import compare, svm_eval
 from featx.evaluation.model import SVMModel
@@ -10,15 +11,18 @@ __all__ = [
     "DATASETS",
     "Curve",
     "Dataset",
+    "FoldResult",
     "Prediction",
     "Run",
     "SVMModel",
     "SVMResult",
+    "SimilarityResult",
     "SplitResult",
     "compare",
     "curve",
     "save_csv",
     "save_json",
+    "similarity",
     "svm_eval",
     "svm_fit",
     "svm_predict",

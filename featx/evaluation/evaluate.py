@@ -16,13 +16,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from featx.basis import check_dims
+from featx.errors import UsageError
 from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
-from featx.evaluation.fitting import BAR, evaluate_split, splits_at_once
+from featx.evaluation.fitting import BAR, evaluate_split, in_row_space, splits_at_once
+from featx.evaluation.guards import leak_warnings
+from featx.evaluation.metrics import check_metrics
 from featx.evaluation.protocol import Request
-from featx.evaluation.published import published_figure, published_source
-from featx.evaluation.results import Run, SVMResult, check_output
-from featx.evaluation.rows import find_rows
+from featx.evaluation.published import (
+    far_off,
+    likely_causes,
+    published_figure,
+    published_figures,
+    published_source,
+)
+from featx.evaluation.results import Run, SVMResult, check_output, pooled
+from featx.evaluation.rows import find_rows, num_left_out
 from featx.evaluation.sources import read_descriptors, split_layer
 from featx.store import open_features
 
@@ -40,6 +49,7 @@ def svm_eval(
     C: float | str = 1.0,
     dims: Iterable[int] = (),
     folds: int | None = None,
+    metrics: Iterable[str] = (),
     allow_missing: bool = False,
     solver: str = "newton",
     seed: int = 0,
@@ -53,8 +63,9 @@ def svm_eval(
     all. `layer` may be left out where the file holds one, or stand in the path ("features.h5:fc6"). The descriptors of each
     file in `concat` are joined to the file's. `C` "auto" is chosen in each split by cross-validation inside its training
     rows. Each of `dims` repeats it all after PCA to that many dimensions, fitted on the training rows. `folds`: for class
-    folders without lists. `allow_missing` leaves out videos that are listed, or in one of the files, and not in another.
-    `solver`: "newton" (on `device`), or "liblinear", which is scikit-learn's LinearSVC; `seed` is for it and for folds.
+    folders without lists. `metrics`: see `featx.evaluation.metrics`; none for those of the data set's papers.
+    `allow_missing` leaves out videos that are listed, or in one of the files, and not in another. `solver`: "newton" (on
+    `device`), or "liblinear", which is scikit-learn's LinearSVC; `seed` is for it and for folds.
     `json_path`: where to write the result. `progress`: a bar on stderr.
 
     Raises UsageError, with the remedy, where lists, file and options do not fit together.
@@ -64,22 +75,46 @@ def svm_eval(
     if json_path is not None:
         check_output(json_path)
     row = get_dataset(dataset)
-    descriptors = read_descriptors(features_path, layer=layer, concat=concat, allow_missing=allow_missing)
-    request = Request(descriptors.keys, Path(splits) if splits else None, tuple(numbers), folds, seed)
+    metrics = tuple(
+        name for name in check_metrics(metrics) or row.metrics if name != "accuracy"
+    )  # which is always there
+    concat = tuple(concat)
+    descriptors = read_descriptors(
+        features_path, layer=layer, concat=concat, allow_missing=allow_missing, unit=row.unit
+    )
+    tables_of = descriptors.clip_tables
+    request = Request(
+        descriptors.keys,
+        Path(splits) if splits else None,
+        tuple(numbers),
+        folds,
+        seed,
+        allow_missing,
+        tables_of.__getitem__ if tables_of is not None else None,
+        descriptors.sources[0].provenance.fps,
+    )
     protocol = row.load(request)
-    tables, notes = find_rows(protocol, descriptors, descriptors.path, allow_missing)
+    if protocol.leave_one_out and "map" in metrics:
+        raise UsageError(
+            "metric is 'map', but leaving one out trains an SVM a video, whose scores have no common scale"
+        )
+    tables, notes = find_rows(protocol, descriptors, descriptors.path, allow_missing, row.unit)
+    checkpoints = [source.provenance.checkpoint for source in descriptors.sources]
+    warnings = leak_warnings(row, protocol, request, checkpoints, descriptors.fitted_on)
     num_dims = descriptors.rows.shape[1]
     for table in tables:
         for d in dims:
             check_dims(d, len(table.train), num_dims, table.name)
 
+    rows = in_row_space(descriptors.rows) if protocol.leave_one_out else descriptors.rows
     bar = tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress)
-    with bar, ThreadPoolExecutor(splits_at_once(tables, num_dims, solver)) as pool:
+    with bar, ThreadPoolExecutor(splits_at_once(tables, rows.shape[1], solver)) as pool:
         evaluate = partial(
             evaluate_split,
-            descriptors=descriptors.rows,
+            descriptors=rows,
             dims=dims,
             settings=settings,
+            metrics=metrics,
             progress=lambda share: bar.update(min(share / len(tables), bar.total - bar.n)),
         )
         by_split = list(pool.map(evaluate, tables))
@@ -87,8 +122,13 @@ def svm_eval(
     checkpoint, layer = descriptors.checkpoint, descriptors.layer
     runs = []
     for i, d in enumerate([None, *dims]):
-        published = published_figure(checkpoint, dataset, layer, d or (num_dims if descriptors.compact else None))
-        runs.append(Run(d or num_dims, d is not None, published, tuple(results[i] for results in by_split)))
+        at_dims = d or (num_dims if descriptors.compact else None)
+        published = published_figure(checkpoint, dataset, layer, at_dims)
+        others = published_figures(checkpoint, dataset, layer, metrics, at_dims)
+        results = tuple(results[i] for results in by_split)
+        if protocol.leave_one_out:
+            results = (pooled("leave one out", results),)
+        runs.append(Run(d or num_dims, d is not None, published, results, others))
 
     slow = sum(not split.converged for run in runs for split in run.splits)
     if slow:
@@ -96,6 +136,9 @@ def svm_eval(
     num_classes = max(len(table.classes) for table in tables)
     if num_classes < len(protocol.classes) and any(run.published is not None for run in runs):
         notes.append(f"the published figures are for all {len(protocol.classes)} classes")
+    for run in runs if num_classes == len(protocol.classes) else ():
+        causes = likely_causes(descriptors.sources[0].provenance, dataset, num_left_out(protocol, tables))
+        notes += far_off(f"{run.mean:.2f} % at {run.num_dims} dimensions", run.mean, run.published, causes)
     result = SVMResult(
         features=os.fspath(descriptors.path),
         joined=tuple(map(os.fspath, concat)),
@@ -110,6 +153,7 @@ def svm_eval(
         runs=tuple(runs),
         published_source=published_source(checkpoint, dataset, layer),
         notes=(*protocol.notes, *descriptors.notes, *notes),
+        warnings=warnings,
     )
     if json_path is not None:
         result.save_json(json_path)

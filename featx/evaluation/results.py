@@ -7,27 +7,43 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from featx.errors import UsageError
 
-__all__ = ["Curve", "Run", "SVMResult", "SplitResult", "check_output", "curve", "save_csv", "save_json", "write_text"]
+__all__ = [
+    "Curve",
+    "Run",
+    "SVMResult",
+    "SplitResult",
+    "check_output",
+    "curve",
+    "pooled",
+    "save_csv",
+    "save_json",
+    "write_text",
+]
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One split: accuracies in %; a class that no test video has is None in `per_class`, and `C` what was trained with."""
+    """One split: accuracies in %; a class that no test video has is None in `per_class`, and `C` what was trained with.
+
+    `figures`: the other metrics asked for, in %, see `featx.evaluation.metrics`. `C` is None of pooled splits that chose
+    different ones.
+    """
 
     name: str
     num_train: int
     num_test: int
     accuracy: float
     per_class: dict[str, float | None]
-    C: float
+    C: float | None
     converged: bool
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
@@ -35,17 +51,43 @@ class SplitResult:
         return 100 / len(self.per_class)
 
 
+def pooled(name: str, splits: Sequence[SplitResult]) -> SplitResult:
+    """Splits that test one video each as one result: all of their videos are its test."""
+    tested = [(c, value) for split in splits for c, value in split.per_class.items() if value is not None]
+    per_class = {c: [value for label, value in tested if label == c] for c in splits[0].per_class}
+    return SplitResult(
+        name=name,
+        num_train=splits[0].num_train,
+        num_test=len(splits),
+        accuracy=float(np.mean([split.accuracy for split in splits])),
+        per_class={c: float(np.mean(values)) if values else None for c, values in per_class.items()},
+        C=splits[0].C if len({split.C for split in splits}) == 1 else None,
+        converged=all(split.converged for split in splits),
+        figures=_means([split.figures for split in splits]),
+    )
+
+
+def _means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([own[name] for own in figures])) for name in figures[0]}
+
+
 @dataclass(frozen=True)
 class Run:
     """All splits at one number of dimensions; `pca` is False for the descriptors as they are.
 
-    `published` is the papers' figure for it in %, None where there is none.
+    `published` is the papers' figure for it in %, None where there is none; `published_figures` are those of other metrics.
     """
 
     num_dims: int
     pca: bool
     published: float | None
     splits: tuple[SplitResult, ...]
+    published_figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The other metrics, each the mean over the splits, in %."""
+        return _means([split.figures for split in self.splits])
 
     @property
     def mean(self) -> float:
@@ -66,6 +108,7 @@ class SVMResult:
 
     `joined`: the files whose descriptors were joined to those of `features`; `backbone`, `checkpoint` and `layer` then name
     one of each, as "fc6 + pool5". `C` may be "auto"; what it was is in the splits. `num_classes` is the most in a split.
+    `warnings` say why the figures may be better than is fair; `notes` what else a reader must know.
     """
 
     features: str
@@ -81,6 +124,7 @@ class SVMResult:
     runs: tuple[Run, ...]
     published_source: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -100,7 +144,10 @@ class SVMResult:
 
     def as_dict(self) -> dict:
         """All of it as plain JSON values, with the means."""
-        runs = [{**asdict(run), "mean": run.mean, "mean_per_class": run.per_class} for run in self.runs]
+        runs = [
+            {**asdict(run), "mean": run.mean, "mean_figures": run.figures, "mean_per_class": run.per_class}
+            for run in self.runs
+        ]
         return {**asdict(self), "name": self.name, "accuracy": self.accuracy, "chance": self.chance, "runs": runs}
 
     def save_json(self, path: str | os.PathLike) -> None:

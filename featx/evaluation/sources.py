@@ -12,7 +12,8 @@ import numpy as np
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.published import foreign_weights
-from featx.features import Failure
+from featx.evaluation.rows import read_rows, row_names
+from featx.features import ClipTable, Failure
 from featx.lists import few, match_names
 from featx.provenance import Provenance
 from featx.store import FeatureSet, open_features, parts_folder, verify
@@ -31,21 +32,29 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:
-    """`rows` float32 (V, D), row i of `keys[i]`; each source's part of a row has unit length, or is zero.
+    """`rows` float32 (n, D), row i called `names[i]`; each source's part of a row has unit length, or is zero.
 
-    `compact`: a single source that went through PCA. `notes`: what a reader of a result must know of them.
+    Names are the keys, where rows are videos, or those of clips. `clip_tables`: key -> its clips, where rows are clips.
+    `fitted_on`: what the PCA of each source that went through one was fitted on. `notes`: what a reader must know of them.
     """
 
     path: Path
     keys: tuple[str, ...]
+    names: tuple[str, ...]
     rows: np.ndarray
     sources: tuple[Source, ...]
     failures: tuple[Failure, ...]
-    compact: bool
+    fitted_on: tuple[str, ...]
     notes: tuple[str, ...]
+    clip_tables: dict[str, ClipTable] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def compact(self) -> bool:
+        """Whether it is a single source that went through PCA."""
+        return len(self.sources) == len(self.fitted_on) == 1
 
     @property
     def backbone(self) -> str:
@@ -66,16 +75,20 @@ def read_descriptors(
     layer: str | None = None,
     concat: Iterable[str | os.PathLike] = (),
     allow_missing: bool = False,
+    unit: str = "video",
 ) -> Descriptors:
     """Read a layer's descriptors, each L2-normalised, and join those of the files in `concat` behind them.
 
-    A path may end in ":LAYER"; `layer` is for the first file. Videos are joined by key, or by the base name where that is
+    A path may end in ":LAYER"; `layer` is for the first file. With `unit` "clip" the rows are clip
+    features, which are not joined. Videos are joined by key, or by the base name where that is
     unique. Raises UsageError where a layer must be chosen, and for videos that one of the files lacks, unless they are
     to be left out (`allow_missing`); FeatureFileError for damaged files and values that are not finite.
     """
-    whole = _read_one(features, layer)
+    whole = _read_one(features, layer, unit)
     for other in concat:
-        whole = _join(whole, _read_one(other, None), allow_missing)
+        if unit != "video":
+            raise UsageError(f"{other} is to be joined, but clips are evaluated one by one; leave --concat out")
+        whole = _join(whole, _read_one(other, None, unit), allow_missing)
     return whole
 
 
@@ -88,7 +101,7 @@ def split_layer(path: str | os.PathLike) -> tuple[Path, str | None]:
     return Path(head), layer
 
 
-def _read_one(named: str | os.PathLike, layer: str | None) -> Descriptors:
+def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descriptors:
     path, own_layer = split_layer(named)
     if layer is not None and own_layer not in (None, layer):
         raise UsageError(f"{named} names layer {own_layer}, but --layer says {layer}; leave one of them out")
@@ -96,16 +109,16 @@ def _read_one(named: str | os.PathLike, layer: str | None) -> Descriptors:
         for file in features.paths:
             verify(file)
         layer = _choose_layer(features, own_layer or layer, path)
-        rows = l2_normalise(features.descriptors(layer))
+        rows = l2_normalise(read_rows(features, layer, unit))
+        names = tuple(row_names(features, unit))
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
             raise FeatureFileError(
-                f"the {layer} descriptor of '{features.keys[int(bad.argmax())]}' is not finite; extract that video again"
+                f"the {layer} descriptor of '{names[int(bad.argmax())]}' is not finite; extract that video again"
             )
         notes = []
-        compact = layer in features.bases
-        if compact:
-            notes.append(f"the descriptors went through PCA fitted on {features.bases[layer]['fitted_on']}")
+        fitted_on = (str(features.bases[layer]["fitted_on"]),) if layer in features.bases else ()
+        notes += [f"the descriptors went through PCA fitted on {words}" for words in fitted_on]
         notes += foreign_weights(features.provenance)
         parts = [file for file in features.paths if file.parent == parts_folder(path)]
         if parts:
@@ -114,7 +127,18 @@ def _read_one(named: str | os.PathLike, layer: str | None) -> Descriptors:
                 "the same 'featx extract' ends it"
             )
         source = Source(layer, rows.shape[1], features.provenance)
-        return Descriptors(path, tuple(features.keys), rows, (source,), tuple(features.failures), compact, tuple(notes))
+        tables = {key: features.clip_table(key) for key in features.keys} if unit == "clip" else None
+        return Descriptors(
+            path=path,
+            keys=tuple(features.keys),
+            names=names,
+            rows=rows,
+            sources=(source,),
+            failures=tuple(features.failures),
+            fitted_on=fitted_on,
+            notes=tuple(notes),
+            clip_tables=tables,
+        )
 
 
 def _choose_layer(features: FeatureSet, layer: str | None, path: Path) -> str:
@@ -146,11 +170,12 @@ def _join(whole: Descriptors, other: Descriptors, allow_missing: bool) -> Descri
     rows[:, : whole.rows.shape[1]] = whole.rows[kept]
     rows[:, whole.rows.shape[1] :] = other.rows[[found[key] for key in keys]]
     return Descriptors(
-        whole.path,
-        keys,
-        rows,
-        (*whole.sources, *other.sources),
-        whole.failures,
-        False,
-        (*whole.notes, *other.notes, *notes),
+        path=whole.path,
+        keys=keys,
+        names=keys,
+        rows=rows,
+        sources=(*whole.sources, *other.sources),
+        failures=whole.failures,
+        fitted_on=(*whole.fitted_on, *other.fitted_on),
+        notes=(*whole.notes, *other.notes, *notes),
     )

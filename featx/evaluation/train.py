@@ -183,8 +183,11 @@ def _from_dataset(
 ) -> _Examples:
     if number is None:
         raise UsageError(f"a model of {dataset} learns the training videos of one split; choose it with --split N")
-    request = Request(descriptors.keys, Path(splits) if splits else None, (number,), None, seed)
-    protocol = get_dataset(dataset).load(request)
+    row = get_dataset(dataset)
+    if row.unit != "video":
+        raise UsageError(f"{dataset} is of {row.unit}s, but a model learns videos; give --labels a CSV file")
+    request = Request(descriptors.keys, Path(splits) if splits else None, (number,), None, seed, allow_missing)
+    protocol = row.load(request)
     (table,), notes = find_rows(protocol, descriptors, descriptors.path, allow_missing)
     return _Examples(
         table.train, table.train_labels, table.classes, f"{dataset}, training videos of {table.name}", tuple(notes)
