@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from data_set_stand_ins import STAND_INS, set_small_counts
+from data_set_stand_ins import STAND_INS, rows_of, set_small_counts
+from feature_files import write_file
 
-import featx
 from featx.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -14,9 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
+    """As of the example videos."""
+    keys = [f"{video.parent.name}/{video.stem}" for video in sorted((ROOT / "examples/videos").glob("*/*.mp4"))]
+    classes = sorted({key.split("/")[0] for key in keys})
+    rows = rows_of({key: classes.index(key.split("/")[0]) for key in keys}, 3)
     path = tmp_path_factory.mktemp("examples") / "features.h5"
-    featx.extract_to(ROOT / "examples/videos", path)
-    return path
+    return write_file(path, {"pool5": {key: row[0] for key, row in rows.items()}}, checkpoint="res3d-mini")
 
 
 @pytest.mark.parametrize(
