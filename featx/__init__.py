@@ -6,6 +6,7 @@
     featx.open("features.h5").descriptors("pool5")             the design matrix, (V, D)
     featx.pca("features.h5", "compact.h5", dims=500)
     featx.svm_eval("features.h5", "ucf101", splits="ucfTrainTestlist")
+    featx.similarity("features.h5", "View2.mat")
 
 Names are loaded when they are first used, so that `import featx` costs nothing.
 """
@@ -27,11 +28,15 @@ _PUBLIC = {
     "extract": ("featx.extractor", "extract"),
     "extract_to": ("featx.run", "extract_to"),
     "import_c3d": ("featx.c3d_blobs", "import_c3d"),
+    "import_matrix": ("featx.matrices", "import_matrix"),
     "list_backbones": ("featx.catalog", "list_backbones"),
     "merge": ("featx.run", "merge"),
     "open": ("featx.store", "open_features"),
     "pca": ("featx.compact", "pca"),
+    "similarity": ("featx.evaluation", "similarity"),
     "svm_eval": ("featx.evaluation", "svm_eval"),
+    "svm_fit": ("featx.evaluation", "svm_fit"),
+    "svm_predict": ("featx.evaluation", "svm_predict"),
 }
 
 __all__ = sorted(_PUBLIC)

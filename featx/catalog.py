@@ -44,7 +44,7 @@ LABELS_FOLDER = WEIGHTS_FOLDER / "labels"  # class names, one a line, for every 
 VARIANT_FIELDS = {"arguments", "preprocess", "note"}
 MAX_SHOWN = 100  # characters of a value in a message: some are long lists
 # what the records of a card have, and its text cannot say
-NOT_IN_JSON = {"base", "folder", "variant", "mean_cube", "listed"}
+NOT_IN_JSON = {"base", "folder", "variant", "mean_cube", "listed", "num_clips_random", "seed"}
 # whose tensor names files may use: the labels of featx.checkpoints.names, and Caffe's own
 NAMINGS = (
     "featx's own", "Caffe", "DavideA's port", "jfzhang95's port", "mmaction2's port", "mmaction2's recognizer",
@@ -95,8 +95,9 @@ class Checkpoint:
     checkpoint lies beside the cards and has the `sha256`. `labels` are the class names in the order of the layer prob.
     `namings` says whose tensor names files of these weights use beside featx's own, where not every known one will do: other
     files of the same names and shapes are then other weights. `variants` maps a name to the "arguments" and "preprocess"
-    fields that it changes. `published` holds accuracies in %:
-    ``published[data set][layer]``, or ``[layer@dims]`` after PCA; `published_source` says where they are printed.
+    fields that it changes. `published` holds figures in %:
+    ``published[data set][layer]`` is an accuracy, ``[layer@dims]`` after PCA, ``[layer:metric]`` another figure; layers that go
+    together are joined by "+", in the card's order. `published_source` says for each data set where they are printed.
     `folder` is where a user's own card lies, and beside it its `file`; None for featx's cards. `base` is what a `variant`
     was made of.
 
@@ -123,7 +124,7 @@ class Checkpoint:
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     variant: str = ""
     published: dict[str, dict[str, float]] = field(default_factory=dict)
-    published_source: str = ""
+    published_source: dict[str, str] = field(default_factory=dict)
     note: str = ""
     folder: Path | None = None
     base: Checkpoint | None = None
@@ -183,13 +184,13 @@ class Checkpoint:
 
     def _wrong_types(self) -> Iterator[tuple[str, str]]:
         """Yield (field, rule) for each field of another type; numbers have their own rules."""
-        for name in ("name", "data", "default_layer", "licence", "variant", "published_source", "note"):
+        for name in ("name", "data", "default_layer", "licence", "variant", "note"):
             if not isinstance(getattr(self, name), str):
                 yield name, "must be text"
         for name in ("file", "sha256"):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
                 yield name, "must be text"
-        for name in ("arguments", "layers", "published", "variants"):
+        for name in ("arguments", "layers", "published", "published_source", "variants"):
             if not isinstance(getattr(self, name), dict):
                 yield name, "must map names to values"
         for name in ("labels", "namings"):
@@ -205,6 +206,10 @@ class Checkpoint:
         for figures in self.published.values():
             if not isinstance(figures, dict) or not all(map(_is_number, figures.values())):
                 yield "published", "must map each data set to layers and their accuracies in %"
+        if set(self.published_source) != set(self.published):
+            yield "published_source", "must say for each data set of 'published', and for no other, where it is printed"
+        if not all(isinstance(source, str) for source in self.published_source.values()):
+            yield "published_source", "must be a text for each data set"
         for variant, changes in self.variants.items():
             if not variant or not isinstance(changes, dict):
                 yield "variants", f"variant '{variant}' must have a name and map fields to values"

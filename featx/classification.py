@@ -66,6 +66,7 @@ def classify(
     lists: Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
     allow_urls: bool = False,
+    wanted: Callable[[str], bool] = lambda key: True,
     top: int = 5,
     each_clip: bool = False,
     numbers: bool = False,
@@ -77,10 +78,10 @@ def classify(
     """The `top` classes of videos, with scores from 0 to 1: sorted by key, a Failure for a video that gives none.
 
     A clip's scores are the network's softmax, which add up to 1 over all classes; a video's are their mean over its clips.
-    `inputs`, `lists`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; `backbone` and `options`: see
-    `featx.Extractor`. With `each_clip` every clip's own classes come too. `numbers` names classes by their place in the
-    layer prob, for a card that has no labels. `on_note` gets one-line remarks, `on_planned` the number of videos,
-    `on_result` every result as it is finished.
+    `inputs`, `lists`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; videos whose key is not `wanted` are passed
+    over; `backbone` and `options`: see `featx.Extractor`. With `each_clip` every clip's own classes come too. `numbers` names
+    classes by their place in the layer prob, for a card that has no labels. `on_note` gets one-line remarks, `on_planned` the
+    number of videos, `on_result` every result as it is finished.
 
     Raises UsageError for a card without labels, unless `numbers`, and for one without a layer prob; and what `Extractor`
     and `plan_videos` raise.
@@ -89,7 +90,7 @@ def classify(
         raise UsageError(f"top is {top}, but must be at least 1 class")
     card = get_checkpoint(backbone)
     labels = _labels(card, numbers)
-    items = plan_videos(inputs, lists, keys_from, allow_urls=allow_urls)
+    items = [item for item in plan_videos(inputs, lists, keys_from, allow_urls=allow_urls) if wanted(item.key)]
     results = []
     with (
         Extractor(card, layers=[LAYER], save="clips", **options) as extractor,

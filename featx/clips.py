@@ -15,6 +15,7 @@ by one, and keeps no more than one span of them.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Sampling:
     `length` frames a clip, `frame_step` apart; `stride` frames between the starts of neighbouring clips, counted in
     source frames (after resampling to `fps`, when given, in frames a second). With `num_clips_even` N the clips are not
     `stride` apart but N evenly spread ones, the first at the first frame and the last ending at the last frame (a video
-    with fewer than N possible starts gives each of them once). With `listed` every video comes with the starts of its
+    with fewer than N possible starts gives each of them once). With `num_clips_random` N they are N different starts in order
+    of time, drawn by `seed` and the number of frames. With `listed` every video comes with the starts of its
     clips, and neither the stride nor a policy has a say.
 
     `short`, for a video shorter than one span: "loop" repeats its frames from the start (3D ResNet papers), "pad"
@@ -53,9 +55,11 @@ class Sampling:
     short: str = "loop"
     tail: str = "drop"
     listed: bool = False
+    num_clips_random: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("length", "stride", "frame_step", "num_clips_even"):
+        for name in ("length", "stride", "frame_step", "num_clips_even", "num_clips_random"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"{name} is {value!r}, but must be a whole number of at least 1")
@@ -65,20 +69,32 @@ class Sampling:
             raise UsageError(f"short is '{self.short}', but must be one of {', '.join(SHORT_POLICIES)}")
         if self.tail not in TAIL_POLICIES:
             raise UsageError(f"tail is '{self.tail}', but must be one of {', '.join(TAIL_POLICIES)}")
-        if self.num_clips_even is not None and self.tail == "pad":
-            raise UsageError("tail is 'pad', but evenly spread clips leave no tail; leave one of the two out")
+        if self.counts_first and self.tail == "pad":
+            how = "evenly spread" if self.num_clips_even is not None else "random"
+            raise UsageError(f"tail is 'pad', but {how} clips leave no tail; leave one of the two out")
+        if None not in (self.num_clips_even, self.num_clips_random):
+            raise UsageError(
+                f"{self.num_clips_even} evenly spread and {self.num_clips_random} random clips are asked for; leave one out"
+            )
         if self.listed:
             self._check_listed()
 
     def _check_listed(self) -> None:
         if self.num_clips_even is not None:
             raise UsageError(f"{self.num_clips_even} evenly spread clips are asked for, but their starts are listed")
+        if self.num_clips_random is not None:
+            raise UsageError(f"{self.num_clips_random} random clips are asked for, but their starts are listed")
         if self.fps is not None:
             raise UsageError(
                 f"fps is {self.fps:g}, but the starts of clips are listed, in frames as filmed; leave one of the two out"
             )
         if self.tail == "pad" or self.short == "pad":
             raise UsageError("listed clips are never completed by repeating frames; leave 'pad' out of short and tail")
+
+    @property
+    def counts_first(self) -> bool:
+        """Whether clips depend on the number of frames, which must then be known before the first one."""
+        return self.num_clips_even is not None or self.num_clips_random is not None
 
     @property
     def span(self) -> int:
@@ -133,6 +149,9 @@ def _starts(num_frames: int, sampling: Sampling) -> range | list[int]:
         return []
     if sampling.num_clips_even is not None:
         return _even_starts(last_start, sampling.num_clips_even)
+    if sampling.num_clips_random is not None:
+        draw = random.Random(f"{sampling.seed} {num_frames}")
+        return sorted(draw.sample(range(last_start + 1), min(sampling.num_clips_random, last_start + 1)))
     starts = range(0, last_start + 1, sampling.stride)
     next_start = starts[-1] + sampling.stride
     if sampling.tail == "pad" and starts[-1] + sampling.span < num_frames and next_start < num_frames:
@@ -178,8 +197,8 @@ class ClipWindow(Generic[F]):
     >>> [window.push(frame) for frame in "abc"], window.finish()
     ([None, (Clip(start_frame=0, end_frame=2, frames=(0, 1)), ['a', 'b']), None], None)
 
-    Evenly spread clips need the number of frames beforehand: give `num_frames`, counted, not read from a header. Where
-    starts are listed, give `listed_starts`, rising.
+    Evenly spread and random clips need the number of frames beforehand: give `num_frames`, counted, not read from a header.
+    Where starts are listed, give `listed_starts`, rising.
     """
 
     def __init__(
@@ -191,9 +210,9 @@ class ClipWindow(Generic[F]):
             if not listed_starts or listed_starts[0] < 0 or any(a >= b for a, b in pairwise(listed_starts)):
                 raise ValueError(f"listed clips need rising listed_starts of at least 0, not {listed_starts}")
             self._known = iter(listed_starts)
-        elif sampling.num_clips_even is not None:
+        elif sampling.counts_first:
             if num_frames is None:
-                raise ValueError("evenly spread clips need num_frames")
+                raise ValueError("evenly spread and random clips need num_frames")
             self._known = iter(_starts(num_frames, sampling))
         self._next_start: int | None = 0 if self._known is None else next(self._known, None)
         self._held: deque[F] = deque()  # frames self._first .. self.num_frames - 1

@@ -54,7 +54,8 @@ class Extractor:
     cube in place of the card's constant mean (`.binaryproto`, or `.npy` (3, T, h, w), BGR), or "card" for the constants even
     where a cube is stored; `variant`: a variant of the card. `layers`: names of activations (default: the card's).
     `length`, `stride`, `frame_step`: of clips, in frames (default: the card's); `num_clips`: that many evenly spread clips
-    instead of a stride; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
+    instead of a stride; `num_clips_random`: that many drawn by `clips_seed`, for figures only, since no feature file records
+    them; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
     `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
@@ -76,6 +77,8 @@ class Extractor:
         stride: int | None = None,
         frame_step: int | None = None,
         num_clips: int | None = None,
+        num_clips_random: int | None = None,
+        clips_seed: int = 0,
         fps: float | None = None,
         short: str = "loop",
         tail: str = "drop",
@@ -98,6 +101,8 @@ class Extractor:
         self.sampling = _check_sampling(
             self.checkpoint, listed_clips, length, stride, frame_step, num_clips, fps, short, tail
         )
+        if num_clips_random is not None:
+            self.sampling = _random_clips(self.sampling, num_clips_random, clips_seed, stride)
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
         for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
             if value not in known:
@@ -329,6 +334,12 @@ def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, f
     return replace(checkpoint.sampling, short=short, tail=tail, listed=listed, **given)
 
 
+def _random_clips(sampling: Sampling, num_clips: int, seed: int, stride: int | None) -> Sampling:
+    if stride is not None:
+        raise UsageError(f"both {num_clips} random clips and stride {stride} are given; random clips have no stride")
+    return replace(sampling, num_clips_random=num_clips, seed=seed)
+
+
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:
     """D of each layer for clips of the length asked for; raises UsageError where the network cannot take them."""
     channels, _, height, width = checkpoint.clip_shape
@@ -344,6 +355,11 @@ def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tupl
 
 def provenance_of(checkpoint: Checkpoint, sampling: Sampling, **made: object) -> Provenance:
     """The provenance of features of `checkpoint`; `made` are the fields of Provenance that neither of the two tells."""
+    if sampling.num_clips_random is not None:
+        raise UsageError(
+            f"{sampling.num_clips_random} random clips are asked for, but a feature file records where clips lie by their "
+            "stride; take evenly spread ones with num_clips"
+        )
     preprocess = checkpoint.preprocess
     return Provenance(
         backbone=checkpoint.architecture,

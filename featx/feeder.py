@@ -134,9 +134,9 @@ class Feeder:
         raise _Stopped
 
     def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
-        even = self._sampling.num_clips_even is not None
+        count_first = self._sampling.counts_first
         flow = self._preprocess.channel_order == "flow"
-        for event in self._pool.decode(self._paths(), self._sampling.fps, even, flow, self._on_corrupt):
+        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first, flow, self._on_corrupt):
             try:
                 yield from self._advance(self._videos[event.index], event)
             except VideoError as error:

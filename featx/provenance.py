@@ -22,10 +22,11 @@ _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
 class Provenance:
     """The root attributes of a feature file, in the words of DESIGN's tables; all values are str, int, float or tuples.
 
-    `arguments` are what the backbone is built with, as JSON. `stride` 0 says that the starts of clips were listed;
-    `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171" (height x width), "short 112",
-    "short 128, long to the nearest" or "none"; `crop_offset` "8,29" (y, x), "centre" or "centre, half to even", as
-    `featx.preprocess.Preprocess` rounds them; `mean` and `std` a number a channel in `channel_order`; `basis_sha256` ""
+    `arguments` are what the backbone is built with, as JSON. `stride` 0 says that the starts of clips were listed, -1
+    that nothing is known of clips; `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171"
+    (height x width), "short 112", "short 128, long to the nearest" or "none"; `crop_offset` "8,29" (y, x), "centre" or
+    "centre, half to even", as `featx.preprocess.Preprocess` rounds them; `mean` and `std` a number a channel in
+    `channel_order`; `basis_sha256` ""
     before PCA. `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
     """
 

@@ -33,9 +33,11 @@ def test_every_card(name):
         assert source.file and source.sha256_prefix in source.file, "the publishers' names end in the prefix"
     for variant in card.variants:
         assert card.with_variant(variant).variant == variant
-    assert bool(card.published) == bool(card.published_source)
-    for figures in card.published.values():
-        assert all(key.split("@")[0] in card.layers and 0 < figure < 100 for key, figure in figures.items())
+    assert set(card.published) == set(card.published_source) and all(card.published_source.values())
+    for key, figure in (item for figures in card.published.values() for item in figures.items()):
+        layers, dims, metric = re.fullmatch(r"([^@:]+)(@\d+)?(:clip-top-1|:top-\d|:map|:auc)?", key).groups()
+        assert 0 < figure < 100 and not (dims and metric)
+        assert layers.split("+") == [layer for layer in card.layers if layer in layers.split("+")]
 
 
 def test_exactly_the_embedded_checkpoints_have_a_file_here():
@@ -342,7 +344,12 @@ def test_get_checkpoint():
         ({"default_layer": ["fc6"]}, "default_layer of card 'c3d-sports1m' is ['fc6'], but must be text"),
         ({"licence": None}, "licence of card 'c3d-sports1m' is None, but must be text"),
         ({"note": 1}, "note of card 'c3d-sports1m' is 1, but must be text"),
-        ({"published_source": {}}, "published_source of card 'c3d-sports1m' is {}, but must be text"),
+        (
+            {"published_source": "a paper"},
+            "published_source of card 'c3d-sports1m' is 'a paper', but must map names to values",
+        ),
+        ({"published_source": {}}, "must say for each data set of 'published', and for no other, where it is printed"),
+        ({"published": {"x": {"fc6": 1.0}}, "published_source": {"x": 1}}, "must be a text for each data set"),
         ({"sha256": 12}, "sha256 of card 'c3d-sports1m' is 12, but must be text"),
         ({"arguments": ["x"]}, "arguments of card 'c3d-sports1m' is ['x'], but must map names to values"),
         ({"published": {"ucf101": 80}}, "must map each data set to layers and their accuracies in %"),

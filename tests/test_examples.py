@@ -19,11 +19,15 @@ import baselines  # noqa: E402
 import benchmark  # noqa: E402
 import benchmark_inputs  # noqa: E402
 import benchmark_plans  # noqa: E402
+import make_descriptors  # noqa: E402
 import render_actions  # noqa: E402
 import train_mini  # noqa: E402
 
 from featx import checkpoints  # noqa: E402
 from featx.engine import unavailable  # noqa: E402
+from featx.evaluation import ucf101  # noqa: E402
+from featx.evaluation.protocol import Request  # noqa: E402
+from featx.store import open_features  # noqa: E402
 from featx.video import read_frames  # noqa: E402
 
 PARTNERS = [
@@ -163,3 +167,20 @@ def test_made_up_weights_keep_numbers_of_a_size(name, tmp_path):
     with torch.inference_mode():
         pool5 = backbone(card.preprocess.normalise(clips).contiguous(), ["pool5"])["pool5"]
     assert 1e-3 < float(pool5.abs().max()) < 1e4
+
+
+def test_synthetic_descriptors_have_ucf101s_sizes_and_splits(tmp_path, monkeypatch):
+    """At full size but for the dimensions; svm-eval checks the lists' counts and groups."""
+    monkeypatch.setattr(sys, "argv", ["make_descriptors.py", str(tmp_path), "--dims", "24"])
+    make_descriptors.main()
+    protocol = ucf101.load(Request((), tmp_path))
+    with open_features(tmp_path / "descriptors.h5") as features:
+        assert len(features) == 13_320 and features.num_dims("fc6") == 24
+        listed = {name.removesuffix(".avi") for name, _ in (*protocol.splits[0].train, *protocol.splits[0].test)}
+        assert listed == set(features.keys)
+        rows = features.descriptors("fc6")
+        assert (rows >= 0).all() and 0.5 < (rows == 0).mean() < 0.85  # sparse
+    counts = make_descriptors.draw_counts(np.random.default_rng(0))
+    assert counts.min() >= 4 and counts.max() <= 7
+    again = (make_descriptors.make_descriptors(counts[:2], 8, np.random.default_rng(1)) for _ in range(2))
+    np.testing.assert_array_equal(*again)

@@ -3,7 +3,7 @@ import pytest
 from featx.errors import UnknownNameError, UsageError
 from featx.evaluation import hmdb51, ucf101
 from featx.evaluation.datasets import DATASETS, get_dataset
-from featx.evaluation.protocol import Entry, Request, Split, group_of
+from featx.evaluation.protocol import Entry, Request, Split, group_of, mixed_groups
 
 # a UCF101 of two classes and two splits: groups 1 and 2 test in split 1, 3 tests in split 2
 SMALL = {
@@ -147,7 +147,7 @@ def test_folders_with_lists_takes_any_classes_and_counts(tmp_path):
     assert [split.name for split in protocol.splits] == ["split 1", "split 3"]
     assert protocol.splits[0].train == (Entry("walk/my clip 1.mp4", "walk"), Entry("run/000.mp4", "run"))
     assert protocol.splits[0].test == (Entry("walk/take 2", "walk"),)
-    assert len(protocol.notes) == 1 and "split 3: 1 groups stand on both sides (walk g01)" in protocol.notes[0]
+    assert [mixed_groups(split) for split in protocol.splits] == [[], ["walk g01"]]
 
 
 def test_folders_with_lists_that_do_not_do(tmp_path):

@@ -5,9 +5,10 @@ import pytest
 from sklearn.metrics import accuracy_score, recall_score
 from sklearn.svm import LinearSVC
 
-from featx.errors import UsageError
+from featx.errors import UnknownNameError, UsageError
+from featx.evaluation.liblinear import fit_liblinear
 from featx.evaluation.metrics import accuracy, per_class_accuracy
-from featx.evaluation.svm import fit_linear_svm
+from featx.evaluation.svm import SOLVERS, fit_linear_svm
 
 
 def make(n, d, k, seed=0, noise=1.5):
@@ -26,23 +27,29 @@ def test_bit_for_bit_what_one_linear_svc_gives(shape, num_jobs):
     fresh, _ = make(*shape, seed=1)
     reference = LinearSVC(C=0.7, dual="auto", random_state=3).fit(rows, labels)
     trained = []
-    model = fit_linear_svm(rows, labels, C=0.7, seed=3, num_jobs=num_jobs, progress=trained.append)
+    model = fit_liblinear(rows, labels, C=0.7, seed=3, num_jobs=num_jobs, progress=trained.append)
     np.testing.assert_array_equal(model.weights[-len(reference.coef_) :], reference.coef_)
     np.testing.assert_array_equal(model.bias[-len(reference.coef_) :], reference.intercept_)
     np.testing.assert_array_equal(model.predict(fresh), reference.predict(fresh))
-    assert sum(trained) == shape[2] and model.converged
+    assert sum(trained) == pytest.approx(1) and model.converged
 
 
 def test_a_solver_that_gives_up_is_reported(recwarn, monkeypatch):
     monkeypatch.setattr("sklearn.svm.LinearSVC", partial(LinearSVC, max_iter=1))
     rows, labels = make(90, 20, 6)
-    assert not fit_linear_svm(rows, labels).converged
+    assert not fit_linear_svm(rows, labels, solver="liblinear").converged
     assert not recwarn.list  # by the model, and not by a warning as well
 
 
-def test_one_class_is_refused():
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_one_class_is_refused(solver):
     with pytest.raises(UsageError, match="classes with training rows: 1, but an SVM needs 2"):
-        fit_linear_svm(np.eye(3, dtype=np.float32), np.zeros(3, int))
+        fit_linear_svm(np.eye(3, dtype=np.float32), np.zeros(3, int), solver=solver)
+
+
+def test_an_unknown_solver_is_refused():
+    with pytest.raises(UnknownNameError, match="unknown solver 'netwon'; did you mean 'newton'"):
+        fit_linear_svm(np.eye(3, dtype=np.float32), np.arange(3), solver="netwon")
 
 
 def test_metrics_equal_scikit_learn():

@@ -12,7 +12,7 @@ from featx.cli import main
 from featx.compact import pca
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
-from featx.evaluation import DATASETS, evaluate, svm_eval, ucf101
+from featx.evaluation import DATASETS, fitting, svm_eval, ucf101
 
 CLASSES = ("Archery", "Biking", "Diving", "YoYo")
 KEYS = [f"{c}/v_{c}_g{g:02d}_c{i:02d}" for c in CLASSES for g in range(1, 7) for i in range(1, 4)]
@@ -95,9 +95,9 @@ def test_what_is_planted_in_test_rows_changes_nothing_that_is_fitted(tmp_path, f
             planted[key] = planted[key] + 50 * np.eye(D, dtype=np.float32)[CLASSES.index(key.split("/")[0])]
     planted = write_file(tmp_path / "planted.h5", {"fc6": planted})
     bases, models = [], []
-    fit_basis, fit_svm = evaluate.fit_basis, evaluate.fit_linear_svm
-    monkeypatch.setattr(evaluate, "fit_basis", lambda *a, **k: bases.append(fit_basis(*a, **k)) or bases[-1])
-    monkeypatch.setattr(evaluate, "fit_linear_svm", lambda *a, **k: models.append(fit_svm(*a, **k)) or models[-1])
+    fit_basis, fit_svm = fitting.fit_basis, fitting.fit_linear_svm
+    monkeypatch.setattr(fitting, "fit_basis", lambda *a, **k: bases.append(fit_basis(*a, **k)) or bases[-1])
+    monkeypatch.setattr(fitting, "fit_linear_svm", lambda *a, **k: models.append(fit_svm(*a, **k)) or models[-1])
     for path in (features, planted):
         svm_eval(path, "ucf101", splits=splits, numbers=(1,), dims=(5,))
     np.testing.assert_array_equal(bases[0].components, bases[1].components)
@@ -193,7 +193,7 @@ def test_refusals(tmp_path, features, splits):
     refused("it is a folder", json_path=tmp_path)
     refused("its folder does not exist", json_path=tmp_path / "absent" / "x.json")
     two = write_file(tmp_path / "two.h5", {"fc6": make_vectors(), "fc7": make_vectors(1)})
-    refused("holds 2 layers; choose one with --layer: fc6, fc7", path=two)
+    refused("holds 2 layers; choose one with --layer, or as .*two.h5:fc6: fc6, fc7", path=two)
     strange = write_file(tmp_path / "strange.h5", {"fc6": {"a/x": np.ones(D), "b/y": np.ones(D)}})
     refused("72 of 72 listed videos are not in .*; check --splits", path=strange, allow_missing=True)
     one = without(tmp_path / "one.h5", lambda k: not k.startswith("YoYo"))
@@ -204,7 +204,7 @@ def test_refusals(tmp_path, features, splits):
 
 def test_solvers_that_did_not_converge_are_noted(features, splits, monkeypatch):
     monkeypatch.setattr("sklearn.svm.LinearSVC", partial(LinearSVC, max_iter=1))
-    result = svm_eval(features, "ucf101", splits=splits)
+    result = svm_eval(features, "ucf101", splits=splits, solver="liblinear")
     assert any("before they converged: 2" in note for note in result.notes)
     assert not result.runs[0].splits[0].converged
 
@@ -224,11 +224,34 @@ def test_command_line_and_json_equal_the_api(tmp_path, features, splits, capsys)
     assert [path.name for path in tmp_path.glob("*result*")] == ["result.json"]
     means = [float(value) for value in re.findall(r"mean +([\d.]+) %", out)]
     assert means == pytest.approx([run.mean for run in result.runs], abs=0.005)
-    assert re.findall(r"published +([\d.]+) %", out) == ["82.30", "52.80"] and "chance 25.0 %" in out
+    assert re.findall(r"^ +published +([\d.]+) %", out, re.MULTILINE) == ["82.30", "52.80"] and "chance 25.0 %" in out
     for name, value in result.runs[0].per_class.items():
         assert f"{name}  {value:.1f} %" in out
     code, out, err = run_cli(capsys, features, *options, "--quiet")
     assert code == 0 and not err and not re.search(r"^ +Archery ", out, re.MULTILINE)
+
+
+def test_both_solvers_agree(features, splits):
+    newton, liblinear = (
+        svm_eval(features, "ucf101", splits=splits, dims=(5,), solver=name) for name in ("newton", "liblinear")
+    )
+    assert newton.runs == liblinear.runs and (newton.solver, liblinear.solver) == ("newton", "liblinear")
+
+
+def test_chance_is_of_the_classes_that_a_split_trains(tmp_path, splits):
+    """Split 1 trains four classes, split 2 three."""
+    partial = without(tmp_path / "partial.h5", lambda k: k.startswith("Diving") and not is_test(k, 2))
+    result = svm_eval(partial, "ucf101", splits=splits, allow_missing=True)
+    assert [split.chance for split in result.runs[0].splits] == pytest.approx([25, 100 / 3])
+    assert result.num_classes == 4 and result.chance == pytest.approx((25 + 100 / 3) / 2)
+
+
+def test_a_file_still_in_parts_is_said_to_be(tmp_path, features, splits):
+    rest = tmp_path / "features.h5.parts"
+    rest.mkdir()
+    write_file(rest / "part-000001.h5", {"fc6": {"YoYo/other": np.ones(D)}})
+    result = svm_eval(features, "ucf101", splits=splits)
+    assert any("is still in parts (1 beside it)" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +261,9 @@ def test_command_line_and_json_equal_the_api(tmp_path, features, splits, capsys)
         (("--dataset", "ucf101"), "needs its list files"),
         (("--dataset", "folders", "--layer", "fc9"), "unknown layer"),
         (("--dataset", "folders", "-C", "0"), "C is 0"),
-        (("--dataset", "folders", "-C", "x"), "not a valid float"),
+        (("--dataset", "folders", "--solver", "netwon"), "did you mean 'newton'"),
+        (("--dataset", "folders", "--device", "gpu"), "unknown device 'gpu'"),
+        (("--dataset", "folders", "-C", "x"), "'x' is not a number, and not auto"),
         ((), "--dataset"),
     ],
 )

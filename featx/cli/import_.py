@@ -8,20 +8,73 @@ import click
 
 from featx.cli.checkpoint_options import settle_backbone
 
+FORMATS = ("c3d", "npy", "npz", "csv", "hdf5")
 
-@click.command("import", epilog="Example: featx import blobs/ -o features.h5 --backbone c3d-sports1m")
-@click.argument("folder", type=click.Path(path_type=Path))
+
+@click.command("import", epilog="Example: featx import idt.npz --format npz -o idt.h5 --name idt")
+@click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
-@click.option("--backbone", help="The card of the net that made the features; 'featx weights list' lists them.")
-@click.option("--card", type=click.Path(path_type=Path), help="A card of your own (JSON), in place of --backbone.")
-@click.option("--layer", "layers", multiple=True, help="Layer to read; repeatable.  [default: all that are found]")
+@click.option(
+    "--format", type=click.Choice(FORMATS), help="What PATH is.  [default: c3d for a folder, else by the suffix]"
+)
+@click.option("--backbone", help="c3d: the card of the net that made the features; 'featx weights list' lists them.")
+@click.option("--card", type=click.Path(path_type=Path), help="c3d: a card of your own (JSON), in place of --backbone.")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    help="c3d: layer to read; repeatable.  [default: all that are found]  Others: what to call the features.",
+)
+@click.option("--keys", type=click.Path(path_type=Path), metavar="LIST", help="Keys, a line a row of the matrix.")
+@click.option("--name", help="What made the features, such as idt.  [default: the file's name]")
+@click.option("--key-dataset", metavar="NAME", help="npz, hdf5: where the keys are.  [default: keys]")
+@click.option("--feature-dataset", metavar="NAME", help="npz, hdf5: where the matrix is.  [default: features]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def command(folder: Path, output: Path, **options: object) -> None:
-    """Read the features that the C3D tool for Caffe wrote into a feature file.
+def command(source: Path, output: Path, format: str | None, **options: object) -> None:
+    """Read features that another program made into a feature file, to evaluate them or to join them to others.
 
-    FOLDER holds a folder a video, and in it a file a clip and layer, such as 000016.fc6-1. Descriptors are made from
-    them; what such files do not tell, such as the frame rate, stays unknown. The output cannot be continued by 'featx extract'.
+    PATH is a matrix with a row a video (npy, npz, csv, hdf5), its keys in the file or in a list of their own; or the folder
+    of the C3D tool for Caffe, which holds a folder a video, and in it a file a clip and layer, such as 000016.fc6-1.
+    What such files do not tell, such as the frame rate, stays unknown. The output cannot be continued by 'featx extract'.
     """
+    format = format or _guess(source)
+    matrix_only = {name: options.pop(name) for name in ("keys", "name", "key_dataset", "feature_dataset")}
+    if format == "c3d":
+        _refuse(matrix_only, "a matrix, and this is a folder of the C3D tool")
+        _import_c3d(source, output, options)
+        return
+    _refuse(
+        {name: options.pop(name) for name in ("backbone", "card")}, "--format c3d; what made a matrix is its --name"
+    )
+    layers = options.pop("layers")
+    if len(layers) > 1:
+        raise click.UsageError(f"{len(layers)} layers are named, but a matrix is one; name it once")
+    from featx.matrices import import_matrix
+
+    given = {name: value for name, value in matrix_only.items() if value is not None}
+    if layers:
+        given["layer"] = layers[0]
+    summary = import_matrix(source, output, format, **given, **options)
+    zero = f", {summary.num_zero} of them zero" if summary.num_zero else ""
+    click.echo(f"{output}: {summary.num_videos} videos{zero}, layer {summary.layer}, {summary.num_dims} dimensions")
+
+
+def _guess(source: Path) -> str:
+    if source.is_dir() or not source.exists():
+        return "c3d"
+    suffix = {".h5": "hdf5", ".hdf5": "hdf5"}.get(source.suffix.lower(), source.suffix.lower().lstrip("."))
+    if suffix not in FORMATS[1:]:
+        raise click.UsageError(f"{source}: the suffix does not tell what it is; say --format {', '.join(FORMATS[1:])}")
+    return suffix
+
+
+def _refuse(options: dict[str, object], rule: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for {rule}; leave it out")
+
+
+def _import_c3d(folder: Path, output: Path, options: dict) -> None:
     if options["backbone"] is None and options["card"] is None:
         raise click.UsageError("name the net that made the features with --backbone, such as '--backbone c3d-sports1m'")
     settle_backbone(options)

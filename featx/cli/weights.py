@@ -143,7 +143,7 @@ def show(name: str) -> None:
         _tell("variant", f"{variant}: {changes.get('note', '')}".rstrip(": "))
     for data, figures in card.published.items():
         _tell("published", f"{data}: " + ", ".join(f"{layer} {figure} %" for layer, figure in figures.items()))
-    _tell("printed in" if card.published else "", card.published_source)
+        _tell("printed in", card.published_source[data])
     _tell("note", card.note)
     for number, source in enumerate(card.source, 1):
         _tell(f"source {number}", _source(source))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from featx.errors import UnknownNameError
-from featx.evaluation import folders, hmdb51, ucf101
+from featx.evaluation import activitynet, csv_folds, folders, hmdb51, objects, scenes, ucf101
 from featx.evaluation.protocol import Protocol, Request
 
 __all__ = ["DATASETS", "Dataset", "get_dataset"]
@@ -14,19 +14,34 @@ __all__ = ["DATASETS", "Dataset", "get_dataset"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: `load` turns a request into its protocol."""
+    """One data set: `load` turns a request into its protocol.
+
+    `metrics` are those that its papers print, see `featx.evaluation.metrics`; `unit` says what a row is, "video" or "clip".
+    `trained_as`: how the cards of checkpoints call its training videos; empty where there are no such checkpoints.
+    """
 
     name: str
     title: str
     load: Callable[[Request], Protocol]
+    metrics: tuple[str, ...] = ("accuracy",)
+    unit: str = "video"
+    trained_as: str = ""
 
 
 DATASETS = {
     row.name: row
     for row in (
-        Dataset("ucf101", "UCF101", ucf101.load),
-        Dataset("hmdb51", "HMDB51", hmdb51.load),
+        Dataset("ucf101", "UCF101", ucf101.load, trained_as="UCF101"),
+        Dataset("hmdb51", "HMDB51", hmdb51.load, trained_as="HMDB51"),
+        Dataset("yupenn", "YUPENN dynamic scenes", scenes.load_yupenn),
+        Dataset("maryland", "Maryland dynamic scenes", scenes.load_maryland),
+        Dataset("scenes", "class folders, leave one video out", scenes.load),
+        Dataset(
+            "activitynet", "ActivityNet v1.3", activitynet.load, ("accuracy", "top-3", "map"), trained_as="ActivityNet"
+        ),
+        Dataset("objects", "egocentric objects", objects.load, unit="clip"),
         Dataset("folders", "class folders", folders.load),
+        Dataset("csv", "a table of key, label and fold", csv_folds.load),
     )
 }
 

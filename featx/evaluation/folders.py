@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from featx.errors import UsageError
 from featx.evaluation.protocol import Entry, Protocol, Request, Split, choose_numbers, group_of
-from featx.evaluation.ucf101 import mixed_groups, read_split
+from featx.evaluation.ucf101 import read_split
 from featx.lists import few
 
 __all__ = ["load"]
@@ -33,14 +33,7 @@ def _listed(request: Request) -> Protocol:
     if not available:
         raise UsageError(f"{folder} has no trainlist01.txt; put lists in UCF101's format there, or leave --splits out")
     splits = tuple(read_split(folder, n) for n in choose_numbers(available, request.numbers))
-    notes = []
-    for split in splits:
-        mixed = mixed_groups(split)
-        if mixed:
-            notes.append(
-                f"{split.name}: {len(mixed)} groups stand on both sides ({few(mixed)}), so its accuracy is flattered"
-            )
-    return Protocol(tuple(sorted({e.label for s in splits for e in s.train})), splits, tuple(notes))
+    return Protocol(tuple(sorted({e.label for s in splits for e in s.train})), splits)
 
 
 def _folds(request: Request) -> Protocol:

@@ -1,43 +1,19 @@
-"""The papers' classifier: scikit-learn's LinearSVC, one against the rest, on all processor cores.
-
-LinearSVC trains its classes one after the other on one core. Its primal solver uses no random numbers and never looks at
-the labels but through "this class or not", so a run of neighbouring classes, with the ones below merged into one class and the
-ones above into another, is trained to the same bits as in one piece; the runs go to threads (liblinear lets go of the
-interpreter's lock). The dual solver, for fewer rows than dimensions, draws its order from one stream of random numbers
-for all classes: it runs in one piece.
-"""
+"""The papers' classifier, a linear SVM, one class against the rest, by one of two solvers of the same problem."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 
 import numpy as np
 
-from featx.errors import UsageError
+from featx.errors import UnknownNameError
+from featx.evaluation.liblinear import fit_liblinear
+from featx.evaluation.linear_model import LinearModel
+from featx.evaluation.newton_fit import fit_newton
 
-__all__ = ["LinearModel", "affordable_jobs", "fit_linear_svm", "max_runs"]
+__all__ = ["SOLVERS", "LinearModel", "fit_linear_svm"]
 
-
-@dataclass(frozen=True, eq=False)
-class LinearModel:
-    """A one-against-the-rest linear classifier: `weights` float64 (classes, D), `bias` float64 (classes,)."""
-
-    weights: np.ndarray
-    bias: np.ndarray
-    converged: bool = True
-
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """Signed distances to the classes' boundaries, times the weights' lengths: float64 (n, classes)."""
-        return rows.astype(np.float64) @ self.weights.T + self.bias
-
-    def predict(self, rows: np.ndarray) -> np.ndarray:
-        """The class of the highest score of each row, int64 (n,)."""
-        return self.scores(rows).argmax(axis=1)
+SOLVERS = ("newton", "liblinear")
 
 
 def fit_linear_svm(
@@ -45,63 +21,20 @@ def fit_linear_svm(
     labels: np.ndarray,
     *,
     C: float = 1.0,
+    solver: str = "newton",
     seed: int = 0,
-    num_jobs: int | None = None,
-    progress: Callable[[int], object] = lambda num_classes: None,
+    start: LinearModel | None = None,
+    device: str = "auto",
+    progress: Callable[[float], object] = lambda share: None,
 ) -> LinearModel:
-    """Train LinearSVC (squared hinge, dual chosen by shape) on float (n, D) `rows` of class int (n,), classes 0 to k - 1.
+    """Train on float32 (n, D) `rows` of class int (n,), classes 0 to k - 1: squared hinge, L2, penalty `C`.
 
-    `num_jobs`: threads, None for as many as cores and memory allow. `progress` is called with the number of classes
-    that have just been trained. The weights are those of one ``LinearSVC(C=C, dual="auto", random_state=seed)``.
+    "newton" is fast, on `device` ("auto": the GPU where there is one), and may begin at a trained `start`, say of another
+    C; "liblinear" is scikit-learn's LinearSVC, for which `seed` is. `progress` is called with shares of the work that add
+    up to 1. Raises UsageError where there is one class only, UnknownNameError for another solver.
     """
-    num_classes = int(labels.max()) + 1
-    if num_classes < 2 or len(np.unique(labels)) != num_classes:
-        raise UsageError(
-            f"classes with training rows: {len(np.unique(labels))}, but an SVM needs 2; add videos of another"
-        )
-    order = np.argsort(labels, kind="stable")  # liblinear sorts so itself; merged classes must keep that order
-    rows, labels = rows[order].astype(np.float64), labels[order]
-
-    jobs = num_jobs or affordable_jobs(rows.size)
-    num_runs = min(jobs, max_runs(*rows.shape, num_classes))
-    edges = np.linspace(0, num_classes, num_runs + 1).astype(int)
-
-    weights, bias = np.empty((num_classes, rows.shape[1])), np.empty(num_classes)
-    converged = True
-    with warnings.catch_warnings(), ThreadPoolExecutor(num_runs) as pool:
-        warnings.filterwarnings("ignore", "Liblinear failed to converge")  # told by `converged`
-        futures = {
-            pool.submit(_fit_run, rows, labels, first, end, C, seed): (first, end)
-            for first, end in itertools.pairwise(edges)
-        }
-        for future in as_completed(futures):
-            first, end = futures[future]
-            weights[first:end], bias[first:end], run_converged = future.result()
-            converged &= run_converged
-            progress(int(end - first))
-    return LinearModel(weights, bias, converged)
-
-
-def _fit_run(rows: np.ndarray, labels: np.ndarray, first: int, end: int, C: float, seed: int) -> tuple:
-    """Weights and bias of the classes `first` to `end` - 1, and whether the solver converged."""
-    from sklearn.svm import LinearSVC
-
-    merged = np.clip(labels, first - 1, end)
-    svm = LinearSVC(C=C, dual="auto", random_state=seed).fit(rows, merged)
-    weights, bias = svm.coef_, svm.intercept_
-    if len(svm.classes_) == 2:  # scikit-learn keeps one vector then, the second class's
-        weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])
-    wanted = (svm.classes_ >= first) & (svm.classes_ < end)
-    return weights[wanted], bias[wanted], svm.n_iter_ < svm.max_iter
-
-
-def max_runs(num_rows: int, num_dims: int, num_classes: int) -> int:
-    """In how many runs of classes a training can be divided without changing a bit."""
-    return num_classes // 2 if num_rows >= num_dims and num_classes > 2 else 1
-
-
-def affordable_jobs(num_values: int) -> int:
-    """One training a core, but liblinear copies the rows at 16 bytes a number: no more than fit into half of the memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(cores, memory // 2 // (16 * max(num_values, 1))))
+    if solver == "newton":
+        return fit_newton(rows, labels, C=C, start=start, device=device, progress=progress)
+    if solver == "liblinear":
+        return fit_liblinear(rows, labels, C=C, seed=seed, progress=progress)
+    raise UnknownNameError("solver", solver, SOLVERS)

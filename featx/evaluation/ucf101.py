@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from featx.errors import UsageError
-from featx.evaluation.protocol import Entry, Protocol, Request, Split, choose_numbers, group_of
+from featx.evaluation.protocol import Entry, Protocol, Request, Split, choose_numbers, mixed_groups
 from featx.lists import few, read_lines, split_label
 
-__all__ = ["load", "mixed_groups", "read_split"]
+__all__ = ["load", "read_split"]
 
 NUM_CLASSES = 101
 COUNTS = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}  # split -> train, test
@@ -68,14 +68,6 @@ def read_split(
             )
         sides.append(tuple(entries))
     return Split(f"split {number}", *sides)
-
-
-def mixed_groups(split: Split) -> list[str]:
-    """The groups, as "Class g07", that stand on both sides of a split, sorted."""
-    train, test = (
-        {f"{label} g{group_of(name)}" for name, label in side if group_of(name)} for side in (split.train, split.test)
-    )
-    return sorted(train & test)
 
 
 def _read_class_numbers(path: Path) -> dict[str, int]:

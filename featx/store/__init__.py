@@ -14,6 +14,8 @@ renamed: a file with its final name is whole.
 """
 
 from featx.store.check import problems, verify
+from featx.store.foreign import read_array
+from featx.store.model_file import read_model, write_model
 from featx.store.reader import FeatureSet, find_files, open_features
 from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, parts_folder, require_replaceable
 from featx.store.writer import Transform, merge, write_features, write_transformed
@@ -29,8 +31,11 @@ __all__ = [
     "open_features",
     "parts_folder",
     "problems",
+    "read_array",
+    "read_model",
     "require_replaceable",
     "verify",
     "write_features",
+    "write_model",
     "write_transformed",
 ]

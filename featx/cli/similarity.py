@@ -1,0 +1,61 @@
+"""`featx similarity`."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command(
+    "similarity", epilog="Example: featx similarity aslan.h5 View2.mat --layer prob --layer fc6 --json result.json"
+)
+@click.argument("features", type=click.Path())
+@click.argument("pairs", type=click.Path())
+@click.option("--layer", "layers", multiple=True, help="Layer to compare; repeatable.  [default: all of the file]")
+@click.option(
+    "--norm",
+    default="sum",
+    show_default=True,
+    help="Of the vectors in the last four measures: sum (to one), l2 or none.",
+)
+@click.option(
+    "--scaling",
+    default="standard",
+    show_default=True,
+    help="Of a pair's numbers: standard (by the training pairs), or l2 (P3D's paper).",
+)
+@click.option("-C", "--C", "C", type=float, default=1.0, show_default=True, help="Penalty of the SVM.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the solver.")
+@click.option("--allow-missing", is_flag=True, help="Leave out pairs of videos that the file does not have.")
+@click.option(
+    "--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything, the ROC curve too, to FILE."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def command(features, pairs, quiet, **options) -> None:
+    """Tell pairs of videos that show the same action from those that do not.
+
+    PAIRS is ASLAN's View2.mat, or a CSV file of first,second,same,fold with same 1 or 0. Twelve (dis)similarities a layer and
+    pair go to a linear SVM, which is trained on all folds but one and tested on that one.
+    """
+    from featx.evaluation.aslan import similarity
+
+    result = similarity(features, pairs, progress=not quiet, **options)
+    scaling = "standardised by the training pairs" if result.scaling == "standard" else "scaled to length 1"
+    click.echo(
+        f"{result.checkpoint} {'+'.join(result.layers)}: {result.num_pairs} pairs in {len(result.folds)} folds; "
+        f"{result.num_numbers} numbers a pair, {scaling}; linear SVM, C {result.C:g}\n"
+    )
+    for fold in result.folds:
+        sizes = f"({fold.num_train} train, {fold.num_test} test)"
+        click.echo(f"  {fold.name:<9} {fold.accuracy:6.2f} %   AUC {fold.auc:6.2f} %   {sizes}")
+    click.echo(f"  {'mean':<9} {result.accuracy:6.2f} % ± {result.standard_error:.2f} (standard error)")
+    click.echo(f"  {'ROC':<9} {result.auc:6.2f} % area under the curve of all pairs")
+    if result.published:
+        published = [f"{figure:.2f} % {name}" for name, figure in result.published.items()]
+        click.echo(f"  {'published':<9} {', '.join(published)}")
+    click.echo(f"\npublished figure: {result.published_source}")
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}")

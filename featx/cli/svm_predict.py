@@ -1,0 +1,37 @@
+"""`featx svm-predict`."""
+
+from __future__ import annotations
+
+import click
+
+from featx.cli.svm_eval import CONCAT_OPTION
+
+__all__ = ["command"]
+
+
+@click.command("svm-predict", epilog="Example: featx svm-predict new.h5 --model model.h5 -o labels.csv")
+@click.argument("features", type=click.Path())
+@click.option("--model", required=True, type=click.Path(), help="What 'featx svm-fit' wrote.")
+@click.option("-o", "--output", type=click.Path(), help="File to write, .csv or .json.  [default: CSV on stdout]")
+@click.option("--top", type=int, default=1, show_default=True, metavar="K", help="Best classes a video.")
+@click.option("--layer", help="Layer to use.  [default: the model's]")
+@CONCAT_OPTION
+@click.option("--allow-missing", is_flag=True, help="Leave out videos that a joined file does not have.")
+def command(features, output, **options) -> None:
+    """Label the videos of a feature file with a trained SVM: key, label, score.
+
+    A score is a distance from the class's boundary, positive on its side, and not a probability. Features that were made
+    otherwise than those the model learned (another net, layer, or way of sampling) are refused.
+    """
+    from featx.evaluation import svm_predict, write_predictions
+    from featx.evaluation.results import check_output
+    from featx.evaluation.train import as_csv
+
+    if output is not None:
+        check_output(output)
+    predictions = svm_predict(features, **options)
+    if output is None:
+        click.echo(as_csv(predictions), nl=False)
+    else:
+        write_predictions(output, predictions)
+        click.echo(f"{output}: {len(predictions)} videos labelled")
