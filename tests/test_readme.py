@@ -34,6 +34,7 @@ SETUP = [command for command in COMMANDS if command.startswith("python3 -m venv"
 # what makes a long program short; the options that the README shows stay
 SHORTENED = {
     "benchmark.py": ["--seconds", "0", "--num-videos", "1", "--backbone", "res3d-mini"],
+    "make_descriptors.py": ["--dims", "104"],
     "render_actions.py": ["--clips-per-class", "1", "--clips-per-group", "1", "--frames", "8"],
     "train_mini.py": ["--minutes", "0.02", "--held-out", "14", "--workers", "0", "--batch-size", "2"],
 }
@@ -64,8 +65,6 @@ def place(tmp_path, monkeypatch):
     for name in "ab":
         write_file(tmp_path / f"{name}.h5", {"fc6": {name: np.ones(3)}})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ucf101, "NUM_CLASSES", 3)
-    monkeypatch.setattr(ucf101, "COUNTS", {1: (600, 30), 2: (600, 30), 3: (600, 30)})
     set_small_counts(monkeypatch)
     return tmp_path
 
@@ -101,7 +100,7 @@ def ucf101_stand_in(place: Path) -> None:
         (lists / f"testlist0{split}.txt").write_text("".join(test))
 
 
-def test_every_command_and_block_runs(place, capsys):
+def test_every_command_and_block_runs(place, capsys, monkeypatch):
     featx.extract_to("examples/videos", "features.h5")  # what the quick start's command does
     for kind, block in BLOCKS:
         if kind == "python":
@@ -113,7 +112,10 @@ def test_every_command_and_block_runs(place, capsys):
             before(command, place)
             program, *args = shlex.split(command)
             if program == "featx":
-                with pytest.raises(SystemExit) as exit:
+                with monkeypatch.context() as patch, pytest.raises(SystemExit) as exit:
+                    if "ucfTrainTestlist" in command:  # which ours stands in for
+                        patch.setattr(ucf101, "NUM_CLASSES", 3)
+                        patch.setattr(ucf101, "COUNTS", dict.fromkeys((1, 2, 3), (600, 30)))
                     main(args)
                 assert exit.value.code == 0, f"{command}: {capsys.readouterr().err}"
             else:

@@ -59,3 +59,10 @@ def test_metrics_equal_scikit_learn():
     recall = recall_score(labels, predictions, labels=range(4), average=None)
     np.testing.assert_allclose(per_class_accuracy(labels, predictions, 5)[:4], 100 * recall)
     assert np.isnan(per_class_accuracy(labels, predictions, 5)[4])
+
+
+def test_few_rows_are_liblinears_and_many_are_newtons():
+    from featx.evaluation.svm import FEW_ROWS, settle_solver
+
+    assert settle_solver("auto", FEW_ROWS - 1) == "liblinear" and settle_solver("auto", FEW_ROWS) == "newton"
+    assert settle_solver("newton", 1) == "newton" and settle_solver("liblinear", 10**6) == "liblinear"

@@ -24,7 +24,7 @@ class Settings:
     """How an SVM is trained: `C` is a number, or "auto" for the best of CANDIDATES on held-out groups."""
 
     C: float | str = 1.0
-    solver: str = "newton"
+    solver: str = "auto"
     seed: int = 0
     device: str = "auto"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from featx.evaluation.published import (
 from featx.evaluation.results import Run, SVMResult, check_output, pooled
 from featx.evaluation.rows import find_rows, num_left_out
 from featx.evaluation.sources import read_descriptors, split_layer
+from featx.evaluation.svm import settle_solver
 from featx.store import open_features
 
 __all__ = ["compare", "svm_eval"]
@@ -51,7 +53,7 @@ def svm_eval(
     folds: int | None = None,
     metrics: Iterable[str] = (),
     allow_missing: bool = False,
-    solver: str = "newton",
+    solver: str = "auto",
     seed: int = 0,
     device: str = "auto",
     json_path: str | os.PathLike | None = None,
@@ -65,7 +67,7 @@ def svm_eval(
     rows. Each of `dims` repeats it all after PCA to that many dimensions, fitted on the training rows. `folds`: for class
     folders without lists. `metrics`: see `featx.evaluation.metrics`; none for those of the data set's papers.
     `allow_missing` leaves out videos that are listed, or in one of the files, and not in another. `solver`: "newton" (on
-    `device`), or "liblinear", which is scikit-learn's LinearSVC; `seed` is for it and for folds.
+    `device`), "liblinear", which is scikit-learn's LinearSVC, or "auto", by the number of rows; `seed` is for it and for folds.
     `json_path`: where to write the result. `progress`: a bar on stderr.
 
     Raises UsageError, with the remedy, where lists, file and options do not fit together.
@@ -106,9 +108,10 @@ def svm_eval(
         for d in dims:
             check_dims(d, len(table.train), num_dims, table.name)
 
+    settings = replace(settings, solver=settle_solver(solver, max(len(table.train) for table in tables)))
     rows = in_row_space(descriptors.rows) if protocol.leave_one_out else descriptors.rows
     bar = tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress)
-    with bar, ThreadPoolExecutor(splits_at_once(tables, rows.shape[1], solver)) as pool:
+    with bar, ThreadPoolExecutor(splits_at_once(tables, rows.shape[1], settings.solver)) as pool:
         evaluate = partial(
             evaluate_split,
             descriptors=rows,
@@ -147,7 +150,7 @@ def svm_eval(
         checkpoint=checkpoint,
         layer=layer,
         C=C,
-        solver=solver,
+        solver=settings.solver,
         seed=seed,
         num_classes=num_classes,
         runs=tuple(runs),

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,6 +24,7 @@ from featx.evaluation.protocol import Request
 from featx.evaluation.results import check_output, write_text
 from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
+from featx.evaluation.svm import settle_solver
 from featx.lists import few, match_names, read_text
 
 __all__ = ["Prediction", "svm_fit", "svm_predict", "write_predictions"]
@@ -59,7 +60,7 @@ def svm_fit(
     concat: Iterable[str | os.PathLike] = (),
     dims: int | None = None,
     C: float | str = 1.0,
-    solver: str = "newton",
+    solver: str = "auto",
     seed: int = 0,
     device: str = "auto",
     allow_missing: bool = False,
@@ -94,6 +95,7 @@ def svm_fit(
         check_dims(dims, *rows.shape, "the model")
         basis = fit_basis(array_source(rows), dims, fitted_on=f"{len(rows)} training videos")
         rows = l2_normalise(basis.apply(rows))
+    settings = replace(settings, solver=settle_solver(solver, len(rows)))
     with tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress) as bar:
         linear, chosen = fit_with_c(
             rows, examples.labels, groups, settings, lambda share: bar.update(min(share, bar.total - bar.n))
@@ -104,7 +106,7 @@ def svm_fit(
         basis=basis,
         sources=descriptors.sources,
         C=chosen,
-        solver=solver,
+        solver=settings.solver,
         num_train=len(rows),
         trained_on=examples.source,
     )
