@@ -10,7 +10,7 @@ import numpy as np
 
 from featx import store
 from featx.content import content_sha256
-from featx.engine import ENGINES, unavailable
+from featx.engine import described, unavailable
 from featx.errors import UsageError, VideoError
 from featx.features import Failure
 from featx.frame_folders import file_stamp
@@ -84,12 +84,12 @@ def require_own(before: Provenance, output: Path) -> None:
 
 def keep_plan(before: Provenance, options: dict) -> None:
     """Let a run that goes on keep batch size, device and engine, and with them the last bits of its numbers, where it can."""
-    engine, _, device = before.engine.rpartition("-")
+    engine, device = described(before.engine)
     if options.get("batch_size") is None:
         options["batch_size"] = before.batch_size
     if options.get("device", "auto") == "auto":
         options["device"] = device
-    kept = engine in ENGINES and not unavailable(engine, device) and options["device"].startswith(device)
+    kept = engine and not unavailable(engine, device) and options["device"].startswith(device)
     if options.get("engine", "auto") == "auto" and kept:
         options["engine"] = engine
 

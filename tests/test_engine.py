@@ -18,7 +18,18 @@ from torch import nn
 import featx
 from featx import checkpoints, parts
 from featx.catalog import get_checkpoint
-from featx.engine import ENGINES, TOLERANCE, Engine, _probe_clip, choose_device, layers, native, unavailable
+from featx.engine import (
+    ENGINES,
+    REVISIONS,
+    TOLERANCE,
+    Engine,
+    _probe_clip,
+    choose_device,
+    described,
+    layers,
+    native,
+    unavailable,
+)
 from featx.errors import UnknownNameError, UsageError
 from featx.extractor import Extractor
 from featx.run import extract_to
@@ -78,7 +89,7 @@ def conv_net(function):
 def test_the_first_that_the_machine_has_is_taken(make):
     engine = make()
     expected = next(name for name in ENGINES if not unavailable(name))
-    assert (engine.name, engine.description) == (expected, f"{expected}-cpu")
+    assert engine.name == expected and described(engine.description) == (expected, "cpu")
     assert bool(engine.note) == (expected != "winograd")
 
 
@@ -268,7 +279,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(clips_folder, tmp_path, m
         extract_to(clips_folder / "dog", output, layers=["res5b", "pool5"], on_result=interrupt)
     torch.set_num_threads(1)
     assert extract_to(clips_folder / "dog", output, layers=["res5b", "pool5"]).num_present == 1
-    assert engine_of(output) == engine_of(whole) == "winograd-cpu"
+    assert engine_of(output) == engine_of(whole) == "winograd2-cpu"
     assert same_features(output, whole)
 
 
@@ -278,7 +289,7 @@ def test_a_run_that_goes_on_where_the_kernels_are_missing(clips_folder, tmp_path
     extract_to(clips_folder / "cat", output, engine="winograd")
     monkeypatch.setattr(native, "_load", lambda: (None, NONE_BUILT))
     extract_to([clips_folder / "cat", clips_folder / "dog/001.avi"], output, on_note=notes.append)
-    assert len(notes) == 2 and NONE_BUILT in notes[0] and "begun with the engine winograd-cpu; onednn-cpu" in notes[1]
+    assert len(notes) == 2 and NONE_BUILT in notes[0] and "begun with the engine winograd2-cpu; onednn-cpu" in notes[1]
 
 
 def test_the_extractor_passes_it_on():
@@ -337,3 +348,10 @@ def test_who_has_no_summary_is_told_too(monkeypatch, capsys):
     assert [note for note in notes if NONE_BUILT in note]
     code, _, err = run(capsys, "classify", video)
     assert code == 0 and NONE_BUILT in err
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_description_tells_engine_and_device(name):
+    revision = str(REVISIONS[name]) if REVISIONS[name] > 1 else ""
+    assert described(f"{name}{revision}-cpu") == described(f"{name}-cpu") == (name, "cpu")
+    assert described("imported") == ("", "imported")

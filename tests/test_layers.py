@@ -433,3 +433,24 @@ def test_large_pages_are_asked_for_and_the_memory_is_whole():
             assert floats.data_ptr() % memory.LARGE_PAGE_BYTES == 0
         floats.fill_(2.5)
         assert float(floats.double().sum()) == 2.5 * num_floats
+
+
+@needs_kernels
+def test_recycled_memory_lives_as_long_as_its_owner():
+    class Owner:
+        pass
+
+    owner, x = Owner(), numbers(1, 8, 2, 5, 5)
+    convolution = WinogradConvolution(*parameters(8, 8, 3, 3, 3))
+    with memory.recycled_for(owner):
+        first = convolution(x)
+        place = first.data_ptr()
+        memory.recycle(first)
+    assert convolution(x).data_ptr() != place  # another's
+    with memory.recycled_for(owner):
+        assert convolution(x).data_ptr() == place
+    kept = memory._kept.free_of[owner]
+    assert len(memory._kept.free_of) and kept is not memory._kept.free
+    before = len(memory._kept.free_of)
+    del owner, first
+    assert len(memory._kept.free_of) == before - 1

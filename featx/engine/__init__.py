@@ -21,7 +21,7 @@ from featx.engine.plan import NATIVE, make_plan
 from featx.errors import UnknownNameError, UsageError
 from featx.preprocess import Preprocess
 
-__all__ = ["ENGINES", "Engine", "choose_device", "unavailable"]
+__all__ = ["ENGINES", "Engine", "choose_device", "described", "unavailable"]
 
 # Clips a batch where the user does not say: a CPU gains nothing beyond a few, a GPU needs many to be busy.
 AUTO_BATCH_SIZE = {"cpu": 4, "cuda": 32}
@@ -32,11 +32,21 @@ MEANS = {
     "onednn": ("onednn", "torch"),
 }  # of a plan's convolutions
 
+# Raised when an engine's last bits change, and recorded, so that a run that goes on with older features can say so.
+REVISIONS = {"winograd": 2, "onednn": 1, "torch": 1}
+
 WITHOUT = "'--engine torch' goes without"
 
 # How far an engine's layers may be from plain torch's, as a part of the layer's largest number. One Winograd
 # convolution is at up to 2e-5 from float64 (plain torch: 5e-7); what is wrong is far beyond this.
 TOLERANCE = 1e-4
+
+
+def described(description: str) -> tuple[str, str]:
+    """The engine and the device of an Engine's description, "" for an engine that featx has none of."""
+    engine, _, device = description.rpartition("-")
+    engine = engine.rstrip("0123456789")
+    return (engine if engine in ENGINES else "", device)
 
 
 def choose_device(name: str) -> torch.device:
@@ -149,8 +159,9 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """What is recorded in the feature file, such as "winograd-cpu"."""
-        return f"{self.name}-{self.device.type}"
+        """What is recorded in the feature file, such as "winograd2-cpu": the engine, its revision from 2 on, the device."""
+        revision = REVISIONS[self.name]
+        return f"{self.name}{revision if revision > 1 else ''}-{self.device.type}"
 
     def run(self, clips: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
         """Compute the layers of at most `batch_size` clips.

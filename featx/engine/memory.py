@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 import mmap
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-__all__ = ["memory", "padded", "recycle", "result_memory", "workspace"]
+__all__ = ["memory", "padded", "recycle", "recycled_for", "result_memory", "workspace"]
 
 LARGE_PAGE_BYTES = 2**21
 
@@ -40,6 +43,7 @@ class _Kept(threading.local):
     def __init__(self) -> None:
         self.workspace = torch.empty(0)
         self.free: dict[int, list[Tensor]] = {}  # number of floats -> memory of that size
+        self.free_of: WeakKeyDictionary[object, dict[int, list[Tensor]]] = WeakKeyDictionary()
         self.padded: dict[tuple, Tensor] = {}  # the last padded input, whose zeros are still there
 
 
@@ -59,6 +63,16 @@ def result_memory(shape: tuple[int, ...]) -> Tensor:
     free = _kept.free.get(math.prod(shape))
     flat = free.pop() if free else memory(math.prod(shape))
     return flat.view(n, t, h, w, c).permute(0, 4, 1, 2, 3)
+
+
+@contextmanager
+def recycled_for(owner: object) -> Iterator[None]:
+    """Keep what is recycled within the block for other blocks of the same owner, and no longer than the owner lives."""
+    before, _kept.free = _kept.free, _kept.free_of.setdefault(owner, {})
+    try:
+        yield
+    finally:
+        _kept.free = before
 
 
 def recycle(result: Tensor) -> None:

@@ -102,6 +102,10 @@ class Plan:
         self._done = [[v for v in step.inputs if last[v] == i and v not in kept] for i, step in enumerate(steps)]
 
     def __call__(self, clips: Tensor) -> dict[str, Tensor]:
+        with memory.recycled_for(self):
+            return self._run(clips)
+
+    def _run(self, clips: Tensor) -> dict[str, Tensor]:
         tensors = {self._input: clips.contiguous(memory_format=torch.channels_last_3d)}
         for step, done in zip(self.steps, self._done, strict=True):
             tensors[step.result] = step.run(*(tensors[value] for value in step.inputs))
