@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,8 @@ import av
 import numpy as np
 import pytest
 import torch
+
+from featx import decode_pool
 
 
 def write_video(
@@ -62,6 +65,23 @@ def write_noise_video(
             container.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
         container.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def share_of_the_cores():
+    """Where pytest-xdist runs several processes, each takes its share of the cores, for threads and for decode workers."""
+    num_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if num_processes == 1:
+        yield
+        return
+    num_cores = max(1, decode_pool.default_num_workers() // num_processes)
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", str(num_cores))  # for the processes that tests start
+        patch.setattr(decode_pool, "default_num_workers", lambda: num_cores)
+        torch.set_num_threads(num_cores)
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
-from functools import partial
+import copy
+from functools import cache, partial
 
 import pytest
 import reference_nets
@@ -331,10 +332,17 @@ SMALL = {  # by architecture, or by class
 }
 
 
-def small(architecture):
+@cache
+def made_small(architecture):
     arguments, shape = SMALL.get(architecture) or SMALL[ARCHITECTURES[architecture].kind]
     clips = seeded_clips(2, *shape)
     return lively(build(architecture, **arguments), clips), clips
+
+
+def small(architecture):
+    """A net of the architecture with few numbers, and clips for it; both are the caller's own."""
+    net, clips = made_small(architecture)
+    return copy.deepcopy(net), clips.clone()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
