@@ -115,7 +115,8 @@ def similarity(
         bases = [layer for layer in chosen if layer in features.bases]
         warnings = _warnings(folds, [f"{layer}, on {features.bases[layer]['fitted_on']}" for layer in bases])
         total = len(rows) * len(chosen)
-        with tqdm(total=total, unit="pair", desc="measures", disable=not progress) as bar:
+        shown = None if progress else True  # None: on a terminal
+        with tqdm(total=total, unit="pair", desc="measures", disable=shown, leave=False) as bar:
             numbers = np.concatenate([_measure(features, layer, rows, norm, bar.update) for layer in chosen], axis=1)
         provenance = features.provenance
 
