@@ -260,7 +260,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("pairs.csv one.h5", "pairs.csv", *NOT_FEATURES),
         ("absent.h5 pairs.csv", "absent.h5", "no such file", "what 'featx extract -o' writes"),
         ("one.h5 pairs.csv", "fly/9", "not in one.h5", "--allow-missing"),
-        ("negative.h5 few_pairs.csv", "'run/0'", "entries below 0", "use layers behind a ReLU"),
+        ("negative.h5 few_pairs.csv", "'jump/0'", "entries below 0", "use layers behind a ReLU"),
         ("one.h5 pairs.csv --layer fc7", "'fc7'", "unknown layer", "did you mean 'fc6'"),
         ("one.h5 pairs.csv --norm l1", "'l1'", "must be one of", "sum, l2, none"),
         ("one.h5 pairs.csv --scaling none", "'none'", "must be one of", "standard, l2"),
