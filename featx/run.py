@@ -113,7 +113,7 @@ def extract_to(
         raise UsageError(f"on_error is '{on_error}', but must be skip or stop")
     started = time.monotonic()
     output = Path(output)
-    store.require_output(output)
+    (store.require_replaceable if overwrite else store.require_output)(output)
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
