@@ -126,6 +126,7 @@ def import_c3d(
     shape or length and values that are not finite.
     """
     folder, output = Path(folder), Path(output)
+    store.require_replaceable(output)
     card = get_checkpoint(backbone)
     for layer in [layers] if isinstance(layers, str) else layers or ():
         if layer not in card.layers:

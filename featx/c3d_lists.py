@@ -52,7 +52,9 @@ def read_c3d_lists(lists: Iterable[str | os.PathLike]) -> list[ListedVideo]:
             match = _LINE.fullmatch(line.strip())
             if match is None:
                 raise UsageError(
-                    f"{place}: '{line.strip()}' is not 'path start_frame label', the last two whole numbers"
+                    f"{place}: '{line.strip()}' is not 'path start_frame label', the last two whole numbers; "
+                    "correct it, or name a list of "
+                    "paths with --list"
                 )
             path, start, label = Path(match["path"]), int(match["start"]), str(int(match["label"]))
             identity = os.path.abspath(path)

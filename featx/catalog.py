@@ -353,7 +353,7 @@ def _read_labels(labels: Any, folder: Path | None) -> Any:
 
 def _check_names(record: type, fields: Any, where: str) -> None:
     if not isinstance(fields, dict):
-        raise UsageError(f"card {where} is a JSON {type(fields).__name__}, but must be an object")
+        raise UsageError(f'card {where} is a JSON {type(fields).__name__}, but must be an object; write {{"name": …}}')
     known = {f.name: f for f in dataclasses.fields(record) if f.name not in NOT_IN_JSON}
     for name in fields:
         if name not in known:
@@ -361,7 +361,7 @@ def _check_names(record: type, fields: Any, where: str) -> None:
     no_default = dataclasses.MISSING
     for name, f in known.items():
         if name not in fields and f.default is no_default and f.default_factory is no_default:
-            raise UsageError(f"card {where} has no field '{name}', which every card needs")
+            raise UsageError(f"card {where} has no field '{name}', which every card needs; add it")
 
 
 def _read_cards(folder: Path) -> dict[str, Checkpoint]:

@@ -14,7 +14,7 @@ from featx.basis import Basis, Origin, block_rows, check_dims, fit_basis
 from featx.errors import UnknownNameError, UsageError
 from featx.lists import few, match_names, read_lines, split_label
 from featx.parts import Parts
-from featx.store import FeatureSet, open_features, verify, write_transformed
+from featx.store import FeatureSet, open_features, require_replaceable, verify, write_transformed
 
 __all__ = ["LayerSummary", "PCASummary", "pca"]
 
@@ -68,6 +68,7 @@ def pca(
     features_path, output_path = Path(features_path), Path(output_path)
     if output_path.resolve() == features_path.resolve():
         raise UsageError(f"{output_path} is the input too; give the output another name")
+    require_replaceable(output_path)
     if output_path.exists() and not overwrite:
         raise UsageError(f"{output_path} exists; choose another name, or allow it with --overwrite")
     if basis is not None and fit_on is not None:
@@ -160,7 +161,7 @@ def _saved_bases(
     bases = {}
     for layer in layers:
         if layer not in held:
-            raise UnknownNameError("layer", layer, held, f"The basis in {path} is for {', '.join(held)}; name --layer.")
+            raise UnknownNameError("layer", layer, held, _only(path, held, layers))
         basis = Basis.from_dict(held[layer])
         basis.origin.check_equal(_origin(features, layer), "the features")
         for name, asked in (("whiten", whiten), ("l2", l2)):
@@ -171,6 +172,14 @@ def _saved_bases(
                 )
         bases[layer] = basis.truncate(dims) if dims is not None else basis
     return bases
+
+
+def _only(path: Path, held: Iterable[str], layers: Sequence[str]) -> str:
+    """What to do where a basis is not for all layers."""
+    shared = [layer for layer in layers if layer in held]
+    keep = " ".join(f"--layer {layer}" for layer in shared)
+    remedy = f"keep only what it is for, with '{keep}'" if shared else "fit a new basis with --dims"
+    return f"The basis in {path} is for {', '.join(held)}; {remedy}."
 
 
 def _summary(basis: Basis) -> LayerSummary:

@@ -13,7 +13,11 @@ from typing import BinaryIO
 
 from featx.container_faults import PACK_START, program_packet_bytes, transport_packet_bytes
 
-__all__ = ["missing_bytes", "num_indexed"]
+__all__ = ["VIDEO_SUFFIXES", "missing_bytes", "num_indexed"]
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+)
 
 _TAIL_BYTES = 2**18  # a program stream has a pack header in every sector of a few kB
 

@@ -26,6 +26,10 @@ __all__ = [
     "one_line",
 ]
 
+# of so many names all are listed where none is near, and of more the first few
+MAX_NAMES, FEW_NAMES = 20, 6
+MIN_INSIDE = 4  # letters and digits of a name that is looked for inside others
+
 # controls, line and paragraph separators, marks that turn the direction of what follows, and bytes that are not UTF-8
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -36,6 +40,10 @@ def one_line(text: str) -> str:
     A newline becomes ``\\n``, an escape ``\\x1b``, a byte that is not UTF-8 ``\\xff``.
     """
     return _UNPRINTABLE.sub(lambda match: _escaped(match[0]), text)
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def _escaped(character: str) -> str:
@@ -62,12 +70,21 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) or self._by_first_word(name)
+        nearest = [*self._with_all_of(name), *difflib.get_close_matches(name, self.known, n=3, cutoff=0.5)]
+        nearest = list(dict.fromkeys(nearest))[:3] or self._by_first_word(name)
         if nearest:
             hint = "did you mean " + " or ".join(f"'{n}'" for n in nearest) + "?"
         else:
-            hint = "known: " + ", ".join(self.known) + "."
+            shown = self.known if len(self.known) <= MAX_NAMES else self.known[:FEW_NAMES]
+            more = f", … ({len(self.known)} in all)" if len(self.known) > len(shown) else ""
+            hint = f"known: {', '.join(shown)}{more}."
         super().__init__(f"unknown {kind} '{name}'; {hint} {remedy}".rstrip())
+
+    def _with_all_of(self, name: str) -> list[str]:
+        """'r3d_18', as another program calls it, stands in 'tv-r3d18-kinetics', however the words are joined."""
+        squeezed = _squeezed(name)
+        inside = [known for known in self.known if squeezed in _squeezed(known)] if len(squeezed) >= MIN_INSIDE else []
+        return inside if len(inside) <= 3 else []
 
     def _by_first_word(self, name: str) -> list[str]:
         """'cd3' is far from 'c3d-sports1m', but near its first word."""

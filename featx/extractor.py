@@ -114,15 +114,24 @@ class Extractor:
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
-        self.engine = Engine(
-            loaded.backbone,
-            self.checkpoint.preprocess,
-            self.layers,
-            length=self.sampling.length,
-            device=chosen,
-            batch_size=batch_size,
-            name=engine,
-        )
+        try:
+            self.engine = Engine(
+                loaded.backbone,
+                self.checkpoint.preprocess,
+                self.layers,
+                length=self.sampling.length,
+                device=chosen,
+                batch_size=batch_size,
+                name=engine,
+            )
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            clips = "clips" if batch_size is None else f"{batch_size} clips"
+            raise UsageError(
+                f"a batch of {clips} of {self.sampling.length} frames does not fit into the memory of '{chosen}'; take a "
+                "smaller --batch-size or --length"
+            ) from error
         self.checkpoint_sha256 = loaded.sha256
         self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
         self._pool: DecodePool | None = None
@@ -318,9 +327,11 @@ class _VideoInWork:
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:
     if listed and stride is not None:
         raise UsageError(f"stride is {stride}, but the starts of clips are listed; leave one of the two out")
+    if num_clips is not None and num_clips < 1:
+        raise UsageError(f"num_clips is {num_clips}, but must be a whole number of at least 1")
     if num_clips is not None and stride is not None:
         raise UsageError(
-            f"both num_clips {num_clips} and stride {stride} are given; evenly spread clips have no stride"
+            f"both num_clips {num_clips} and stride {stride} are given; evenly spread clips have no stride; leave one out"
         )
     if listed and fps is None and checkpoint.sampling.fps is not None:
         raise UsageError(
@@ -336,7 +347,9 @@ def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, f
 
 def _random_clips(sampling: Sampling, num_clips: int, seed: int, stride: int | None) -> Sampling:
     if stride is not None:
-        raise UsageError(f"both {num_clips} random clips and stride {stride} are given; random clips have no stride")
+        raise UsageError(
+            f"both {num_clips} random clips and stride {stride} are given; random clips have no stride; leave one out"
+        )
     return replace(sampling, num_clips_random=num_clips, seed=seed)
 
 

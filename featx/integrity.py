@@ -51,7 +51,7 @@ def check(path: str | os.PathLike) -> Report:
     """
     groups = store.find_files(path)
     if not any(file.exists() for group in groups for file in group):
-        raise UsageError(f"no such feature file: {path}")
+        raise UsageError(f"no such feature file: {path}; a feature file is what 'featx extract -o' writes")
     files = tuple(CheckedFile(file, tuple(_problems_of(file))) for group in groups for file in group)
     if any(file.problems for file in files):
         return Report(files)

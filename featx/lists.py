@@ -26,7 +26,7 @@ def read_lines(path: str | Path) -> list[str]:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"{path}: cannot be read as a list, a name a line ({reason})") from None
+        raise UsageError(f"{path}: cannot be read as a list, a name a line ({reason}); name a text file") from None
     lines = [line for line in lines if line]
     if not lines:
         raise UsageError(f"{path}: the list is empty; write a name a line")
@@ -41,9 +41,9 @@ def read_text(list_file: str | Path) -> str:
     try:
         text = Path(list_file).read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     except OSError as error:
-        raise UsageError(f"cannot read the list {list_file}: {error.strerror}") from error
+        raise UsageError(f"cannot read the list {list_file}: {error.strerror}; name a text file") from error
     if "\0" in text:
-        raise UsageError(f"the list {list_file} is not a text file; it holds a path a line")
+        raise UsageError(f"the list {list_file} is not a text file; name one, with a line a video")
     return text
 
 

@@ -30,6 +30,7 @@ from featx.provenance import Provenance
 __all__ = ["FORMATS", "MatrixSummary", "import_matrix", "write_matrix"]
 
 ENGINE = "imported"
+FEATURE_DATASET = "features"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def import_matrix(
     name: str | None = None,
     layer: str = "features",
     key_dataset: str = "keys",
-    feature_dataset: str = "features",
+    feature_dataset: str = FEATURE_DATASET,
     overwrite: bool = False,
 ) -> MatrixSummary:
     """Read a matrix of descriptors into a feature file; every row is L2-normalised, a zero row stays zero.
@@ -94,15 +95,21 @@ def write_matrix(
 ) -> MatrixSummary:
     """Write float (V, D) `rows`, L2-normalised, under `keys` as a feature file; see `import_matrix`."""
     output = Path(output)
+    store.require_replaceable(output)
     what = os.fspath(path) or "the matrix"
     if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
-        raise FeatureFileError(f"{what}: {rows.dtype} {rows.shape}, but must be numbers (videos, dimensions)")
+        raise FeatureFileError(
+            f"{what}: {rows.dtype} {rows.shape}, but must be numbers (videos, dimensions); save a row a video"
+        )
     _check_keys(keys, len(rows), what)
     if not layer or "/" in layer or ":" in layer or " + " in layer:
         raise UsageError(f"layer is '{layer}', but must be a name without '/', ':' and ' + '")
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
-        raise FeatureFileError(f"{what}: the row of '{keys[int(bad.argmax())]}' holds values that are not finite")
+        raise FeatureFileError(
+            f"{what}: the row of '{keys[int(bad.argmax())]}' holds values that are not finite; "
+            "leave it out, or compute it again"
+        )
     unit = l2_normalise(rows)
     if not np.isfinite(unit).all():
         raise FeatureFileError(f"{what}: holds values too large for float32; scale them down")
@@ -127,7 +134,7 @@ def _check_keys(keys: Sequence[str], num_rows: int, what: str) -> None:
         if not key.strip() or "\n" in key:
             raise UsageError(f"the key of row {i + 1} of {what} is '{key}', but must be a line of text")
         if key in seen:
-            raise UsageError(f"the key '{key}' is given twice for {what}; a video has one row")
+            raise UsageError(f"the key '{key}' is given twice for {what}, but a video has one row; drop the others")
         seen.add(key)
 
 
@@ -187,7 +194,7 @@ def _read_npy(path: Path, wants_keys: bool, key_name: str, feature_name: str) ->
 def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> tuple[list[str], np.ndarray]:
     with _load(path) as arrays:
         names = arrays.files
-        if feature_name not in names and not wants_keys and len(names) == 1:
+        if feature_name == FEATURE_DATASET and feature_name not in names and not wants_keys and len(names) == 1:
             feature_name = names[0]
         for name in [feature_name] + [key_name] * wants_keys:
             if name not in names:
@@ -204,7 +211,8 @@ def _load(path: Path):
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise FeatureFileError(
-            f"{path}: not a file of NumPy's, or one of Python objects, which are not read"
+            f"{path}: not a file of NumPy's, or one of Python objects, which are not read; save numbers, or name the "
+            "true --format"
         ) from error
 
 

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from featx.c3d_lists import is_clip_line, read_c3d_lists
+from featx.containers import VIDEO_SUFFIXES
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
-from featx.video import VIDEO_SUFFIXES
 
 __all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
 
@@ -133,21 +133,23 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
             found = list(_videos_below(named))
             if not found:
                 raise UsageError(
-                    f"no videos in {named}; looked for: folders of numbered images (.jpg .png), and "
-                    f"{' '.join(sorted(VIDEO_SUFFIXES))}"
+                    f"no videos in {named}; looked for folders of numbered images (.jpg .png), and files "
+                    f"{' '.join(sorted(VIDEO_SUFFIXES))}; name another folder, or the files themselves"
                 )
             for path, is_folder in found:
                 relative = path.relative_to(named) if path != named else Path(named.resolve().name)
                 key = key_of(path if whole_paths else relative, keep_suffix=whole_paths or is_folder)
                 yield VideoItem(key, path)
         elif named.suffix.lower() in LIST_SUFFIXES:
+            if named.suffix.lower() == ".h5":
+                raise UsageError(f"{named} is no video; a feature file to write, or to continue, is named with -o")
             raise UsageError(f"{named} is no video; if it is a list of videos, a path a line, name it with --list")
         elif named.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{named} is an image; name its folder, whose numbered images are one video")
         elif named.exists():
             yield VideoItem(key_of(named if whole_paths else named.name, whole_paths), named)
         else:
-            raise UsageError(f"no such file or folder: {named}")
+            raise UsageError(f"no such file or folder: {named}; check the path, or name a list of videos with --list")
     for list_file in map(Path, lists):
         lines = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
         urls = [line for line in lines if _is_url(line) and not os.path.exists(line)]
@@ -157,7 +159,7 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
         if urls and not paths:
             continue
         if not paths:
-            raise UsageError(f"the list {list_file} names no videos; it holds a path a line")
+            raise UsageError(f"the list {list_file} names no videos; write a path a line")
         if all(is_clip_line(str(path)) and not path.exists() for path in paths):
             raise UsageError(f"the list {list_file} holds 'path start_frame label' a line; name it with --c3d-list")
         for key, path in zip(_listed_keys(paths, list_file, whole_paths), paths, strict=True):

@@ -17,6 +17,8 @@ PIXELS_VERSION = 2
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
 _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
 
+MAX_NAMED = 3  # so many differing fields are told with both values: another net differs in ten
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -77,15 +79,24 @@ class Provenance:
         ]
 
     def require_agreement(self, other: Provenance, this: str, that: str, remedy: str) -> None:
-        """Raise ProvenanceError, naming the fields and both values, unless `other` agrees."""
+        """Raise ProvenanceError, naming the fields and the first ones' values, unless `other` agrees."""
         names = self.differences(other)
         if names:
             pairs = "; ".join(
-                f"{name} is {getattr(self, name)!r} {this}, {getattr(other, name)!r} {that}" for name in names
+                f"{name} is {_shown(getattr(self, name))} {this}, {_shown(getattr(other, name))} {that}"
+                for name in names[:MAX_NAMED]
             )
+            if len(names) > MAX_NAMED:
+                pairs += f"; and so differ {', '.join(names[MAX_NAMED:])}"
             if "mean_cube_sha256" in names:
                 pairs += " (a mean cube stored with the weights is used unasked; '--mean card' goes without)"
             raise ProvenanceError(f"{pairs}. Features made in different ways do not belong in one file. {remedy}")
+
+
+def _shown(value: object) -> str:
+    """A value for a message: a hash by its beginning."""
+    text = repr(value)
+    return f"{text[:13]}…'" if isinstance(value, str) and len(value) == 64 else text
 
 
 def common(provenances: Iterable[tuple[str, Provenance]]) -> Provenance:

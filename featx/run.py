@@ -113,8 +113,7 @@ def extract_to(
         raise UsageError(f"on_error is '{on_error}', but must be skip or stop")
     started = time.monotonic()
     output = Path(output)
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder; give -o the name of a file, such as {output / 'features.h5'}")
+    (store.require_replaceable if overwrite else store.require_output)(output)
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
@@ -372,10 +371,11 @@ def merge(inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, ove
     """
     output = Path(output)
     paths = [Path(path) for path in inputs]
+    store.require_output(output)
     with Parts(output) as parts:
         if paths == [output]:
             if not parts.exists():
-                raise UsageError(f"no such feature file: {output}")
+                raise UsageError(f"no such feature file: {output}; a feature file is what 'featx extract -o' writes")
             parts.compact()
         else:
             if parts.exists() and output not in paths and not overwrite:

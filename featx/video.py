@@ -30,11 +30,7 @@ from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
 from featx.frame_times import Clock, resample
 from featx.images import read_image, read_image_header
 
-__all__ = ["VIDEO_SUFFIXES", "Frame", "VideoHeader", "count_frames", "read_frames", "read_header"]
-
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
-)
+__all__ = ["Frame", "VideoHeader", "count_frames", "read_frames", "read_header"]
 
 # 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27

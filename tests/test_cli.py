@@ -108,7 +108,7 @@ def test_merge(capsys, clips_folder, tmp_path):
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--length", "0"], "length is 0"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--clips", "3", "--stride", "2"], "both num_clips 3 and stride 2"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--tail", "loop"], "'loop' is not one of 'drop', 'pad'"),
-        (["extract", "{clips}", "-o", "{tmp}/f.h5", "--count"], "--count belongs to --dry-run"),
+        (["extract", "{clips}", "-o", "{tmp}/f.h5", "--count"], "--count is given without --dry-run"),
         (["extract", "{clips}", "-o", "{tmp}"], "is a folder"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--engine", "fast"], "'fast' is not one of 'auto', 'winograd'"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--threads", "0"], "0 is not in the range x>=1"),

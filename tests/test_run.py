@@ -196,15 +196,16 @@ def test_overwrite_starts_anew_but_only_once_everything_is_right(clips_folder, t
         assert features.keys == ["000", "001"] and features.provenance.stride == 4
 
 
-def test_a_file_of_another_kind_is_never_replaced(clips_folder, tmp_path):
-    video = write_noise_video(tmp_path / "a.mp4", 16)
+@pytest.mark.parametrize(("name", "words"), [("a.mp4", "named as a .mp4 file"), ("a", "it is not replaced")])
+def test_a_file_of_another_kind_is_never_replaced(clips_folder, tmp_path, name, words):
+    video = write_noise_video(tmp_path / "a.mp4", 16).rename(tmp_path / name)
     before = video.read_bytes()
-    with pytest.raises(UsageError, match="not an HDF5 file; it is not replaced"):
+    with pytest.raises(UsageError, match=words):
         extract_to(clips_folder / "dog", video, overwrite=True)
     extract_to(clips_folder / "dog", tmp_path / "f.h5")
     for write in (lambda: merge([tmp_path / "f.h5"], video, overwrite=True),
                   lambda: featx.pca(tmp_path / "f.h5", video, dims=1, overwrite=True)):  # fmt: skip
-        with pytest.raises(UsageError, match="it is not replaced"):
+        with pytest.raises(UsageError, match=words):
             write()
     assert video.read_bytes() == before
 

@@ -58,6 +58,8 @@ def get(
     if source is None and not card.downloads:
         raise CheckpointError(" ".join(browser_instructions(card)))
     source = source or card.downloads[0]
+    if mean is not None:
+        with_mean_cube(card, mean, card.sampling.length)  # what is wrong with it is told before the long download
     target = cache.downloads_folder() / card.name / source.file
     download(source.url, target, sha256_prefix=source.sha256_prefix, sha1=source.sha1, on_progress=on_progress)
     try:

@@ -92,6 +92,7 @@ def _read_npy(path: str | Path) -> np.ndarray:
     cube = array[0] if array.ndim == 5 and array.shape[0] == 1 else array
     if cube.ndim != 4 or cube.shape[0] != 3:
         raise CheckpointError(
-            f"mean file '{path}' holds an array of shape {array.shape}, but must be (3, T, h, w) or (1, 3, T, h, w)"
+            f"mean file '{path}' holds an array of shape {array.shape}, but must be (3, T, h, w) or (1, 3, T, h, w); "
+            "take the cube that was published with the weights"
         )
     return np.array(cube, dtype=np.float32)

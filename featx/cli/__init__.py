@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
 from featx import __version__
-from featx.errors import FeatxError, UnknownNameError
+from featx.errors import FeatxError, UnknownNameError, UsageError, one_line
 from featx.interrupt import Interrupts
 
 # command name -> module of featx.cli; the module's `command` is the click command
@@ -81,18 +82,25 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 all done, 1 some videos failed or a file is damaged, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 all done, 1 some videos failed or a file is damaged, 2 wrong usage, 130 interrupted.
+
+    Whatever is wrong is one line on stderr.
+    """
     # Threads that wait for the others shall sleep, not spin, or decoding and whatever else the machine does gets no core
     # while a layer ends: several times as slow. OpenMP reads it when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
+        _refuse_empty(sys.argv[1:] if args is None else args)
         with Interrupts() as interrupts:
             code = cli.main(args=args, prog_name="featx", standalone_mode=False, obj=interrupts)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
         sys.exit(getattr(error.__cause__ or error, "exit_code", 130))
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"featx: error: {_told(error)}", err=True)
         sys.exit(2)
     except FeatxError as error:
         click.echo(f"featx: error: {error}", err=True)
@@ -105,3 +113,21 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_empty(args: Sequence[str]) -> None:
+    """Raise UsageError for an empty argument, which as a path would be the current folder."""
+    if "" in args:
+        before = f" behind '{args[args.index('') - 1]}'" if args[0] != "" else ""
+        raise UsageError(
+            f"argument '' is empty{before}, but every argument says something; a shell gives that for a variable that is not "
+            "set: set it, or leave the argument out"
+        )
+
+
+def _told(error: click.ClickException) -> str:
+    """What click says of a wrong command line, in one line that names the help of the command."""
+    text = one_line(" ".join(error.format_message().split())).rstrip(".")
+    text = (text[:1].lower() + text[1:]).replace(". Did you mean", "; did you mean")
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "featx"
+    return f"{text} See '{command} --help'." if text.endswith("?") else f"{text}; see '{command} --help'"

@@ -55,7 +55,7 @@ def command(**options: object) -> int:
     """
     as_json, labels, allow_missing = (options.pop(name) for name in ("as_json", "labels", "allow_missing"))
     if not options["inputs"] and not options["lists"]:
-        raise click.UsageError("name video files or folders, or a list with --list; see 'featx classify --help'")
+        raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
     if labels is not None and (options["each_clip"] or options["numbers"]):
         raise click.UsageError("--eval counts hits and prints no classes; leave --each-clip and --numbers out")
     if labels is None and allow_missing:
@@ -66,11 +66,16 @@ def command(**options: object) -> int:
     from featx.checkpoints.describe import describe
     from featx.classification import Classified, classify
 
-    click.echo(describe(card, options["weights"], options["mean"]), err=True)
+    taken = describe(card, options["weights"], options["mean"])
+
+    def planned(num_videos: int) -> None:  # all is right so far: a mistake is a line of its own
+        click.echo(taken, err=True)
+        bar.reset(num_videos)
+
     with tqdm(unit="video", disable=None, dynamic_ncols=True, desc="classify", leave=False) as bar:
         options |= {
             "on_note": lambda note: click.echo(one_line(note), err=True),
-            "on_planned": bar.reset,
+            "on_planned": planned,
             "on_result": lambda result: bar.update(),
         }
         if labels is not None:

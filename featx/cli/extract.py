@@ -75,7 +75,7 @@ def command(**options: object) -> int:
     quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
     profile = options.pop("profile")
     if not options["inputs"] and not options["lists"] and not options["c3d_lists"]:
-        raise click.UsageError("name video files or folders, or a list with --list; see 'featx extract --help'")
+        raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
     card = settle_backbone(options)
     card.ordered_layers(options["layers"])  # a wrong name is told at once, before torch is loaded
     say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
@@ -84,7 +84,7 @@ def command(**options: object) -> int:
             raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
         return _estimate(options, output, count, say, as_json)
     if count:
-        raise click.UsageError("--count belongs to --dry-run")
+        raise click.UsageError("--count is given without --dry-run, to which it belongs; give both, or leave it out")
     if output is None:
         raise click.UsageError("name the feature file to write with -o, such as '-o features.h5'")
     _say_backbone(card, options, say)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from featx.cli.checkpoint_options import settle_backbone
+from featx.errors import UsageError
 
 FORMATS = ("c3d", "npy", "npz", "csv", "hdf5")
 
@@ -37,6 +38,8 @@ def command(source: Path, output: Path, format: str | None, **options: object) -
     of the C3D tool for Caffe, which holds a folder a video, and in it a file a clip and layer, such as 000016.fc6-1.
     What such files do not tell, such as the frame rate, stays unknown. The output cannot be continued by 'featx extract'.
     """
+    if not source.exists():
+        raise UsageError(f"no such file or folder: {source}; check the path")
     format = format or _guess(source)
     matrix_only = {name: options.pop(name) for name in ("keys", "name", "key_dataset", "feature_dataset")}
     if format == "c3d":
@@ -60,11 +63,13 @@ def command(source: Path, output: Path, format: str | None, **options: object) -
 
 
 def _guess(source: Path) -> str:
-    if source.is_dir() or not source.exists():
+    if source.is_dir():
         return "c3d"
     suffix = {".h5": "hdf5", ".hdf5": "hdf5"}.get(source.suffix.lower(), source.suffix.lower().lstrip("."))
     if suffix not in FORMATS[1:]:
-        raise click.UsageError(f"{source}: the suffix does not tell what it is; say --format {', '.join(FORMATS[1:])}")
+        raise click.UsageError(
+            f"{source}: the suffix does not tell what it is; say it with --format, {', '.join(FORMATS)}"
+        )
     return suffix
 
 

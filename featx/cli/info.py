@@ -19,7 +19,8 @@ from featx.errors import one_line
 def command(file: Path | None, videos: bool, engine: bool, as_json: bool) -> None:
     """Print what a feature file holds and how it was made; `featx check` tells whether it is whole."""
     if engine == (file is not None):
-        raise click.UsageError("name a feature file, or give --engine")
+        said = f"{file} and --engine are given" if engine else "nothing is named"
+        raise click.UsageError(f"{said}, but one of them is told of: name a feature file, or give --engine")
     if engine:
         _print_engines(as_json)
     else:

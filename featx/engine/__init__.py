@@ -69,7 +69,7 @@ def choose_device(name: str) -> torch.device:
             )
         if (device.index or 0) >= torch.cuda.device_count():
             raise UsageError(
-                f"device '{name}' was asked for, but there are only {torch.cuda.device_count()} GPUs, from cuda:0"
+                f"device '{name}' was asked for, but there are only {torch.cuda.device_count()} GPUs, from cuda:0; use one"
             )
     return device
 

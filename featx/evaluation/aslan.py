@@ -114,6 +114,8 @@ def similarity(
         folds, rows, notes = _find_pairs(folds, features, Path(features_path), allow_missing)
         bases = [layer for layer in chosen if layer in features.bases]
         warnings = _warnings(folds, [f"{layer}, on {features.bases[layer]['fitted_on']}" for layer in bases])
+        for layer in chosen:
+            _check_layer(features, layer, rows)
         total = len(rows) * len(chosen)
         with tqdm(total=total, unit="pair", desc="measures", disable=not progress) as bar:
             numbers = np.concatenate([_measure(features, layer, rows, norm, bar.update) for layer in chosen], axis=1)
@@ -244,11 +246,17 @@ def _measure(
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
         a, b = features.rows(layer, block[:, 0]), features.rows(layer, block[:, 1])
-        for vectors, indices in ((a, block[:, 0]), (b, block[:, 1])):
-            _check_vectors(vectors, [features.keys[i] for i in indices], layer)
         out[start : start + step] = measure_pairs(a, b, norm)
         progress(len(block))
     return out
+
+
+def _check_layer(features: FeatureSet, layer: str, rows: np.ndarray) -> None:
+    """Raise FeatureFileError or UsageError for descriptors of the pairs that the measures cannot take; before the first one."""
+    used, step = np.unique(rows), max(1, BLOCK_VALUES // features.num_dims(layer))
+    for start in range(0, len(used), step):
+        block = used[start : start + step]
+        _check_vectors(features.rows(layer, block), [features.keys[i] for i in block], layer)
 
 
 def _check_vectors(vectors: np.ndarray, keys: list[str], layer: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = [
     "save_json",
     "write_text",
 ]
+
+TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -210,12 +213,26 @@ def save_json(path: str | os.PathLike, results: Sequence[SVMResult]) -> None:
     )
 
 
-def check_output(path: str | os.PathLike) -> None:
-    """Raise UsageError where a file cannot be written: better now than after an hour's work."""
-    if not Path(path).absolute().parent.is_dir():
+def check_output(path: str | os.PathLike, text: bool = True) -> None:
+    """Raise UsageError where a file cannot be written: better now than after an hour's work.
+
+    `text` says that it is to be a table or JSON, which replaces no file that has the name of something else.
+    """
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if Path(path).is_dir():
+    if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+    if text and path.is_file() and path.stat().st_size and path.suffix.lower() not in TEXT_SUFFIXES:
+        raise UsageError(
+            f"{path} exists and is not named as a table or JSON ({', '.join(TEXT_SUFFIXES)}); it is not replaced: choose "
+            "another name"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

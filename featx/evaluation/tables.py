@@ -26,7 +26,9 @@ def read_table(
             lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "not CSV in UTF-8"
-        raise UsageError(f"{path}: cannot be read as a table of {','.join(columns)} ({reason})") from None
+        raise UsageError(
+            f"{path}: cannot be read as a table of {','.join(columns)} ({reason}); name such a file"
+        ) from None
     lines = [(number, cells) for number, cells in lines if any(cells)]
     if not lines:
         raise UsageError(f"{path}: the table is empty; write {','.join(columns)} a line")
@@ -40,7 +42,7 @@ def read_table(
     for number, cells in lines:
         row = dict(zip(header, cells, strict=False))
         if len(cells) != len(header) or not all(row[name] for name in named):
-            raise UsageError(f"{path}, line {number}: '{','.join(cells)}' is not {','.join(header)}")
+            raise UsageError(f"{path}, line {number}: '{','.join(cells)}' is not {','.join(header)}; write such lines")
         rows.append({name: row[name] for name in named})
     if not rows:
         raise UsageError(f"{path}: the table has a header and no rows; write {','.join(columns)} a line")

@@ -26,6 +26,7 @@ from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
 from featx.evaluation.svm import settle_solver
 from featx.lists import few, match_names, read_text
+from featx.store import MODEL, require_replaceable
 
 __all__ = ["Prediction", "svm_fit", "svm_predict", "write_predictions"]
 
@@ -74,11 +75,16 @@ def svm_fit(
     rows. The other options are those of `svm_eval`. Raises UsageError where they do not fit together.
     """
     settings = Settings(C, solver, seed, device)
-    check_output(output)
+    check_output(output, text=False)
+    require_replaceable(output, MODEL)
     if Path(output).exists() and not overwrite:
         raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
     if (labels is None) == (dataset is None):
-        raise UsageError("say where the labels are: either --labels (folders, or a CSV file) or --dataset")
+        said = "no labels are named" if labels is None else f"labels are {labels} and those of {dataset}"
+        raise UsageError(f"{said}, but one kind is learned; give either --labels (folders, or a CSV file) or --dataset")
+    if dataset is None and (splits is not None or number is not None):
+        given = f"--split {number}" if number is not None else f"--splits {splits}"
+        raise UsageError(f"{given} is of a data set, but the labels are given with --labels; leave one of the two out")
     descriptors = read_descriptors(features_path, layer=layer, concat=concat, allow_missing=allow_missing)
     if dataset is not None:
         examples = _from_dataset(descriptors, dataset, splits, number, seed, allow_missing)
@@ -212,10 +218,12 @@ def _from_csv(descriptors: Descriptors, path: Path, allow_missing: bool) -> _Exa
         if not cells or (number == 1 and cells[:2] == ["key", "label"]):
             continue
         if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():
-            raise UsageError(f"{path}: line {number} is not 'key,label'")
+            raise UsageError(f"{path}: line {number}, '{','.join(cells)}', is not 'key,label'; write such lines")
         key, label = cells[0].strip(), cells[1].strip()
         if label_of.setdefault(key, label) != label:
-            raise UsageError(f"{path}: line {number} labels '{key}' {label}, an earlier one {label_of[key]}")
+            raise UsageError(
+                f"{path}: line {number} labels '{key}' {label}, an earlier one {label_of[key]}; a video has one, so drop a line"
+            )
     if not label_of:
         raise UsageError(f"{path} labels no video; write lines 'key,label'")
     found = match_names(list(label_of), descriptors.keys)
@@ -233,7 +241,9 @@ def _from_csv(descriptors: Descriptors, path: Path, allow_missing: bool) -> _Exa
 def _examples(pairs: list[tuple[int, str]], source: str, notes: tuple[str, ...] = ()) -> _Examples:
     classes = tuple(sorted({label for _, label in pairs}))
     if len(classes) < 2:
-        raise UsageError(f"{source}: all videos are of class {classes[0]}, but an SVM needs 2 classes")
+        raise UsageError(
+            f"{source}: all videos are of class {classes[0]}, but an SVM needs 2 classes; label videos of another"
+        )
     index = {label: c for c, label in enumerate(classes)}
     rows = np.array([i for i, _ in pairs], dtype=np.int64)
     return _Examples(rows, np.array([index[label] for _, label in pairs], dtype=np.int64), classes, source, notes)

@@ -16,11 +16,13 @@ renamed: a file with its final name is whole.
 from featx.store.check import problems, verify
 from featx.store.foreign import read_array
 from featx.store.model_file import read_model, write_model
+from featx.store.outputs import MODEL, require_output, require_replaceable
 from featx.store.reader import FeatureSet, find_files, open_features
-from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, parts_folder, require_replaceable
+from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, parts_folder
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
 __all__ = [
+    "MODEL",
     "SCHEMA",
     "SPARE_BYTES",
     "FeatureSet",
@@ -33,6 +35,7 @@ __all__ = [
     "problems",
     "read_array",
     "read_model",
+    "require_output",
     "require_replaceable",
     "verify",
     "write_features",

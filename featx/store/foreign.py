@@ -19,7 +19,11 @@ def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
             names: list[str] = []
             h5.visititems(lambda found, item: names.append(found) if isinstance(item, h5py.Dataset) else None)
             if name.strip("/") not in names:
+                if str(h5.attrs.get("format", "")) == "featx":
+                    raise FeatureFileError(
+                        f"{path}: a feature file already; it needs no import, every command reads it"
+                    )
                 raise UnknownNameError(f"dataset in {path}:", name, names)
             return h5[name][...]
     except OSError as error:
-        raise FeatureFileError(f"{path}: not an HDF5 file, or cut short ({error})") from error
+        raise FeatureFileError(f"{path}: not an HDF5 file, or cut short; name one, or its true --format") from error

@@ -12,11 +12,11 @@ import numpy as np
 
 from featx.durable import sync
 from featx.errors import FeatureFileError, UsageError
-from featx.store.schema import crc, require_replaceable
+from featx.store.outputs import MODEL, require_replaceable
+from featx.store.schema import crc
 
 __all__ = ["read_model", "write_model"]
 
-MODEL_FORMAT = "featx-model"
 MODEL_VERSION = 1
 
 
@@ -26,12 +26,12 @@ def write_model(path: str | os.PathLike, facts: Mapping[str, object], arrays: Ma
     Raises UsageError where the file cannot be written.
     """
     path = Path(path)
-    require_replaceable(path)
+    require_replaceable(path, MODEL)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = json.dumps(facts)
     try:
         with h5py.File(aside, "w", libver=("earliest", "v110")) as h5:
-            h5.attrs["format"], h5.attrs["format_version"] = MODEL_FORMAT, MODEL_VERSION
+            h5.attrs["format"], h5.attrs["format_version"] = MODEL, MODEL_VERSION
             h5["facts"] = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
             h5["facts"].attrs["crc32"] = crc(h5["facts"][...])
             for name, array in arrays.items():
@@ -50,8 +50,8 @@ def read_model(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
     """The facts and arrays of a model file. Raises FeatureFileError where it is none, of another version, or damaged."""
     try:
         with h5py.File(path, "r") as h5:
-            if h5.attrs.get("format") != MODEL_FORMAT:
-                raise FeatureFileError(f"{path}: not a model that 'featx svm-fit' wrote")
+            if h5.attrs.get("format") != MODEL:
+                raise FeatureFileError(f"{path}: not a model; a model is what 'featx svm-fit -o' writes")
             if h5.attrs["format_version"] != MODEL_VERSION:
                 raise FeatureFileError(
                     f"{path}: model version {h5.attrs['format_version']}, but this featx reads {MODEL_VERSION}; fit it again"
@@ -61,6 +61,9 @@ def read_model(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
     except FileNotFoundError as error:
         raise FeatureFileError(f"{path}: no such file; a model is what 'featx svm-fit -o' writes") from error
     except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and not h5py.is_hdf5(path):
+            what = "a folder" if Path(path).is_dir() else "not an HDF5 file, or damaged"
+            raise FeatureFileError(f"{path}: {what}; a model is what 'featx svm-fit -o' writes") from error
         raise FeatureFileError(f"{path}: not a model, or damaged ({error}); fit it again") from error
 
 

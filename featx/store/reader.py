@@ -52,7 +52,9 @@ class Member:
         require_attributes(self.h5, self.path)
         attributes = self.h5.attrs
         if attributes.get("format") != "featx":
-            raise FeatureFileError(f"{self.path}: an HDF5 file, but not a feature file that 'featx extract' wrote")
+            raise FeatureFileError(
+                f"{self.path}: an HDF5 file, but not a feature file; that is what 'featx extract -o' writes"
+            )
         version = from_attribute(attributes.get("format_version", 0))
         if version != _provenance.FORMAT_VERSION:
             raise FeatureFileError(
@@ -371,7 +373,9 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
         )
         groups = [group for name in shards for group in find_files(path / name) if group[0].exists()]
     if not any(groups):
-        raise FeatureFileError(f"{path}: a folder without feature files (*.h5)")
+        raise FeatureFileError(
+            f"{path}: a folder without feature files (*.h5); a feature file is what 'featx extract -o' writes"
+        )
     return groups
 
 

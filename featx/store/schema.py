@@ -10,8 +10,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from featx.errors import UsageError
-
 STRING = h5py.string_dtype("utf-8")
 
 # group -> column -> dtype; first_clip is derived when a file is written
@@ -58,14 +56,6 @@ PARTS_SUFFIX = ".parts"
 def parts_folder(path: str | os.PathLike) -> Path:
     """The folder beside a feature file that holds the parts not yet merged into it."""
     return Path(os.fspath(path) + PARTS_SUFFIX)
-
-
-def require_replaceable(path: Path) -> None:
-    """Raise UsageError where a file of another kind has the name of an output: a slip of the keyboard must not cost a video."""
-    if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
-        raise UsageError(
-            f"{path} exists and is not an HDF5 file; it is not replaced: choose another name for the output"
-        )
 
 
 def free_bytes(path: Path) -> int:

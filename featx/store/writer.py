@@ -20,8 +20,9 @@ from featx.errors import FeatxError, UsageError
 from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import schema
+from featx.store.outputs import require_replaceable
 from featx.store.reader import FeatureSet
-from featx.store.schema import SCHEMA, STRING, attributes_crc, crc, free_bytes, require_replaceable, to_attribute
+from featx.store.schema import SCHEMA, STRING, attributes_crc, crc, free_bytes, to_attribute
 
 __all__ = ["Transform", "merge", "write_features", "write_transformed"]
 

@@ -1,0 +1,70 @@
+"""What may be written where: a slip of the keyboard must not cost a video, a list, or features of another kind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import h5py
+
+from featx.containers import VIDEO_SUFFIXES
+from featx.errors import FeatureFileError, UsageError
+from featx.frame_folders import IMAGE_SUFFIXES
+from featx.store.structure import require_attributes
+
+__all__ = ["FEATURES", "MODEL", "require_output", "require_replaceable"]
+
+FEATURES, MODEL = "featx", "featx-model"  # the attribute `format` of our files
+_WORDS = {FEATURES: "a feature file", MODEL: "a model"}
+
+# names that say that a file is something else
+OTHER_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | frozenset({".txt", ".csv", ".json", ".lst", ".npy", ".npz"})
+
+
+def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
+    """Raise UsageError where `path` is no place for a file of the format `form`.
+
+    That is a folder, a name such as of a video, an HDF5 file of another format, and wherever nothing can be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give -o the name of a file, such as {path / 'features.h5'}")
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        raise UsageError(
+            f"the output {path} is {_WORDS[form]}, but is named as a {path.suffix} file; name it such as "
+            f"{path.with_suffix('.h5').name} (-o is what is written)"
+        )
+    if path.is_file() and h5py.is_hdf5(path):
+        found = _format(path)
+        if found is not None and found != form:
+            what = _WORDS.get(found, "an HDF5 file of another program")
+            raise UsageError(
+                f"{path} exists and is {what}; {_WORDS[form]} does not replace it: choose another name for -o"
+            )
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write beside {path}: {error.strerror}; choose another place for -o") from error
+
+
+def require_replaceable(path: str | os.PathLike, form: str = FEATURES) -> None:
+    """`require_output`, and UsageError where a file that is not HDF5 has the name."""
+    path = Path(path)
+    require_output(path, form)
+    if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
+        raise UsageError(
+            f"{path} exists and is not an HDF5 file; it is not replaced: choose another name for the output"
+        )
+
+
+def _format(path: Path) -> str | None:
+    """The attribute `format` of an HDF5 file, "" where it has none; None where that cannot be read."""
+    try:
+        with h5py.File(path, "r") as h5:
+            require_attributes(h5, path)
+            return str(h5.attrs.get("format", ""))
+    except (OSError, RuntimeError, KeyError, ValueError, FeatureFileError):
+        return None
