@@ -217,7 +217,7 @@ def test_folders_of_images_are_found_listed_and_named(tmp_path, monkeypatch):
         keys(["dog/v1.5/1.jpg", "dog/v1.5/2.jpg"])
     with pytest.raises(VideoError, match="an image; its folder stands for the video"):
         read_header("dog/v1.5/1.jpg")
-    with pytest.raises(UsageError, match="no videos in figures; looked for: folders of numbered images"):
+    with pytest.raises(UsageError, match="no videos in figures; looked for folders of numbered images"):
         keys(["figures"])
 
 
