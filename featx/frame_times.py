@@ -64,6 +64,7 @@ class Clock:
         self._frame_seconds = frame_seconds
         self._first: float | None = None  # stamp of the first frame, on the container's clock
         self._last: float | None = None  # seconds of the latest frame, after the first
+        self._shown_until = -math.inf  # by the frames' own durations, on the container's clock
 
     def note(self, packet) -> None:
         """Take in the next packet that is not empty."""
@@ -77,6 +78,8 @@ class Clock:
             stamp = self._packets.popleft() if self._packets else None
         elif frame.pts is not None and frame.time_base is not None:
             stamp = float(frame.pts * frame.time_base)
+            duration = getattr(frame, "duration", 0) or 0  # older versions of PyAV do not tell
+            self._shown_until = max(self._shown_until, stamp + float(duration * frame.time_base))
         now = None if stamp is None else stamp - (self._first or 0.0)
         if index == 0:
             self._first, now = stamp or 0.0, 0.0
@@ -86,5 +89,5 @@ class Clock:
         return now
 
     def end_seconds(self) -> float:
-        """When the latest frame ends, on the container's clock."""
-        return (self._first or 0.0) + (self._last or 0.0) + self._frame_seconds
+        """When the latest frame ends, on the container's clock: after an average duration, or its own where that is longer."""
+        return max((self._first or 0.0) + (self._last or 0.0) + self._frame_seconds, self._shown_until)

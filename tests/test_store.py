@@ -216,7 +216,7 @@ def test_transformed(tmp_path, save):
 
     write_features(tmp_path / "f.h5", provenance(save), [video("b", save=save), video("a", save=save)])
     with open_features(tmp_path / "f.h5") as source:
-        bases = {"fc6": {"mean": np.arange(5.0), "fitted_on": "all", "total_variance": 2.5, "whiten": False}}
+        bases = {"fc6": {"mean": np.arange(5, dtype="f4"), "fitted_on": "all", "total_variance": 2.5, "whiten": False}}
         write_transformed(source, tmp_path / "g.h5", {"fc6": Half()}, bases=bases)
         with pytest.raises(UsageError, match="exists"):
             write_transformed(source, tmp_path / "g.h5", {"fc6": Half()}, bases=bases)

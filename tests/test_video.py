@@ -163,6 +163,38 @@ def test_a_reader_that_loses_its_place_is_noticed(tmp_path, name):
         list(read_frames(path))
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])  # without frames out of order, and with
+def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path, codec):
+    """The header's length counts it as long as it is shown, at the end of a slide show or a recorded screen."""
+
+    def write(path, num_kept, last_duration):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            pictures = [
+                av.VideoFrame.from_ndarray(np.full((48, 64, 3), i, np.uint8), format="bgr24") for i in range(50)
+            ]
+            packets = [p for picture in pictures for p in stream.encode(picture.reformat(format="yuv420p"))]
+            packets += stream.encode(None)
+            packets[-1].duration = last_duration
+            for packet in packets[:num_kept]:
+                container.mux(packet)
+        return path
+
+    path = write(tmp_path / "slides.mkv", 50, 75)
+    frames = list(read_frames(path))
+    assert [round(frame.seconds * 25) for frame in frames] == list(range(50))
+    # a header of 5 s before packets that end after 0.8 s: sound, but the rest was cut away
+    declared = path.read_bytes().partition(b"DURATION")[2]
+    text = declared[declared.index(b"00:00:0") :][:18]
+    cut = write(tmp_path / "cut.mkv", 20, 0)
+    data = cut.read_bytes()
+    place = data.index(b"00:00:0", data.index(b"DURATION"))
+    cut.write_bytes(data[:place] + text + data[place + 18 :])
+    with pytest.raises(VideoError, match="the frames end after 0.[0-9]* of 4.9"):
+        list(read_frames(cut))
+
+
 def test_dropped_frames_of_an_avi_take_time(tmp_path):
     shown = [0, 1, 2, 3, 50, 51, 52, 60]
     path = write_video(tmp_path / "dropped.avi", len(shown), times=None, stamps=shown)

@@ -76,7 +76,7 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
         kept = " and ".join(["descriptors"] * features.has_descriptors + ["clip features"] * features.has_clips)
         click.echo(f"holds     {kept}: " + ", ".join(f"{layer} {dims}" for layer, dims in facts["layers"].items()))
         for layer, fitted_on in facts["reduced_by_pca"].items():
-            click.echo(f"PCA       {layer}, fitted on {fitted_on}")
+            click.echo(one_line(f"PCA       {layer}, fitted on {fitted_on}"))
         if facts["damaged"]:
             click.echo(f"damaged   {len(facts['damaged'])} videos, kept as far as they decode (--on-corrupt keep)")
         for key, damage in facts["damaged"].items():
@@ -90,7 +90,7 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
                 if isinstance(value, tuple)
                 else value
             )
-            click.echo(f"    {name:<18} {shown}")
+            click.echo(one_line(f"    {name:<18} {shown}"))
         if videos:
             columns = ("num_frames", "fps", "duration_seconds", "num_clips")
             for key, *values in zip(features.keys, *map(features.column, columns), strict=True):

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from featx.errors import FeatureFileError
-from featx.store.reader import Member
-from featx.store.schema import BLOCK_BYTES, attributes_crc, crc
+from featx.store.reader import Member, reading
+from featx.store.schema import BASIS, BLOCK_BYTES, attributes_crc, crc
 
 __all__ = ["problems", "verify"]
 
@@ -26,8 +26,9 @@ def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> No
     """
     member = Member(Path(path))
     try:
-        for problem in _damage(member, groups):
-            raise FeatureFileError(f"{path}: damaged: {problem}; extract again")
+        with reading(member.path):
+            for problem in _damage(member, groups):
+                raise FeatureFileError(f"{path}: damaged: {problem}; extract again")
     finally:
         member.close()
 
@@ -41,10 +42,16 @@ def problems(path: str | os.PathLike, on_block: Callable[[], None] = lambda: Non
         member = Member(Path(path))
     except FeatureFileError as error:
         return [str(error).removeprefix(f"{path}: ")]
+    found: list[str] = []
     try:
-        return [*_damage(member, None, on_block), *_untruths(member, on_block)]
+        with reading(member.path):
+            found.extend(_damage(member, None, on_block))
+            found.extend(_untruths(member, on_block))
+    except FeatureFileError as error:
+        found.append(str(error).removeprefix(f"{path}: "))
     finally:
         member.close()
+    return found
 
 
 def main(path: str) -> None:
@@ -64,11 +71,7 @@ def _damage(
             (sums_of if name.startswith("checksums/") else tables)[name.removeprefix("checksums/")] = item
 
     member.h5.visititems(sort)
-    recorded = member.h5["checksums"].attrs.get("attributes") if "checksums" in member.h5 else None
-    if recorded is None:
-        yield "its attributes have no checksum (damaged, or written by an earlier featx)"
-    elif int(recorded) != attributes_crc(member.h5):
-        yield "its attributes, which say how it was made, are not those that were written"
+    yield from _damaged_attributes(member)
     for name in sorted(tables.keys() | sums_of.keys()):
         if groups is not None and name.partition("/")[0] not in groups:
             continue
@@ -78,6 +81,19 @@ def _damage(
             yield f"{name} is missing"
         else:
             yield from _damaged_rows(member, name, sums_of[name], on_block)
+
+
+def _damaged_attributes(member: Member) -> Iterator[str]:
+    try:
+        recorded = member.h5["checksums"].attrs.get("attributes") if "checksums" in member.h5 else None
+        actual = attributes_crc(member.h5)
+    except (KeyError, ValueError, RuntimeError, OSError, TypeError) as error:
+        yield f"its attributes, which say how it was made, cannot be read ({str(error).partition(chr(10))[0]})"
+        return
+    if recorded is None:
+        yield "its attributes have no checksum (damaged, or written by an earlier featx)"
+    elif recorded != actual:
+        yield "its attributes, which say how it was made, are not those that were written"
 
 
 def _damaged_rows(member: Member, name: str, sums: h5py.Dataset, on_block: Callable[[], None]) -> Iterator[str]:
@@ -119,6 +135,11 @@ def _untruths(member: Member, on_block: Callable[[], None]) -> Iterator[str]:
     for name in names:
         unit = name.startswith("descriptors/") and not made.basis_sha256
         yield from _wrong_values(member.array(name), name, unit, on_block)
+    for layer, entry in member.h5.get("basis", {}).items():
+        for name in sorted(BASIS.keys() & entry.keys()):
+            values = member.array(f"basis/{layer}/{name}")
+            rows = values if values.ndim == 2 else values[:, None]
+            yield from _wrong_values(rows, f"basis/{layer}/{name}", False, on_block)
     if made.basis_sha256 and not set(made.layers) <= set(member.h5.get("basis", {})):
         yield "it has gone through PCA, but lacks the basis"
 

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,18 @@ from featx.store.structure import require_attributes, require_tables, require_ty
 __all__ = ["FeatureSet", "Member", "find_files", "open_features"]
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise FeatureFileError for whatever HDF5 says of a part of the file that cannot be read."""
+    try:
+        yield
+    except FeatxError:
+        raise
+    except (KeyError, ValueError, RuntimeError, OSError, TypeError, OverflowError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise FeatureFileError(f"{path}: damaged: it cannot be read ({why}); extract again") from error
+
+
 class Member:
     """One open file of a feature set; its structure has been checked, its checksums have not."""
 
@@ -30,20 +43,15 @@ class Member:
         self.path = path
         self._file, self.h5 = _open_pair(path)
         try:
-            self.provenance = self._read_provenance()
-            num_bytes = os.fstat(self._file.fileno()).st_size
-            require_tables(self.h5, self.provenance, num_bytes, path)
-            self.keys: list[str] = self.strings("videos/key")
+            with reading(path):
+                self.provenance = self._read_provenance()
+                num_bytes = os.fstat(self._file.fileno()).st_size
+                require_tables(self.h5, self.provenance, num_bytes, path)
+                self.keys: list[str] = self.strings("videos/key")
             if any(later <= key for key, later in itertools.pairwise(self.keys)):
                 raise FeatureFileError(
                     f"{path}: damaged: its keys are not in order, or one stands twice; extract again"
                 )
-        except (KeyError, ValueError, RuntimeError, OSError, TypeError, OverflowError) as error:
-            self.close()
-            if isinstance(error, FeatxError):
-                raise
-            why = str(error).partition("\n")[0] or type(error).__name__
-            raise FeatureFileError(f"{path}: damaged: it cannot be read ({why}); extract again") from error
         except BaseException:
             self.close()
             raise
@@ -199,13 +207,14 @@ class FeatureSet:
 
     @property
     def bases(self) -> dict[str, dict[str, np.ndarray | float | int | str]]:
-        """layer -> what PCA saved of its basis; empty before PCA."""
-        group = self._members[0].h5.get("basis", {})
-        return {
-            layer: {name: from_attribute(value) for name, value in entry.attrs.items()}
-            | {name: dataset[...] for name, dataset in entry.items()}
-            for layer, entry in group.items()
-        }
+        """layer -> what PCA saved of its basis; empty before PCA. Raises FeatureFileError where it cannot be read."""
+        member = self._members[0]
+        with reading(member.path):
+            return {
+                layer: {name: from_attribute(value) for name, value in entry.attrs.items()}
+                | {name: dataset[...] for name, dataset in entry.items()}
+                for layer, entry in member.h5.get("basis", {}).items()
+            }
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -45,6 +45,15 @@ SCHEMA: dict[str, dict[str, object]] = {
     },
 }
 
+# name -> dtype and dimensions of what /basis/<layer> holds; one column or matrix a layer
+BASIS: dict[str, tuple[np.dtype, int]] = {
+    "mean": (np.dtype("<f4"), 1),
+    "components": (np.dtype("<f4"), 2),
+    "explained_variance": (np.dtype("<f8"), 1),
+    "explained_variance_ratio": (np.dtype("<f8"), 1),
+}
+CHECKSUM = np.dtype("<u4")
+
 # columns that a file may lack, and what then stands for each of their values
 OPTIONAL: dict[str, object] = {"videos/sha256": "", "videos/damage": ""}
 

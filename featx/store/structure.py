@@ -16,7 +16,7 @@ import numpy as np
 
 from featx.errors import FeatureFileError
 from featx.provenance import Provenance
-from featx.store.schema import OPTIONAL, SCHEMA, STRING
+from featx.store.schema import BASIS, CHECKSUM, OPTIONAL, SCHEMA, STRING
 
 __all__ = ["require_attributes", "require_tables", "require_types"]
 
@@ -66,20 +66,29 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
     for name, dtype in expected.items():
         if name not in tables and name not in OPTIONAL:
             raise _refused(path, f"its table {name} is missing")
-        if name in tables and (tables[name].dtype != dtype or tables[name].ndim != 1):
-            raise _refused(path, f"its table {name} is {tables[name]}, not a column of {_type_name(dtype)}")
+        if name in tables:
+            _require_type(name, tables[name], dtype, 1, path)
     matrices = {}
     if provenance.save != "clips":
         matrices |= {f"descriptors/{layer}": np.dtype("<f4") for layer in provenance.layers}
     if provenance.save != "descriptors":
         if provenance.dtype not in ("float32", "float16"):
             raise _refused(path, f"its attribute 'dtype' is '{provenance.dtype}', not float32 or float16")
-        matrices |= {f"clips/{layer}": np.dtype(provenance.dtype) for layer in provenance.layers}
+        matrices |= {f"clips/{layer}": np.dtype(provenance.dtype).newbyteorder("<") for layer in provenance.layers}
     for name, dtype in matrices.items():
         if name not in tables:
             raise _refused(path, f"its table {name} is missing")
-        if tables[name].ndim != 2 or (tables[name].shape[0] and tables[name].dtype != dtype):
-            raise _refused(path, f"its table {name} is {tables[name]}, not a matrix of {dtype}")
+        # a part that holds only failures has no rows that would tell
+        _require_type(name, tables[name], dtype if tables[name].num_rows else tables[name].dtype, 2, path)
+    for name, table in tables.items():
+        group, _, rest = name.partition("/")
+        if group == "checksums":
+            _require_type(name, table, CHECKSUM, 1, path)
+        elif group == "basis":
+            layer, _, column = rest.partition("/")
+            if not layer or column not in BASIS:
+                raise _refused(path, f"its table {_shown(name)} is no part of a basis")
+            _require_type(name, table, *BASIS[column], path)
     first_of: dict[str, str] = {}
     for name in (*expected, *matrices):
         if name in tables:
@@ -91,6 +100,13 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
                 )
     if provenance.has_clip_table:
         _require_clip_rows(h5, tables["clips/start_frame"].shape[0], path)
+
+
+def _require_type(name: str, table: _Table, dtype: np.dtype, ndim: int, path: object) -> None:
+    """A table must be stored bit for bit as featx does: its checksums are of the bytes, and say nothing of what they mean."""
+    if table.ndim != ndim or table.kind != h5py.h5t.py_create(dtype, logical=True):
+        shape = "column" if ndim == 1 else "matrix"
+        raise _refused(path, f"its table {_shown(name)} is {table}, not a {shape} of {_type_name(dtype)}")
 
 
 def _require_clip_rows(h5: h5py.File, num_clips: int, path: object) -> None:
@@ -106,12 +122,14 @@ class _Table:
     """A table's type and sizes, and the bytes of its texts."""
 
     def __init__(self, dataset: h5py.Dataset, num_text_bytes: int) -> None:
-        self.shape, self.ndim = dataset.shape, dataset.ndim
+        self.shape, self.ndim, self.num_rows = dataset.shape, dataset.ndim, dataset.shape[0]
+        self.kind = dataset.id.get_type()
         self.dtype = STRING if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
         self.num_text_bytes = num_text_bytes
 
     def __str__(self) -> str:
-        return f"{_type_name(self.dtype)} {self.shape}"
+        usual = self.kind == h5py.h5t.py_create(self.dtype.newbyteorder("<"), logical=True)
+        return f"{_type_name(self.dtype)} {self.shape}" + ("" if usual else " in another layout of bits")
 
 
 def _walk(h5: h5py.File, path: object) -> Iterator[tuple[str, h5py.Dataset]]:

@@ -22,7 +22,7 @@ from featx.provenance import Provenance
 from featx.store import schema
 from featx.store.outputs import require_replaceable
 from featx.store.reader import FeatureSet
-from featx.store.schema import SCHEMA, STRING, attributes_crc, crc, free_bytes, to_attribute
+from featx.store.schema import BASIS, CHECKSUM, SCHEMA, STRING, attributes_crc, crc, free_bytes, to_attribute
 
 __all__ = ["Transform", "merge", "write_features", "write_transformed"]
 
@@ -76,7 +76,8 @@ def write_transformed(
 ) -> None:
     """Write the layers in `transforms` of a feature set, each mapped by its transform, with everything else as it was.
 
-    `bases[layer]`: arrays and scalars kept under /basis/<layer>. Raises UsageError where `output` exists, unless `overwrite`.
+    `bases[layer]`: arrays, named as in BASIS, and scalars, kept under /basis/<layer>. Raises UsageError where `output`
+    exists, unless `overwrite`.
     """
     output = Path(output)
     if output.exists() and not overwrite:
@@ -235,6 +236,7 @@ class _Writer:
         group = self.h5.create_group(f"basis/{layer}")
         for name, value in values.items():
             if isinstance(value, np.ndarray) and value.ndim:
+                value = np.asarray(value, BASIS[name][0])
                 self._reserve(value.nbytes)
                 group[name] = value
                 self._checksums(f"basis/{layer}/{name}", value, max(1, schema.BLOCK_BYTES // max(value[:1].nbytes, 1)))
@@ -252,7 +254,7 @@ class _Writer:
 
     def _store_checksums(self, name: str, sums: list[int], block_rows: int) -> None:
         self._reserve(4 * len(sums))
-        dataset = self.h5.create_dataset(f"checksums/{name}", data=np.array(sums, "<u4"))
+        dataset = self.h5.create_dataset(f"checksums/{name}", data=np.array(sums, CHECKSUM))
         dataset.attrs["block_rows"] = block_rows
 
 
