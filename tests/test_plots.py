@@ -103,13 +103,19 @@ def all_texts(figure):
 # ------------------------------------------------------------------------------------------------------------- the files
 
 
-@pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
-@pytest.mark.parametrize(("suffix", "begin"), [(".png", b"\x89PNG"), (".SVG", b"<?xml"), (".pdf", b"%PDF")])
-def test_the_suffix_decides_and_the_bytes_are_the_same_every_time(draw, suffix, begin, tmp_path):
+KINDS = {".png": b"\x89PNG", ".SVG": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize(
+    ("draw", "suffix"),
+    [*((draw, ".SVG") for draw in DRAWN), (plots.draw_filters, ".png"), (plots.draw_embedding, ".pdf")],
+    ids=lambda x: getattr(x, "__name__", x),
+)
+def test_the_suffix_decides_and_the_bytes_are_the_same_every_time(draw, suffix, tmp_path):
     for name in "ab":
         draw(DRAWN[draw], tmp_path / f"{name}{suffix}")
     first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
-    assert first == second and first.startswith(begin) and len(first) > 2000
+    assert first == second and first.startswith(KINDS[suffix]) and len(first) > 2000
     assert len(list(tmp_path.iterdir())) == 2  # nothing is left beside
     assert "matplotlib.pyplot" not in sys.modules
 
@@ -222,7 +228,7 @@ def test_a_curve_needs_points():
 # ------------------------------------------------------------------------------------------------- the confusion matrix
 
 
-@pytest.mark.parametrize("names", [("walk", "run"), NAMES_101[:20], NAMES_101[:21], NAMES_101], ids=len)
+@pytest.mark.parametrize("names", [("walk", "run"), NAMES_101[:21], NAMES_101], ids=len)
 def test_classes_of_a_confusion_matrix_are_legible(names):
     result = svm_result(names, untested=names[1:2])
     figure = plots.confusion_figure(result)
@@ -275,7 +281,7 @@ def test_few_classes_have_a_legend_and_every_point_is_drawn():
     assert not axes.texts  # no name covers a point
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5, 10.0])
+@pytest.mark.parametrize("spread", [0.0, 10.0])
 def test_names_of_101_classes_do_not_overlap(spread):
     shown = embedding(NAMES_101, spread=spread)
     figure = plots.embedding_figure(shown)
@@ -324,7 +330,7 @@ def test_filters_of_flow_are_grey_x_above_y():
     assert tiles[0, 5, 2, 0] == pytest.approx(0.5 + 0.44 * shown.weights[0, 1, 0, 1, 2] / largest)
 
 
-@pytest.mark.parametrize("n", [1, 16, 45, 64, 110])
+@pytest.mark.parametrize("n", [1, 45, 64])
 def test_every_filter_has_its_place_in_the_grid(n):
     shown = filters(n=n)
     figure = plots.filters_figure(shown)
@@ -346,7 +352,7 @@ def test_every_filter_has_its_place_in_the_grid(n):
 def test_odd_names_are_drawn_as_they_are(tmp_path):
     plots.draw_confusion(svm_result(ODD), tmp_path / "a.png")
     plots.draw_embedding(embedding(ODD * 2), tmp_path / "b.svg")
-    plots.draw_curves([curve(name) for name in ODD], tmp_path / "c.pdf", title="$")
+    plots.draw_curves([curve(name) for name in ODD], tmp_path / "c.svg", title="$")
     plots.draw_roc([similarity_result(name) for name in ODD], tmp_path / "d.svg")
     figure = plots.confusion_figure(svm_result(ODD))
     assert "a$x$b$" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
