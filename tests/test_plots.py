@@ -23,7 +23,7 @@ from featx.plots.embedding import densest_place
 from featx.plots.filters import tile_filters
 
 NAMES_101 = tuple(f"{'Clean' * (i % 4)}AndJerk{'Handstand' * (i % 3)}Of{i:03d}" for i in range(101))
-ODD = ("a$x$b$", "line\nbreak", "Ünïcode_{x}", "<b>&", "%FF", "x" * 300, "", "\udcff")
+ODD = ("a$x$b$", "line\nbreak", "Ünïcode_{x}", "<b>&", "%FF", "x" * 300, "_hidden", "\udcff")
 
 
 def svm_result(names, seed=0, untested=()):
@@ -257,10 +257,11 @@ def test_classes_of_a_confusion_matrix_are_legible(names):
 def test_roc_curves_are_named_with_their_areas():
     results = [similarity_result("res3d", 79.0), similarity_result("c3d", 80.0, {"auc": 86.5})]
     figure = plots.roc_figure(results)
-    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines}
-    assert lines["c3d fc6+prob: 80.0 % (published 86.5 %)"] == ([0, 25, 100], [0, 75, 100])
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]
+    assert lines == [([0, 100], [0, 100]), *[([0, 25, 100], [0, 75, 100])] * 2]
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert [entry[:3] for entry in legend] == ["c3d", "res", "cha"]  # best first
+    expected = ["c3d fc6+prob: 80.0 % (published 86.5 %)", "res3d fc6+prob: 79.0 %", "chance: 50.0 %"]
+    assert legend == expected  # best first
     assert_apart(all_texts(figure), figure)
     box = figure.axes[0].get_legend().get_window_extent()
     assert box.y1 < min(label.y0 for label in boxes(figure.axes[0].get_xticklabels(), figure))  # on no curve
@@ -273,10 +274,9 @@ def test_few_classes_have_a_legend_and_every_point_is_drawn():
     shown = embedding(("walk", "run", "fall"))
     figure = plots.embedding_figure(shown)
     axes = figure.axes[0]
-    drawn = {heap.get_label(): np.asarray(heap.get_offsets()) for heap in axes.collections}
-    for name in shown.classes:
+    for name, heap in zip(shown.classes, axes.collections, strict=True):
         own = shown.points[[label == name for label in shown.labels]]
-        np.testing.assert_allclose(drawn[name], own)
+        np.testing.assert_allclose(heap.get_offsets(), own)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["fall", "run", "walk"]
     assert not axes.texts  # no name covers a point
 
@@ -355,5 +355,7 @@ def test_odd_names_are_drawn_as_they_are(tmp_path):
     plots.draw_curves([curve(name) for name in ODD], tmp_path / "c.svg", title="$")
     plots.draw_roc([similarity_result(name) for name in ODD], tmp_path / "d.svg")
     figure = plots.confusion_figure(svm_result(ODD))
+    legend = plots.embedding_figure(embedding(ODD)).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [shorten(name, 30) for name in sorted(ODD)]
     assert "a$x$b$" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert_apart(all_texts(figure), figure)

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from featx.errors import one_line
@@ -31,6 +32,7 @@ __all__ = [
     "dark",
     "line_style",
     "marker_style",
+    "name_legend",
     "new_figure",
     "shorten",
     "style",
@@ -124,6 +126,12 @@ def marker_style(i: int) -> dict[str, object]:
         "edgecolors": "white" if filled else colour,
         "linewidths": 0.3 if filled else 0.8,
     }
+
+
+def name_legend(legend: Legend, names: Sequence[str]) -> None:
+    """Write the names of a legend's entries; matplotlib itself leaves out those that begin with "_"."""
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 def dark(colour: str) -> tuple[float, float, float]:

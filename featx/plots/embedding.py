@@ -11,7 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from featx.plots.canvas import COLOURS, GREY, dark, marker_style, new_figure, shorten, style, text_boxes, write_picture
+from featx.plots.canvas import (
+    COLOURS,
+    GREY,
+    dark,
+    marker_style,
+    name_legend,
+    new_figure,
+    shorten,
+    style,
+    text_boxes,
+    write_picture,
+)
 from featx.plots.places import place_boxes
 
 if TYPE_CHECKING:
@@ -47,10 +58,10 @@ def embedding_figure(embedding: Embedding) -> Figure:
     points, labels = embedding.points, np.array(embedding.labels, dtype=object)
     clusters = [points[labels == name] for name in classes]
     size = float(np.clip(6000 * side / len(points), 9, 45))  # smaller where there are many: they cover each other less
-    for i, (name, own) in enumerate(zip(classes, clusters, strict=True)):
+    for i, own in enumerate(clusters):
         drawn = marker_style(i)
         own_size = 1.7 * size if drawn["marker"] == "*" else size  # a star fills little of its square
-        axes.scatter(*own.T, s=own_size, alpha=0.8, label=shorten(name, 30), **drawn)
+        axes.scatter(*own.T, s=own_size, alpha=0.8, label=str(i), **drawn)
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.05 * np.maximum(high - low, 1e-6)
     axes.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
@@ -59,7 +70,7 @@ def embedding_figure(embedding: Embedding) -> Figure:
     axes.set_title(_title(embedding), loc="left", fontsize=9, color=GREY)
     if len(classes) > FEW:
         _name_classes(axes, clusters, classes)
-    axes.legend(
+    legend = axes.legend(
         loc="upper left",
         bbox_to_anchor=(1.01, 1),
         ncols=math.ceil(len(classes) / (side / LINE)),
@@ -70,6 +81,7 @@ def embedding_figure(embedding: Embedding) -> Figure:
         columnspacing=0.8,
         markerscale=math.sqrt(30 / size),
     )
+    name_legend(legend, [shorten(name, 30) for name in classes])
     return figure
 
 
