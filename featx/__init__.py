@@ -24,6 +24,7 @@ _PUBLIC = {
     "FeatureSet": ("featx.store", "FeatureSet"),
     "FeatxError": ("featx.errors", "FeatxError"),
     "classify": ("featx.classification", "classify"),
+    "embed": ("featx.evaluation", "embed"),
     "export_c3d": ("featx.c3d_blobs", "export_c3d"),
     "extract": ("featx.extractor", "extract"),
     "extract_to": ("featx.run", "extract_to"),

@@ -20,6 +20,7 @@ import benchmark  # noqa: E402
 import benchmark_inputs  # noqa: E402
 import benchmark_plans  # noqa: E402
 import make_descriptors  # noqa: E402
+import pictures  # noqa: E402
 import render_actions  # noqa: E402
 import train_mini  # noqa: E402
 
@@ -94,7 +95,8 @@ def test_the_example_videos_are_the_listed_ones():
     classes = [line.split() for line in (EXAMPLES / "splits" / "classInd.txt").read_text().splitlines()]
     numbers = {name: int(number) for number, name in classes}
     assert len(numbers) >= 8 and {name.split("/")[0] for name in names} == set(numbers)
-    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()) < 700_000
+    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()) < 850_000
+    assert all(path.stat().st_size < 150_000 for path in (EXAMPLES / "pictures").iterdir())
     for number in ("01", "02", "03"):
         train = (EXAMPLES / "splits" / f"trainlist{number}.txt").read_text().splitlines()
         test = (EXAMPLES / "splits" / f"testlist{number}.txt").read_text().splitlines()
@@ -167,6 +169,21 @@ def test_made_up_weights_keep_numbers_of_a_size(name, tmp_path):
     with torch.inference_mode():
         pool5 = backbone(card.preprocess.normalise(clips).contiguous(), ["pool5"])["pool5"]
     assert 1e-3 < float(pool5.abs().max()) < 1e4
+
+
+@pytest.mark.long
+def test_the_example_pictures_are_made_by_their_program(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install 'featx[plots]'")
+    monkeypatch.setattr(pictures, "DIMS", (5, 10))
+    monkeypatch.setattr(sys, "argv", ["pictures.py", str(tmp_path)])
+    pictures.main()
+    made = {path.name for path in tmp_path.glob("*.png")}
+    committed = {path.name for path in (EXAMPLES / "pictures").iterdir()}
+    assert committed < made == {"curves.png", "confusion.png", "roc.png", "tsne.png", "filters.png"}
+    pairs = [line.split(",") for line in (tmp_path / "pairs.csv").read_text().splitlines()[1:]]
+    videos_of = {fold: {key for a, b, _, own in pairs if own == fold for key in (a, b)} for *_, fold in pairs}
+    assert sum(map(len, videos_of.values())) == len(set().union(*videos_of.values()))  # no video is in two folds
+    assert all((a.split("/")[0] == b.split("/")[0]) == (same == "1") for a, b, same, _ in pairs)
 
 
 def test_synthetic_descriptors_have_ucf101s_sizes_and_splits(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from feature_files import write_file
 from sklearn.decomposition import PCA
+from sklearn.metrics import confusion_matrix
 from sklearn.svm import LinearSVC
 
 from featx.cli import main
@@ -74,6 +75,25 @@ def test_accuracies_equal_scikit_learn(features, splits):
     assert (split.name, split.num_train, split.num_test) == ("split 1", 48, 24)
     assert np.mean(list(split.per_class.values())) == pytest.approx(split.accuracy)  # classes of equal size
     assert (result.num_classes, result.chance, result.accuracy) == (4, 25, result.runs[0].mean)
+
+
+def test_the_confusion_is_that_of_scikit_learns_predictions(features, splits):
+    run = svm_eval(features, "ucf101", splits=splits).runs[0]
+    vectors, expected = make_vectors(), 0
+    for n, split in zip(TESTED, run.splits, strict=True):
+        train, test = ([k for k in sorted(vectors) if is_test(k, n) is tested] for tested in (False, True))
+        svm = LinearSVC(dual="auto", random_state=0).fit(
+            np.stack([vectors[k] for k in train]), [k.split("/")[0] for k in train]
+        )
+        found = svm.predict(np.stack([vectors[k] for k in test]))
+        expected = expected + confusion_matrix([k.split("/")[0] for k in test], found, labels=CLASSES)
+        assert sum(map(sum, (row.values() for row in split.confusion.values()))) == split.num_test
+        assert all(count > 0 for row in split.confusion.values() for count in row.values())
+        hits = sum(row.get(true, 0) for true, row in split.confusion.items())
+        assert 100 * hits / split.num_test == pytest.approx(split.accuracy)
+    assert run.classes == CLASSES
+    np.testing.assert_array_equal(run.confusion, expected)
+    assert 0 < np.trace(expected) < expected.sum()
 
 
 def test_lengths_of_descriptors_do_not_matter(tmp_path, features, splits):

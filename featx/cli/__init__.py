@@ -27,6 +27,8 @@ COMMANDS = {
     "svm-fit": "svm_fit",
     "svm-predict": "svm_predict",
     "similarity": "similarity",
+    "embed": "embed",
+    "filters": "filters",
     "models": "models",
     "weights": "weights",
 }
@@ -45,6 +47,8 @@ SUMMARIES = {
     "svm-fit": "Train a linear SVM on labelled videos and keep it.",
     "svm-predict": "Label videos with a kept SVM.",
     "similarity": "Tell pairs of videos that show the same action from others (ASLAN).",
+    "embed": "Draw descriptors, or clips, on a plane by class (t-SNE).",
+    "filters": "Draw the filters of a network's first convolution.",
     "models": "List the architectures: layers, dimensions, parameters, multiply-adds.",
     "weights": "List, fetch, store and verify published weights.",
 }

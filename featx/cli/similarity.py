@@ -31,8 +31,9 @@ __all__ = ["command"]
 @click.option(
     "--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything, the ROC curve too, to FILE."
 )
+@click.option("--plot", "plot_path", type=click.Path(), metavar="FILE", help="Draw the ROC curve (.png, .svg or .pdf).")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def command(features, pairs, quiet, **options) -> None:
+def command(features, pairs, plot_path, quiet, **options) -> None:
     """Tell pairs of videos that show the same action from those that do not.
 
     PAIRS is ASLAN's View2.mat, or a CSV file of first,second,same,fold with same 1 or 0. Twelve (dis)similarities a layer and
@@ -40,6 +41,10 @@ def command(features, pairs, quiet, **options) -> None:
     """
     from featx.evaluation.aslan import similarity
 
+    if plot_path is not None:
+        from featx.plots import check_picture
+
+        check_picture(plot_path)
     result = similarity(features, pairs, progress=not quiet, **options)
     scaling = "standardised by the training pairs" if result.scaling == "standard" else "scaled to length 1"
     click.echo(
@@ -59,3 +64,7 @@ def command(features, pairs, quiet, **options) -> None:
         click.echo(f"note: {note}")
     for warning in result.warnings:
         click.echo(f"warning: {warning}")
+    if plot_path is not None:
+        from featx.plots import draw_roc
+
+        draw_roc([result], plot_path)

@@ -82,14 +82,29 @@ CONCAT_OPTION = click.option(
 @click.option("--per-class", is_flag=True, help="Print the accuracy of each class.")
 @click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything to FILE.")
 @click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write a table of the accuracies to FILE.")
+@click.option(
+    "--plot-curves",
+    "curves_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Draw accuracy against --dims, a line for each of FEATURES (.png, .svg or .pdf).",
+)
+@click.option(
+    "--plot-confusion",
+    "confusion_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Draw which class was taken for which, of one feature file.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def command(features, dataset, per_class, json_path, csv_path, quiet, **options) -> None:
+def command(features, dataset, per_class, json_path, csv_path, curves_path, confusion_path, quiet, **options) -> None:
     """Train and test a linear SVM on L2-normalised descriptors, by the official splits of a data set.
 
     FEATURES are one feature file or several, compared with each other; FILE:LAYER names one of a file's layers.
     """
-    from featx.evaluation import compare, save_csv, save_json
+    from featx.evaluation import compare, curve, save_csv, save_json
 
+    _check_pictures(curves_path, confusion_path, len(features), options["dims"])
     results = compare(features, dataset, outputs=(json_path, csv_path), progress=not quiet, **options)
     for i, result in enumerate(results):
         click.echo("\n" * bool(i), nl=False)
@@ -100,6 +115,27 @@ def command(features, dataset, per_class, json_path, csv_path, quiet, **options)
         save_csv(csv_path, results)
     if json_path is not None:
         results[0].save_json(json_path) if len(results) == 1 else save_json(json_path, results)
+    if curves_path is not None:
+        from featx.plots import draw_curves
+
+        draw_curves([curve(result) for result in results], curves_path, title=results[0].dataset)
+    if confusion_path is not None:
+        from featx.plots import draw_confusion
+
+        draw_confusion(results[0], confusion_path)
+
+
+def _check_pictures(curves_path: str | None, confusion_path: str | None, num_files: int, dims: tuple[int, ...]) -> None:
+    """Refuse before the first training what could not be drawn after the last."""
+    from featx.plots import check_picture
+
+    if curves_path is not None and not dims:
+        raise click.UsageError("--plot-curves draws accuracy against dimensions; give some with --dims, repeatable")
+    if confusion_path is not None and num_files > 1:
+        raise click.UsageError(f"--plot-confusion draws one feature file, but {num_files} are given; name one of them")
+    for path in (curves_path, confusion_path):
+        if path is not None:
+            check_picture(path)
 
 
 def _print_result(result, per_class: bool) -> None:

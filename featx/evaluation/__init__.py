@@ -2,6 +2,7 @@
 
 from featx.evaluation.aslan import FoldResult, SimilarityResult, similarity
 from featx.evaluation.datasets import DATASETS, Dataset
+from featx.evaluation.embedding import Embedding, embed
 from featx.evaluation.evaluate import compare, svm_eval
 from featx.evaluation.model import SVMModel
 from featx.evaluation.results import Curve, Run, SplitResult, SVMResult, curve, save_csv, save_json
@@ -11,6 +12,7 @@ __all__ = [
     "DATASETS",
     "Curve",
     "Dataset",
+    "Embedding",
     "FoldResult",
     "Prediction",
     "Run",
@@ -20,6 +22,7 @@ __all__ = [
     "SplitResult",
     "compare",
     "curve",
+    "embed",
     "save_csv",
     "save_json",
     "similarity",

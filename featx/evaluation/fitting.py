@@ -100,7 +100,17 @@ def _train_and_test(
         C=C,
         converged=model.converged,
         figures=measure(metrics, scores, table.truth),
+        confusion=_confusion(table, predictions),
     )
+
+
+def _confusion(table: Rows, predictions: np.ndarray) -> dict[str, dict[str, int]]:
+    """How many test rows of a class were taken for which, without what is 0."""
+    pairs, counts = np.unique(np.stack([table.test_labels, predictions]), axis=1, return_counts=True)
+    confusion: dict[str, dict[str, int]] = {}
+    for true, found, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        confusion.setdefault(table.classes[true], {})[table.classes[found]] = count
+    return confusion
 
 
 def fit_with_c(

@@ -25,6 +25,7 @@ __all__ = [
     "pooled",
     "save_csv",
     "save_json",
+    "write_bytes",
     "write_text",
 ]
 
@@ -36,7 +37,7 @@ class SplitResult:
     """One split: accuracies in %; a class that no test video has is None in `per_class`, and `C` what was trained with.
 
     `figures`: the other metrics asked for, in %, see `featx.evaluation.metrics`. `C` is None of pooled splits that chose
-    different ones.
+    different ones. `confusion[true class][class found]` counts test videos; what is 0 is left out.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SplitResult:
     C: float | None
     converged: bool
     figures: dict[str, float] = field(default_factory=dict)
+    confusion: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def chance(self) -> float:
@@ -67,11 +69,22 @@ def pooled(name: str, splits: Sequence[SplitResult]) -> SplitResult:
         C=splits[0].C if len({split.C for split in splits}) == 1 else None,
         converged=all(split.converged for split in splits),
         figures=_means([split.figures for split in splits]),
+        confusion=_sums([split.confusion for split in splits]),
     )
 
 
 def _means(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([own[name] for own in figures])) for name in figures[0]}
+
+
+def _sums(confusions: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    totals: dict[str, dict[str, int]] = {}
+    for confusion in confusions:
+        for true, row in confusion.items():
+            total = totals.setdefault(true, {})
+            for found, count in row.items():
+                total[found] = total.get(found, 0) + count
+    return totals
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,21 @@ class Run:
         names = dict.fromkeys(name for split in self.splits for name in split.per_class)
         found = {n: [s.per_class[n] for s in self.splits if s.per_class.get(n) is not None] for n in names}
         return {name: float(np.mean(values)) if values else None for name, values in found.items()}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that any split trained, in the data set's order."""
+        return tuple(dict.fromkeys(name for split in self.splits for name in split.per_class))
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Test videos of all splits by true class (row) and class found (column), int64 (n, n), as in `classes`."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        counts = np.zeros((len(place), len(place)), np.int64)
+        for true, row in _sums(split.confusion for split in self.splits).items():
+            for found, count in row.items():
+                counts[place[true], place[found]] = count
+        return counts
 
 
 @dataclass(frozen=True)
@@ -237,10 +265,15 @@ def check_output(path: str | os.PathLike, text: bool = True) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a small file, at once or not at all. Raises UsageError where that fails."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a small file, at once or not at all. Raises UsageError where that fails."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        aside.write_text(text, encoding="utf-8", errors="surrogateescape")
+        aside.write_bytes(data)
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)
