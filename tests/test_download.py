@@ -333,6 +333,24 @@ def test_a_file_without_a_length(serve, target):
     assert target.read_bytes() == CONTENT and seen[-1] == (len(CONTENT), None)
 
 
+@pytest.mark.parametrize("end", [b"", b"1", b"100\r\nhalf a chunk"])
+def test_a_chunked_file_without_its_end_is_a_broken_transfer(end, serve, target):
+    def answer(handler):
+        handler.protocol_version = "HTTP/1.1"
+        headers(handler, 200, Transfer_Encoding="chunked")
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(CONTENT), CONTENT) + end)
+        handler.close_connection = True
+
+    server = serve(answer)
+    with pytest.raises(CheckpointError, match="the connection ended early|attempts"):
+        download(server.url, target, need_length=True)
+    assert not target.exists()
+    server.answers = [lambda handler: (answer(handler), handler.wfile.write(b"0\r\n\r\n"))]
+    if not end:
+        download(server.url, target, need_length=True)
+        assert target.read_bytes() == CONTENT
+
+
 def test_a_server_that_never_ends(serve, target, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 100_000)
 

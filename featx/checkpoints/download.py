@@ -191,9 +191,9 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         try:
             block = response.read(BLOCK_BYTES)
         except http.client.IncompleteRead as error:
-            block = error.partial
-            if not block:
-                raise _Broken("the connection ended early") from None
+            if error.partial:
+                yield error.partial
+            raise _Broken("the connection ended early") from None  # a further read would look like the file's end
         except (OSError, http.client.HTTPException) as error:
             raise _Broken(_reason(error)) from None
         if not block:
