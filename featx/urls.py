@@ -62,7 +62,7 @@ class UrlVideos:
                     yield result
                     continue
                 if self._content_hash and isinstance(result, Features):
-                    result = replace(result, sha256=content_sha256(item.path))
+                    result = _with_hash(result, item.path)
                 self._drop(item.path)
                 yield replace(result, path=item.url, mtime_ns=0)
             yield from self._take_failed()
@@ -79,8 +79,16 @@ class UrlVideos:
 
     @staticmethod
     def _drop(target: Path) -> None:
-        for path in target.parent.glob(f"{target.name}*"):
-            path.unlink(missing_ok=True)
+        for suffix in ("", ".part", ".part.json"):  # the downloader's names
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+
+
+def _with_hash(features: Features, path: Path) -> Features | Failure:
+    try:
+        return replace(features, sha256=content_sha256(path))
+    except OSError as error:
+        reason = f"what was fetched cannot be read again for its hash: {error.strerror or error}"
+        return Failure(features.key, features.path, reason, features.size_bytes)
 
 
 class _Stopped(Exception):
