@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +16,9 @@ from test_cli import run
 import featx
 from featx.errors import UsageError
 from featx.features import Failure, Features
+from featx.interrupt import Interrupted, Interrupts
 from featx.plan import VideoItem
+from featx.run import extract_to
 from featx.urls import UrlVideos
 
 
@@ -117,3 +121,36 @@ def test_a_fetched_file_goes_alone_and_one_that_is_gone_is_a_failed_video(server
     failed = next(results)
     assert isinstance(failed, Failure) and failed.path == url and "cannot be read again" in failed.reason
     assert isinstance(next(results), Features)
+
+
+def test_a_second_signal_does_not_wait_for_a_server(clips_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.feeder.JOIN_SECONDS", 0.1)
+    release, signals = threading.Event(), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"a few bytes")
+            for _ in range(0 if signals else 2):
+                while signals and not interrupts.asked:
+                    release.wait(0.01)
+                signals.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
+            release.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/z.mp4"
+        with Interrupts() as interrupts, pytest.raises(Interrupted):
+            extract_to(url, tmp_path / "f.h5", allow_urls=True, interrupts=interrupts)
+        (feeder,) = [thread for thread in threading.enumerate() if thread.name == "featx-feeder"]
+        assert feeder.daemon and not release.is_set()  # the server holds it, but not us
+        release.set()
+        feeder.join(60)
+        assert not feeder.is_alive() and not list(tmp_path.iterdir())
+        server.shutdown()
