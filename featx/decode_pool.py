@@ -131,7 +131,7 @@ class DecodePool:
             def hand_out() -> None:
                 while len(busy) < self._num_workers:
                     index, job = again.pop() if again else next(jobs, (None, None))
-                    if job is None:
+                    if job is None or self.closed:  # meanwhile, by the thread that gave up waiting for this one
                         return
                     while idle and not self._keep(idle[-1]):
                         idle.pop()
@@ -146,7 +146,7 @@ class DecodePool:
                 return busy.pop(worker)
 
             hand_out()
-            while busy:
+            while busy and not self.closed:
                 for key, _ in selector.select(timeout=self._poll_seconds):
                     for message in key.data.messages():
                         yield from self._event(key.data, busy[key.data][0], message)
@@ -337,7 +337,9 @@ class _WorkerProcess:
                 pipe.close()
             except BrokenPipeError:  # unsent bytes for a dead worker
                 pass
-        os.close(self._arena)
+        arena, self._arena = self._arena, -1
+        if arena >= 0:  # once: the number may be another file's by now
+            os.close(arena)
 
 
 def _anonymous_file() -> int:

@@ -27,6 +27,8 @@ from featx.profile import Stopwatch
 
 __all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed"]
 
+JOIN_SECONDS = 2.0  # its thread may wait for a server, which must not keep a run from ending; it is a daemon
+
 
 @dataclass(frozen=True, eq=False)
 class ClipReady:
@@ -70,7 +72,8 @@ class _VideoInDecode:
 class Feeder:
     """Decodes, resizes and windows in a thread of its own, at most `ahead` events before the reader.
 
-    Leaving its ``with`` block before the last event closes the pool, whose workers are then in the middle of videos.
+    Leaving its ``with`` block before the last event closes the pool, whose workers are then in the middle of videos. The thread
+    is then waited for JOIN_SECONDS; where it takes longer, it ends by itself once it comes back from what holds it.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class Feeder:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)
         if not self._finished:
             self._pool.close()
         self._stopwatch.add("decode", self._pool.busy_seconds() - self._busy_before)

@@ -142,6 +142,16 @@ class Parts:
             self._written_at, self._write_failed = time.monotonic(), False
             self._join_small()
 
+    def flush_all(self, provenance: Provenance) -> None:
+        """As `flush`, at the end of a run: what waits is written even if that is interrupted, which is raised afterwards."""
+        try:
+            self.flush(provenance)
+        except KeyboardInterrupt:
+            self.flush(
+                provenance
+            )  # a part that was half-written is gone; one that was whole counts once though it is there twice
+            raise
+
     def _join_small(self) -> None:
         """Merge the newest parts where MERGE_PARTS of about one size have come together, so that few files stay open."""
         limit = PART_BYTES

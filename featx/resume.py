@@ -133,8 +133,8 @@ def missing(
     for item in items:
         if item.key in rows:
             size_bytes, mtime_ns, sha256, label, damage = rows[item.key]
-            num_without_hash += compare_hashes and not sha256
-            changed = _changed(item.path, size_bytes, mtime_ns, sha256 if compare_hashes else "")
+            num_without_hash += compare_hashes and not sha256 and not item.url
+            changed = _changed(item, size_bytes, mtime_ns, sha256 if compare_hashes else "")
             if changed or _listed_otherwise(item, done, label):
                 todo.changed.append(item.key)
                 if refresh:
@@ -148,7 +148,7 @@ def missing(
             todo.num_present += 1
         elif item.key in failed:
             failure = failed[item.key]
-            if retry_failed or _changed(item.path, failure.size_bytes, failure.mtime_ns):
+            if retry_failed or _changed(item, failure.size_bytes, failure.mtime_ns):
                 todo.items.append(item)
             else:
                 todo.failed_before.append(failure)
@@ -174,10 +174,15 @@ def note_other_keys(done: FeatureSet, todo: list[VideoItem], on_note: Callable[[
         )
 
 
-def _changed(path: Path, size_bytes: int, mtime_ns: int, sha256: str = "") -> bool:
-    """Whether a video is another one than was extracted: by its content where `sha256` is known, else by size and time."""
+def _changed(item: VideoItem, size_bytes: int, mtime_ns: int, sha256: str = "") -> bool:
+    """Whether a video is another one than was extracted: by its content where `sha256` is known, else by size and time.
+
+    That of an address is taken for the same: its path is only a name, and a file of that name is another video.
+    """
+    if item.url:
+        return False
     try:
-        return content_sha256(path) != sha256 if sha256 else file_stamp(path) != (size_bytes, mtime_ns)
+        return content_sha256(item.path) != sha256 if sha256 else file_stamp(item.path) != (size_bytes, mtime_ns)
     except OSError:
         return False
 

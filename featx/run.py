@@ -153,8 +153,8 @@ def extract_to(
             on_planned(summary)
             flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.stopping)
-            try:
-                with flight.interrupts.graceful(flight.keys, on_note):
+            with flight.interrupts.graceful(flight.keys, on_note):
+                try:
                     for result in urls.results(extractor.extract_many(urls.local(flight.items()))):
                         if content_hash and isinstance(result, Features) and not result.sha256:
                             result = _with_hash(result, flight.path_of(result.key))
@@ -166,9 +166,9 @@ def extract_to(
                         if isinstance(result, Failure) and on_error == "stop":
                             on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
                             break
-            finally:
-                with stopwatch.time("write"):
-                    parts.flush(provenance)
+                finally:
+                    with stopwatch.time("write"):
+                        parts.flush_all(provenance)
             summary.stopped_by = flight.interrupts.asked
             if summary.stopped_by:
                 summary.parts_left = parts.count()

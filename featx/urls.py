@@ -31,11 +31,14 @@ class UrlVideos:
         self._folder, self._content_hash, self._stopped = folder, content_hash, stopped
         self._items: dict[str, VideoItem] = {}  # key -> the item with its local file
         self._failed: list[Failure] = []
+        self._left = False  # nobody takes results any more
         shutil.rmtree(folder, ignore_errors=True)  # of a run that died
 
     def local(self, items: Iterable[VideoItem]) -> Iterator[VideoItem]:
         """The same items, those of an address with the path of what was fetched; what cannot be fetched is a Failure."""
         for number, item in enumerate(items):
+            if self._left:
+                return
             if not item.url:
                 yield item
                 continue
@@ -62,11 +65,12 @@ class UrlVideos:
                     yield result
                     continue
                 if self._content_hash and isinstance(result, Features):
-                    result = replace(result, sha256=content_sha256(item.path))
+                    result = _with_hash(result, item.path)
                 self._drop(item.path)
                 yield replace(result, path=item.url, mtime_ns=0)
             yield from self._take_failed()
         finally:
+            self._left = True  # a transfer in another thread ends at its next piece
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _take_failed(self) -> Iterator[Failure]:
@@ -74,13 +78,21 @@ class UrlVideos:
             yield self._failed.pop(0)
 
     def _go_on(self, num_bytes: int, total: int | None) -> None:
-        if self._stopped():
+        if self._left or self._stopped():
             raise _Stopped
 
     @staticmethod
     def _drop(target: Path) -> None:
-        for path in target.parent.glob(f"{target.name}*"):
-            path.unlink(missing_ok=True)
+        for suffix in ("", ".part", ".part.json"):  # the downloader's names
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+
+
+def _with_hash(features: Features, path: Path) -> Features | Failure:
+    try:
+        return replace(features, sha256=content_sha256(path))
+    except OSError as error:
+        reason = f"what was fetched cannot be read again for its hash: {error.strerror or error}"
+        return Failure(features.key, features.path, reason, features.size_bytes)
 
 
 class _Stopped(Exception):

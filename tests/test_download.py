@@ -333,6 +333,74 @@ def test_a_file_without_a_length(serve, target):
     assert target.read_bytes() == CONTENT and seen[-1] == (len(CONTENT), None)
 
 
+@pytest.mark.parametrize("end", [b"", b"1", b"100\r\nhalf a chunk"])
+def test_a_chunked_file_without_its_end_is_a_broken_transfer(end, serve, target):
+    def answer(handler):
+        handler.protocol_version = "HTTP/1.1"
+        headers(handler, 200, Transfer_Encoding="chunked")
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(CONTENT), CONTENT) + end)
+        handler.close_connection = True
+
+    server = serve(answer)
+    with pytest.raises(CheckpointError, match="the connection ended early|attempts"):
+        download(server.url, target, need_length=True)
+    assert not target.exists()
+    server.answers = [lambda handler: (answer(handler), handler.wfile.write(b"0\r\n\r\n"))]
+    if not end:
+        download(server.url, target, need_length=True)
+        assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_drips_is_left(serve, target, monkeypatch):
+    class Dripping:
+        def __init__(self, num_bytes, seconds):
+            self.num_bytes, self.seconds, self.num_left = num_bytes, seconds, 1000
+
+        def read1(self, limit):
+            clock[0] += self.seconds
+            self.num_left -= 1
+            return bytes(self.num_bytes) if self.num_left else b""
+
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    received = []
+    with pytest.raises(module._Slow, match="only 7 bytes came in 70 s"):
+        received.extend(module._blocks(Dripping(1, 10.0), 30.0))
+    assert received == [b"\0"] * 7
+    assert len(list(module._blocks(Dripping(1 << 15, 29.0), 30.0))) == 999  # slow, but not too slow
+    with pytest.raises(
+        module._Slow, match="in 90 s"
+    ):  # a suspended process sees longer waits, which count as a timeout
+        list(module._blocks(Dripping(1, 1e6), 30.0))
+    monkeypatch.undo()
+
+    def slow(*args):
+        yield CONTENT[:1000]
+        raise module._Slow("only 1,000 bytes came in 70 s")
+
+    monkeypatch.setattr(module, "_blocks", slow)
+    monkeypatch.setenv("no_proxy", "*")
+    server = serve(file())
+    with pytest.raises(CheckpointError, match="only 1,000 bytes came"):
+        download(server.url, target)
+    assert server.ranges == [None]  # and not asked again
+
+
+def test_progress_is_told_at_every_piece(serve, target):
+    """So that who asks for an end at a piece has it soon: a block of BLOCK_BYTES is not waited for."""
+    go_on = threading.Event()
+
+    def answer(handler):
+        headers(handler, 200, Content_Length=len(CONTENT))
+        handler.wfile.write(CONTENT[:10])
+        assert go_on.wait(60)
+        handler.wfile.write(CONTENT[10:])
+
+    server = serve(answer)
+    download(server.url, target, on_progress=lambda num_bytes, total: num_bytes and go_on.set())
+    assert target.read_bytes() == CONTENT
+
+
 def test_a_server_that_never_ends(serve, target, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 100_000)
 

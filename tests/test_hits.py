@@ -223,3 +223,9 @@ def test_random_clips_leave_no_feature_file(tmp_path):
         featx.extract_to(VIDEOS / "Wave", tmp_path / "f.h5", num_clips_random=3)
     with pytest.raises(UsageError, match="their starts are listed"):
         Sampling(num_clips_random=3, listed=True)
+
+
+def test_other_digits_are_no_numbers(tmp_path):
+    for label in ("²", "9" * 5000):
+        with pytest.raises(UsageError, match="a"):
+            read(tmp_path, f"key,label\na,{label}\n", "labels.csv")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,38 @@ def test_the_second_signal_stops_at_once(clips_folder, whole, tmp_path):
     with featx.open(output) as features:
         assert len(features) == 1
     run.extract_to(clips_folder, output)  # keeps the batch size
+    assert same_features(output, whole) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("handled", "num_signals"), [(True, 1), (True, 2), (False, 1)])
+def test_a_signal_during_the_last_write_loses_nothing(
+    clips_folder, whole, tmp_path, monkeypatch, handled, num_signals, when
+):
+    write, calls = store.write_features, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if when == "after":
+            write(*args)
+        for _ in range(num_signals if len(calls) == 1 else 0):
+            tell(signal.SIGINT)
+        if when == "before":
+            write(*args)
+
+    monkeypatch.setattr("featx.parts.PART_SECONDS", 1000.0)  # all is written at the end
+    monkeypatch.setattr("featx.parts.store.write_features", interrupted)
+    output = tmp_path / "f.h5"
+    with Interrupts() if handled else nullcontext(Interrupts()) as interrupts:
+        if handled and num_signals == 1:
+            summary = run.extract_to(clips_folder, output, interrupts=interrupts, batch_size=1)
+            assert (summary.stopped_by, summary.exit_code, summary.num_videos) == (signal.SIGINT, 130, 3)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                run.extract_to(clips_folder, output, interrupts=interrupts, batch_size=1)
+    with featx.open(output) as features:
+        assert len(features) == 3
+    assert run.extract_to(clips_folder, output, batch_size=1).num_videos == 0
     assert same_features(output, whole) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,11 @@ from test_cli import run
 
 import featx
 from featx.errors import UsageError
+from featx.features import Failure, Features
+from featx.interrupt import Interrupted, Interrupts
+from featx.plan import VideoItem
+from featx.run import extract_to
+from featx.urls import UrlVideos
 
 
 @pytest.fixture
@@ -81,3 +90,67 @@ def test_classify_takes_addresses_too(capsys, server, clips_folder):
     code, out, _ = run(capsys, "classify", url, "--allow-urls", "--top", "1")
     own = run(capsys, "classify", clips_folder / "dog/000.mp4", "--top", "1")[1]
     assert code == 0 and out.splitlines()[1] == own.splitlines()[1]
+
+
+def test_a_file_that_is_called_as_an_address_ends_is_another_video(server, clips_folder, tmp_path, monkeypatch):
+    host, output, notes = f"http://127.0.0.1:{server.server_port}", tmp_path / "f.h5", []
+    urls = [f"{host}/whole.mp4", f"{host}/absent.mp4"]
+    featx.extract_to(urls, output, allow_urls=True, content_hash=True)
+    for name in ("whole.mp4", "absent.mp4"):
+        (tmp_path / name).write_bytes((clips_folder / "dog/001.avi").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    asked = server.asked
+    for content_hash in (False, True):
+        again = featx.extract_to(urls, output, allow_urls=True, content_hash=content_hash, on_note=notes.append)
+        assert (again.changed, again.num_present, len(again.failed_before)) == ([], 1, 1)
+    assert server.asked == asked and not notes
+    assert len(featx.extract_to(urls, output, allow_urls=True, retry_failed=True).failures) == 1
+    assert server.asked > asked
+
+
+def test_a_fetched_file_goes_alone_and_one_that_is_gone_is_a_failed_video(server, tmp_path):
+    url = f"http://127.0.0.1:{server.server_port}/whole"
+    items = [VideoItem(f"v{number}", Path("whole"), url=url) for number in range(12)]
+    videos = UrlVideos(tmp_path / "fetched", content_hash=True)
+    files = {item.key: item.path for item in videos.local(items)}
+    made = Features("v1", str(files["v1"]), 1, 1, 25.0, 1.0, 1, 1)
+    results = videos.results([made, replace(made, key="v2"), replace(made, key="v3")])
+    assert len(next(results).sha256) == 64
+    assert not files["v1"].exists() and all(files[f"v{number}"].exists() for number in (0, 10, 11))
+    files["v2"].unlink()
+    failed = next(results)
+    assert isinstance(failed, Failure) and failed.path == url and "cannot be read again" in failed.reason
+    assert isinstance(next(results), Features)
+
+
+def test_a_second_signal_does_not_wait_for_a_server(clips_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.feeder.JOIN_SECONDS", 0.1)
+    release, signals = threading.Event(), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"a few bytes")
+            for _ in range(0 if signals else 2):
+                while signals and not interrupts.asked:
+                    release.wait(0.01)
+                signals.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
+            release.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/z.mp4"
+        with Interrupts() as interrupts, pytest.raises(Interrupted):
+            extract_to(url, tmp_path / "f.h5", allow_urls=True, interrupts=interrupts)
+        (feeder,) = [thread for thread in threading.enumerate() if thread.name == "featx-feeder"]
+        assert feeder.daemon and not release.is_set()  # the server holds it, but not us
+        release.set()
+        feeder.join(60)
+        assert not feeder.is_alive() and not list(tmp_path.iterdir())
+        server.shutdown()

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -35,11 +36,19 @@ Progress = Callable[[int, "int | None"], None]
 
 BLOCK_BYTES = 1 << 18
 MAX_BYTES = 8 << 30  # far above any published file; a server that never ends must not fill the disk
-MAX_ATTEMPTS = 10  # in one call; an attempt that brings nothing is the last one
+MAX_ATTEMPTS = 10  # in one call; an attempt that brings nothing is the last one, and so is one that is too slow
+MIN_BYTES = (
+    1 << 16
+)  # a transfer that brings less in so many timeouts is ended: a server that drips would hold us for ever
+MIN_BYTES_TIMEOUTS = 2
 
 
 class _Broken(Exception):
     """A transfer that ended early; asking for the rest may help."""
+
+
+class _Slow(_Broken):
+    """A transfer that brought too little in its time; asking again would take as long."""
 
 
 class _Changed(Exception):
@@ -80,7 +89,8 @@ def download(
     `sha256_prefix` (first hexadecimal digits) and `sha1` are what the file must hash to, "" where nothing is published.
     `need_length`: refuse a server that does not tell the file's length, which a broken transfer then would not show.
     `on_progress` gets the bytes that are here and the total, None where the server does not tell. What a broken transfer
-    brought is kept for the next call. Raises CheckpointError for everything that goes wrong.
+    brought is kept for the next call; one that brings less than MIN_BYTES in MIN_BYTES_TIMEOUTS times `timeout_seconds` is
+    ended. Raises CheckpointError for everything that goes wrong.
     """
     _require_http(url, url)
     try:
@@ -130,7 +140,7 @@ def _fetch_all(
         except _Broken as broken:
             size = part.seek(0, os.SEEK_END)
             reason = str(broken)
-            if size <= before:
+            if size <= before or isinstance(broken, _Slow):
                 break
     else:
         reason = f"{MAX_ATTEMPTS} attempts"
@@ -171,7 +181,7 @@ def _fetch(
             _require_room(url, target, size, now.num_bytes)
         part.seek(size)
         on_progress(size, now.num_bytes)
-        for block in _blocks(response):
+        for block in _blocks(response, timeout_seconds):
             part.write(block)
             size += len(block)
             if size > MAX_BYTES:
@@ -186,19 +196,28 @@ def _fetch(
         raise _Changed
 
 
-def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def _blocks(response: http.client.HTTPResponse, timeout_seconds: float) -> Iterator[bytes]:
+    """The body as it arrives, in pieces of at most BLOCK_BYTES; the time between two is at most `timeout_seconds`."""
+    num_bytes, seconds = 0, 0.0  # of the window in which MIN_BYTES must come
     while True:
+        began = time.monotonic()
         try:
-            block = response.read(BLOCK_BYTES)
+            block = response.read1(BLOCK_BYTES)  # not read, which waits until a block is full
         except http.client.IncompleteRead as error:
-            block = error.partial
-            if not block:
-                raise _Broken("the connection ended early") from None
+            if error.partial:
+                yield error.partial
+            raise _Broken("the connection ended early") from None  # a further read would look like the file's end
         except (OSError, http.client.HTTPException) as error:
             raise _Broken(_reason(error)) from None
         if not block:
             return
+        seconds += min(time.monotonic() - began, timeout_seconds)  # more is time in which we were suspended
+        num_bytes += len(block)
         yield block
+        if num_bytes >= MIN_BYTES:
+            num_bytes, seconds = 0, 0.0
+        elif seconds > MIN_BYTES_TIMEOUTS * timeout_seconds:
+            raise _Slow(f"only {num_bytes:,} bytes came in {seconds:.0f} s")
 
 
 def _open(url: str, headers: dict[str, str], timeout_seconds: float) -> http.client.HTTPResponse:

@@ -36,7 +36,7 @@ def read_labels(path: Path, names: Sequence[str] | None, num_classes: int) -> di
             if by_folder is None:
                 raise _unknown(path, name, folder, names)
             number = by_folder
-        elif label.isdigit():
+        elif re.fullmatch(r"[0-9]{1,18}", label):  # not isdigit, which takes "²" for a number
             number = int(label)
             if number >= num_classes:
                 raise UsageError(
