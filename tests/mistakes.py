@@ -131,6 +131,18 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi --json out.json", "out.json", "is no video", "--list"),
         ("clip.avi --device cuda", "'cuda'", "finds no GPU", "use '--device cpu'"),
     ],
+    "embed": [  # these and those of filters need matplotlib
+        ("one.h5 -o a.jpg", "a.jpg", "suffix decides the kind", "use .png"),
+        ("absent.h5 -o a.png", "absent.h5", "no such file", "featx extract -o"),
+        ("one.h5 -o a.png --method umap", "'umap'", "must be one of", "tsne, pca"),
+        ("one.h5 -o a.png --layer conv9", "'conv9'", "unknown layer", "The file holds"),
+        ("one.h5 -o no/a.png", "no/a.png", "folder does not exist", "make it first"),
+    ],
+    "filters": [
+        ("cd3 -o a.png", "'cd3'", "unknown backbone", "did you mean"),
+        ("res3d-mini -o a.txt", "a.txt", "suffix decides the kind", "use .png"),
+        ("c3d-sports1m -o a.png", "c3d-sports1m", "needs weights", "--weights FILE"),
+    ],
     "pca": [
         ("", "'FEATURES'", "missing argument", "see 'featx pca --help'"),
         ("one.h5", "'-o'", "missing option", "see 'featx pca --help'"),
