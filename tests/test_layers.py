@@ -307,6 +307,19 @@ def test_what_is_no_number_stays_none(relu):
             assert y[:, 3].isnan().all() and not y[:, :3].isnan().any() and not y[:, 4:].isnan().any()
 
 
+@needs_kernels
+@pytest.mark.parametrize("place", list(itertools.product(range(2), repeat=3)))
+def test_a_pool_hides_no_missing_number(place):
+    """Wherever in its window it stands, as in PyTorch."""
+    x = numbers(1, 16, 2, 2, 2)
+    x[(0, 5, *place)] = torch.nan
+    assert MaxPool((2, 2, 2), (2, 2, 2), (0, 0, 0))(x).isnan().flatten().tolist() == [c == 5 for c in range(16)]
+    identity, how = torch.eye(16).view(16, 16, 1, 1, 1), {"stride": (1, 1, 1), "padding": (0, 0, 0), "pool": (1, 2)}
+    assert (
+        DirectConvolution(identity, torch.zeros(16), **how)(x)[0, :, place[0]].isnan().all()
+    )  # a sum over all channels
+
+
 # ------------------------------------------------------------------------- refusals
 
 
@@ -408,6 +421,9 @@ def test_no_clips_and_no_frames():
     assert winograd(torch.zeros(0, 8, 4, 4, 4)).shape == (0, 16, 4, 4, 4)
     direct = DirectConvolution(*parameters(16, 8, 3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))
     assert direct(torch.zeros(0, 8, 4, 4, 4)).shape == (0, 16, 4, 4, 4)
+    point = DirectConvolution(*parameters(16, 24, 1, 1, 1), stride=(1, 1, 1), padding=(0, 0, 0))
+    assert point(torch.zeros(0, 24, 4, 4, 4)).shape == (0, 16, 4, 4, 4)
+    assert MaxPool((2, 2, 2), (2, 2, 2), (0, 0, 0))(torch.zeros(0, 8, 4, 4, 4)).shape == (0, 8, 2, 2, 2)
 
 
 # ------------------------------------------------------------------------- the memory

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
 import torch
@@ -84,8 +82,6 @@ def test_what_no_kernel_may_see_is_refused():
 def test_without_kernels_the_plain_form_stands_in(monkeypatch):
     given = frames(30, 40)
     monkeypatch.setattr(native, "kernels", lambda: None)
-    assert torch.equal(resize(given, (20, 20), "bilinear"), plain.resize(given, (20, 20), "bilinear"))
-    monkeypatch.setattr(native, "kernels", lambda: ctypes.CDLL(None))  # of an older featx
     assert torch.equal(resize(given, (20, 20), "bilinear"), plain.resize(given, (20, 20), "bilinear"))
 
 

@@ -165,6 +165,8 @@ class DirectConvolution:
         if residual is not None and (pool != 1 or residual.shape != y.shape):
             raise ValueError(f"a residual of {tuple(residual.shape)} does not fit an output of {tuple(y.shape)}")
         residual = None if residual is None else _channels_last(residual)
+        if not n:
+            return y
         if self.kernel[1:] == [1, 1] and self.stride[1:] == (1, 1) and not any(padding[1:]) and pool == 1:
             size = [size[0], 1, size[1] * size[2]]  # a picture is one line
             if self.kernel[0] == self.stride[0] == 1 and not padding[0]:

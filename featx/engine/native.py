@@ -24,7 +24,7 @@ __all__ = [
     "why_not",
 ]
 
-INTERFACE = 2  # of the library, as kInterface in cpp/convolution.h
+INTERFACE = 3  # of the library, as kInterface in cpp/convolution.h
 
 
 class WinogradRequest(ctypes.Structure):
@@ -109,9 +109,11 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     library.featx_in_time_workspace_floats.restype = size
     library.featx_direct_in_time.argtypes = [pointer, pointer, number]
     library.featx_max_pool.argtypes = [pointer, number]
+    library.featx_resize_workspace_bytes.argtypes, library.featx_resize_workspace_bytes.restype = [pointer], size
+    library.featx_resize.argtypes = [pointer, pointer]
     library.featx_multiply_add_gflops.argtypes = [number, ctypes.c_double]
     library.featx_multiply_add_gflops.restype = ctypes.c_double
-    for name in ("winograd_pack", "winograd", "direct", "direct_in_time", "max_pool"):
+    for name in ("winograd_pack", "winograd", "direct", "direct_in_time", "max_pool", "resize"):
         getattr(library, f"featx_{name}").restype = None
     return library, ""
 

@@ -53,7 +53,7 @@ def resize(frames: Tensor, size: tuple[int, int], interpolation: str, window: Wi
     window = window or Window(0, 0, *size)
     n, height, width, channels = frames.shape
     library = native.kernels()
-    if interpolation not in TAPS or channels != 3 or not hasattr(library, "featx_resize"):
+    if interpolation not in TAPS or channels != 3 or library is None:
         return plain.resize(frames, size, interpolation, window)
     inside = 0 <= window.top <= size[0] - window.height and 0 <= window.left <= size[1] - window.width
     if frames.dtype != torch.uint8 or frames.device.type != "cpu" or not inside or min(height, width, *window[2:]) < 1:
@@ -66,9 +66,8 @@ def resize(frames: Tensor, size: tuple[int, int], interpolation: str, window: Wi
         interpolation == "bilinear",
         *(frames.data_ptr(), *(array.ctypes.data for array in layout), out.data_ptr()),
     )
-    library.featx_resize_workspace_bytes.restype = ctypes.c_long
     workspace = np.empty(library.featx_resize_workspace_bytes(ctypes.byref(request)), np.uint8)
-    library.featx_resize(ctypes.byref(request), ctypes.c_void_p(workspace.ctypes.data))
+    library.featx_resize(ctypes.byref(request), workspace.ctypes.data)
     return out
 
 

@@ -3,7 +3,7 @@
 
 namespace featx {
 
-constexpr int kInterface = 2;  // raised with every change of the records or the functions; native.py has it too
+constexpr int kInterface = 3;  // raised with every change of the records or the functions; native.py has it too
 constexpr int kMaxChannels = 4096;
 constexpr int kMaxSegments = 64;   // runs of the input under a kernel of `direct`
 constexpr int kMaxTimePoints = 10;  // of `direct_in_time`

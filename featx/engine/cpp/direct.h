@@ -75,7 +75,7 @@ static void pool_lines(const DirectConvolution& c, const float* computed, int li
             Vector y = load(computed + static_cast<long>(x) * channels + channel);
             for (int i = 0; i < lines; i++)
                 for (int j = x; j < smaller(x + 2, width); j++)
-                    y = larger(load(computed + (static_cast<long>(i) * width + j) * channels + channel), y);
+                    y = larger_or_nan(load(computed + (static_cast<long>(i) * width + j) * channels + channel), y);
             y = add(y, load(bias + channel));
             store(to + channel, c.relu ? larger(zero(), y) : y);
         }

@@ -22,7 +22,7 @@ void max_pool(const MaxPool& p, int threads) {
                         for (int x = larger(x0, 0); x < smaller(x0 + p.kernel_w, p.w); x++) {
                             const float* from = p.input + (((static_cast<long>(n) * p.t + t) * p.h + y) * p.w + x) * p.c;
                             for (int channel = 0; channel < p.c; channel += kLanes)
-                                store(to + channel, first ? load(from + channel) : larger(load(from + channel), load(to + channel)));
+                                store(to + channel, first ? load(from + channel) : larger_or_nan(load(from + channel), load(to + channel)));
                             first = false;
                         }
             }

@@ -26,6 +26,9 @@ static inline Vector broadcast(const float* p) { return _mm256_set1_ps(*p); }
 static inline Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
 static inline Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
 static inline Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); }  // b where one of them is no number
+static inline Vector larger_or_nan(Vector a, Vector b) {                           // no number where one of them is none
+    return _mm256_or_ps(_mm256_max_ps(a, b), _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
 static inline Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }        // a * b + c
 static inline Vector subtract_product(Vector c, Vector a, Vector b) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
 

@@ -263,7 +263,7 @@ static inline void write_tile(const Convolution& c, const Tile& tile, int t, int
                 Vector y = outputs[f][i * kTile + j];
                 for (int d = f; d < smaller(f + c.pool_t, frames); d++)
                     for (int k = i; k < smaller(i + c.pool_hw, height); k++)
-                        for (int l = j; l < smaller(j + c.pool_hw, width); l++) y = larger(outputs[d][k * kTile + l], y);
+                        for (int l = j; l < smaller(j + c.pool_hw, width); l++) y = larger_or_nan(outputs[d][k * kTile + l], y);
                 y = add(y, bias);
                 if (c.relu) y = larger(zero(), y);
                 const long row = (static_cast<long>(tile.n) * out_t + (t + f) / c.pool_t) * out_h + (tile.y + i) / c.pool_hw;
