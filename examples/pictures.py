@@ -3,8 +3,9 @@
     python examples/pictures.py pictures
     python examples/pictures.py pictures --many
 
-makes curves.png, confusion.png, roc.png, tsne.png and filters.png; --many adds confusion-101.png and tsne-101.png, of the 101
-synthetic classes that make_descriptors.py makes. Those in examples/pictures were made by it. Needs ``featx[plots]``.
+makes overview.png, curves.png, confusion.png, roc.png, tsne.png and filters.png; --many adds confusion-101.png and
+tsne-101.png, of the 101 synthetic classes that make_descriptors.py makes. Those in examples/pictures were made by it. Needs
+``featx[plots]``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import make_descriptors
@@ -23,10 +25,12 @@ from featx.catalog import get_checkpoint
 from featx.checkpoints.first_filters import first_filters
 from featx.evaluation import compare, curve
 from featx.matrices import write_matrix
+from featx.video import read_frames
 
 EXAMPLES = Path(__file__).parent
 DIMS = (5, 10, 20, 30, 40, 50)
 GROUPS_A_FOLD = 2
+SHOWN = "CartwheelLeft/v_CartwheelLeft_g01_c01"  # the video of the overview
 
 
 def write_pairs(path: Path, keys: list[str]) -> None:
@@ -49,7 +53,7 @@ def write_pairs(path: Path, keys: list[str]) -> None:
 
 
 def draw_examples(folder: Path) -> None:
-    """Five pictures of the example videos."""
+    """Six pictures of the example videos."""
     features = folder / "features.h5"
     featx.extract_to(EXAMPLES / "videos", features, layers=["pool5", "res5b", "prob"], save="both")
     layers = [f"{features}:pool5", f"{features}:res5b"]
@@ -60,6 +64,10 @@ def draw_examples(folder: Path) -> None:
     plots.draw_confusion(results[0], folder / "confusion.png")
     plots.draw_embedding(featx.embed(f"{features}:res5b", clips=True), folder / "tsne.png")
     plots.draw_filters(first_filters(get_checkpoint("res3d-mini")), folder / "filters.png")
+    path = EXAMPLES / "videos" / f"{SHOWN}.mp4"
+    frames = [frame.pixels[..., ::-1] for frame in read_frames(path)]  # BGR -> RGB
+    shown = replace(featx.extract(path, layers=["pool5"], save="both"), key=SHOWN)
+    plots.draw_overview(frames, shown, "pool5", featx.embed(f"{features}:res5b"), folder / "overview.png")
     pairs = folder / "pairs.csv"
     with featx.open(features) as file:
         write_pairs(pairs, file.keys)

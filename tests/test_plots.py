@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from featx.errors import UsageError
 from featx.evaluation import Curve, Run, SimilarityResult, SplitResult, SVMResult
 from featx.evaluation.embedding import Embedding
+from featx.features import ClipTable, Features
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install 'featx[plots]'")
 
@@ -344,6 +346,34 @@ def test_every_filter_has_its_place_in_the_grid(n):
     firsts = [int(label.get_text()) for label in figure.axes[0].get_yticklabels()]
     assert firsts == list(range(1, n + 1, columns))
     assert_apart(all_texts(figure), figure)
+
+
+# ------------------------------------------------------------------------------------------------------- the whole job
+
+
+@pytest.mark.parametrize(("num_frames", "num_clips"), [(24, 2), (3, 1), (400, 49)])
+def test_the_overview_shows_frames_clips_and_features_where_they_lie(num_frames, num_clips):
+    rng = np.random.default_rng(0)
+    starts = 8 * np.arange(num_clips)
+    clip_features = rng.random((num_clips, 240), dtype=np.float32)
+    descriptor = clip_features.mean(axis=0) / np.linalg.norm(clip_features.mean(axis=0))
+    features = Features(
+        *("b/1", "b/1.mp4", num_frames, num_clips, 25.0, num_frames / 25, 0, 0),
+        descriptors={"pool5": descriptor},
+        clips={"pool5": clip_features},
+        clip_table=ClipTable(starts, starts + 16, starts / 25, (starts + 16) / 25),
+    )
+    frames = [np.full((12, 20, 3), i % 256, np.uint8) for i in range(num_frames)]
+    points = embedding(["a", "b"])
+    points = replace(points, names=("b/1", *points.names[1:]))
+    strip, clips, rows, plane = plots.overview_figure(frames, features, "pool5", points).axes
+    assert [image.get_array()[0, 0, 0] for image in strip.images] == list(range(min(num_frames, 24)))
+    assert [(bar.get_x(), bar.get_width()) for bar in clips.patches] == [(start, 16) for start in starts[:6]]
+    heights = np.array([bar.get_height() for bar in rows.patches]).reshape(-1, 120)
+    assert len(heights) == min(num_clips, 6) + 1
+    pairs = descriptor.reshape(120, 2).mean(axis=1)
+    np.testing.assert_allclose(heights[-1], 0.86 * pairs / pairs.max(), rtol=1e-5)
+    np.testing.assert_array_equal(plane.collections[-1].get_offsets()[0], points.points[0])
 
 
 # ----------------------------------------------------------------------------------------------------- whatever names are

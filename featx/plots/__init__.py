@@ -5,6 +5,7 @@
     draw_roc([similarity(…), …], "roc.pdf")                pairs told apart
     draw_embedding(embed(…), "tsne.png")                   videos or clips on a plane, by class
     draw_filters(first_filters(…), "filters.png")          the first convolution, time from left to right
+    draw_overview(frames, features, "fc6", embed(…), …)    a video's frames, clips and descriptor, and where it lies
 
 Each has a twin, `curves_figure` and so on, that gives the matplotlib Figure instead. The suffix of the path decides between
 PNG, SVG and PDF; the same record gives the same bytes. Names are loaded when they are first used.
@@ -23,9 +24,11 @@ _PUBLIC = {
     "draw_curves": "curves",
     "draw_embedding": "embedding",
     "draw_filters": "filters",
+    "draw_overview": "overview",
     "draw_roc": "roc",
     "embedding_figure": "embedding",
     "filters_figure": "filters",
+    "overview_figure": "overview",
     "roc_figure": "roc",
 }
 
