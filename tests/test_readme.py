@@ -21,11 +21,11 @@ from feature_files import write_file
 from small_weights import trained_state
 
 import featx
-from featx.backbones import build
+from featx.backbones import ARCHITECTURES, build
 from featx.checkpoints.names import namings
 from featx.checkpoints.verify import verify
 from featx.cli import main
-from featx.evaluation import ucf101
+from featx.evaluation import DATASETS, ucf101
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -129,6 +129,7 @@ def run_apart(*args: str) -> None:
 
 @pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_every_command_and_block_runs(apart, place, capsys, monkeypatch):
+    monkeypatch.setitem(DATASETS, "group-1", None)  # which the README adds, and the end of the test takes away
     featx.extract_to("examples/videos", "features.h5")  # what the quick start's command does
     for kind, block in BLOCKS:
         if kind == "python":
@@ -184,6 +185,28 @@ def test_the_card_of_the_readme_is_one(tmp_path):
     shapes = net.layer_shapes(card.clip_shape, tuple(card.layers))
     assert {layer: int(np.prod(shape)) for layer, shape in shapes.items()} == card.layers
     assert card.preprocess.mean == featx.catalog.get_checkpoint("tv-r3d18-kinetics").preprocess.mean
+
+
+def test_the_backbone_of_the_readme_is_one(tmp_path, monkeypatch):
+    (text,) = [block for _, block in BLOCKS if block.startswith("# mynet.py")]
+    (tmp_path / "mynet.py").write_text(text)
+    info = tmp_path / "mynet-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mynet\nVersion: 1.0\n")
+    assert "`mynet = mynet:ARCHITECTURE`" in README
+    (info / "entry_points.txt").write_text("[featx.architectures]\nmynet = mynet:ARCHITECTURE\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(ARCHITECTURES.__dict__, "_added", raising=False)
+    try:
+        shape = ARCHITECTURES["mynet"].clip_shape
+        net = build("mynet", num_classes=5).eval()
+        with torch.inference_mode():
+            layers = net(torch.rand(2, *shape), net.layer_names)
+        assert {name: tuple(x.shape[1:]) for name, x in layers.items()} == net.layer_shapes(shape)
+        np.testing.assert_allclose(layers["prob"].sum(1), 1, rtol=1e-5)
+    finally:
+        ARCHITECTURES.__dict__.pop("_added", None)
+        sys.modules.pop("mynet", None)
 
 
 def test_what_classify_prints_is_what_the_readme_shows(capsys, monkeypatch):
