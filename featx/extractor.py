@@ -21,26 +21,22 @@ import torch
 
 import featx
 from featx import checkpoints, decode_pool
+from featx.aggregation import Aggregation, VideoInWork
 from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
-from featx.clip_rows import ClipRows
 from featx.clips import Sampling
 from featx.damage import check_policy
 from featx.decode_pool import DecodePool, Failed
-from featx.descriptors import MeanAccumulator, l2_normalise
 from featx.engine import Engine, choose_device
 from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
-from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
+from featx.feeder import ClipReady, Feeder
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
 
 __all__ = ["Extractor", "extract", "provenance_of"]
-
-SAVE_FORMS = ("descriptors", "clips", "both")
-CLIP_DTYPES = ("float32", "float16")
 
 
 class Extractor:
@@ -57,7 +53,7 @@ class Extractor:
     instead of a stride; `num_clips_random`: that many drawn by `clips_seed`, for figures only, since no feature file records
     them; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
-    `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
+    `aggregate`, `bins`, `save`, `dtype`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
     see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
@@ -83,6 +79,8 @@ class Extractor:
         short: str = "loop",
         tail: str = "drop",
         listed_clips: bool = False,
+        aggregate: str = "mean",
+        bins: int | None = None,
         save: str = "descriptors",
         dtype: str = "float32",
         device: str = "auto",
@@ -104,9 +102,7 @@ class Extractor:
         if num_clips_random is not None:
             self.sampling = _random_clips(self.sampling, num_clips_random, clips_seed, stride)
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
-        for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
-            if value not in known:
-                raise UsageError(f"{name} is '{value}', but must be one of {', '.join(known)}")
+        self.aggregation = Aggregation(aggregate, bins, save, dtype)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
@@ -146,6 +142,8 @@ class Extractor:
             checkpoint_sha256=self.checkpoint_sha256,
             layers=self.layers,
             precision=self.engine.precision,
+            aggregate=self.aggregation.aggregate,
+            bins=self.aggregation.num_bins,
             save=self.save,
             dtype=self.dtype.name,
             engine=self.engine.description,
@@ -186,13 +184,13 @@ class Extractor:
             stopwatch=self.stopwatch,
             on_corrupt=self.on_corrupt,
         )
-        videos: dict[int, _VideoInWork] = {}
-        batch: list[tuple[_VideoInWork, torch.Tensor]] = []
+        videos: dict[int, VideoInWork] = {}
+        batch: list[tuple[VideoInWork, torch.Tensor]] = []
         num_results = 0
         with feeder:
             for event in self.stopwatch.time_each("wait", feeder.events()):
                 if event.index not in videos:
-                    videos[event.index] = _VideoInWork(self)
+                    videos[event.index] = VideoInWork(self.aggregation, self.num_dims, self.sampling.listed)
                 if isinstance(event, ClipReady):
                     batch.append((videos[event.index], event.frames))
                     if len(batch) == self.engine.batch_size:
@@ -244,7 +242,7 @@ class Extractor:
             self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds)
         return self._pool
 
-    def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:
+    def _forward(self, batch: list[tuple[VideoInWork, torch.Tensor]]) -> None:
         """Run the batch, hand each row to its video in clip order, and empty the batch."""
         with self.stopwatch.time("forward"):
             activations = self.engine.run([frames for _, frames in batch])
@@ -264,61 +262,6 @@ def extract(
         if extractor.engine.note:
             warnings.warn(extractor.engine.note, RuntimeWarning, stacklevel=2)
         return extractor.extract(path)
-
-
-# ------------------------------------------------------------------------------------------- one video in the forward pass
-
-
-class _VideoInWork:
-    """Steps 5 and 6 for one video: sums, and if asked for keeps, its clip features as they arrive, in clip order."""
-
-    def __init__(self, extractor: Extractor) -> None:
-        self.outcome: VideoEnded | VideoFailed | None = None
-        self._save, self._dtype, self._listed = extractor.save, extractor.dtype, extractor.sampling.listed
-        self._num_clips = 0
-        self._means = {layer: MeanAccumulator(extractor.num_dims[layer]) for layer in extractor.layers}
-        self._rows = {}
-        if self._save != "descriptors":
-            self._rows = {layer: ClipRows(extractor.num_dims[layer], self._dtype) for layer in extractor.layers}
-        self._problem: str | None = None
-
-    def add(self, clip_features: dict[str, np.ndarray]) -> None:
-        """Take the features of the next clip, float32 (D,) a layer."""
-        self._num_clips += 1
-        for layer, values in clip_features.items():
-            if not np.isfinite(values).all():
-                self._problem = f"clip {self._num_clips - 1} gives values that are not finite in {layer}"
-                continue
-            self._means[layer].add(values[None])
-            if layer in self._rows:
-                if self._dtype == np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-                    self._problem = f"{layer} has values beyond float16's range; keep clip features as float32"
-                    continue
-                self._rows[layer].append(values.astype(self._dtype))
-
-    def is_complete(self) -> bool:
-        outcome = self.outcome
-        return isinstance(outcome, VideoFailed) or (outcome is not None and self._num_clips == len(outcome.clip_table))
-
-    def result(self) -> Features | Failure:
-        """The video's features once every clip has come, or its failure."""
-        outcome = self.outcome
-        if isinstance(outcome, VideoFailed):
-            return outcome.failure
-        if self._problem is not None:
-            f = outcome.features
-            return Failure(f.key, f.path, self._problem, f.size_bytes, f.mtime_ns)
-        if self._num_clips != len(outcome.clip_table):
-            raise AssertionError(
-                f"{self._num_clips} of {len(outcome.clip_table)} clips of {outcome.features.path} came back"
-            )
-        descriptors, clips = {}, {}
-        if self._save != "clips":
-            descriptors = {layer: l2_normalise(mean.result()) for layer, mean in self._means.items()}
-        if self._save != "descriptors":
-            clips = {layer: rows.result() for layer, rows in self._rows.items()}
-        table = outcome.clip_table if clips or self._listed else None  # the stride tells where other clips lie
-        return replace(outcome.features, descriptors=descriptors, clips=clips, clip_table=table)
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks

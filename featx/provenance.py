@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from featx.errors import ProvenanceError
 
-__all__ = ["FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
+__all__ = ["ADDED_LATER", "FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
 
 # raised when readers of older files would misread new ones
 FORMAT_VERSION = 1
@@ -16,6 +16,9 @@ PIXELS_VERSION = 2
 
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
 _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
+
+# Attributes that files may lack which were written before there were any; what they then were made with is the default.
+ADDED_LATER = {"aggregate", "bins"}
 
 MAX_NAMED = 3  # so many differing fields are told with both values: another net differs in ten
 
@@ -29,7 +32,9 @@ class Provenance:
     (height x width), "short 112", "short 128, long to the nearest" or "none"; `crop_offset` "8,29" (y, x), "centre" or
     "centre, half to even", as `featx.preprocess.Preprocess` rounds them; `mean` and `std` a number a channel in
     `channel_order`; `basis_sha256` ""
-    before PCA. `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
+    before PCA. `aggregate` is how clip features became a descriptor, see `featx.aggregation.Aggregation`; `bins` 0
+    stands for "not asked for".
+    `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
     """
 
     backbone: str
@@ -61,6 +66,8 @@ class Provenance:
     batch_size: int
     featx_version: str
     basis_sha256: str = ""
+    aggregate: str = "mean"
+    bins: int = 0
     pixels_version: int = PIXELS_VERSION
     format_version: int = FORMAT_VERSION
     format: str = "featx"

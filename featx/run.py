@@ -250,6 +250,7 @@ def _bytes_at_least(items: list[VideoItem], extractor: Extractor) -> int:
     dims = sum(extractor.num_dims.values())
     in_descriptors = 4 * dims if extractor.save != "clips" else 0
     in_clips = dims * extractor.dtype.itemsize + CLIP_ROW_BYTES if extractor.save != "descriptors" else 0
+    in_clips += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
     in_texts = sum(len(item.key.encode()) + len(item.path_text.encode()) for item in items)
     return len(items) * (in_descriptors + in_clips + VIDEO_ROW_BYTES) + in_texts
 
@@ -297,6 +298,7 @@ class Estimate:
             self.num_bytes += 4 * dims
         if extractor.save != "descriptors":
             self.num_bytes += num_clips * dims * extractor.dtype.itemsize
+        self.num_bytes += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
 
 
 def estimate(

@@ -24,9 +24,10 @@ LEVELS = [
     {"cli", "__main__"},
     {"run", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
     {"extractor", "parts", "resume", "urls"},
+    {"aggregation"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
-    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
+    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows", "bins"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
     {
         "container_faults",

@@ -37,9 +37,28 @@ Examples:
 @checkpoint_options
 @click.option("--layer", "layers", multiple=True, help="Layer to take; repeatable. Default: the card's.")
 @clip_options
+@click.option(
+    "--aggregate",
+    type=click.Choice(["mean", "max", "bins"]),
+    default="mean",
+    show_default=True,
+    help="How clip features become a video's descriptor, before it gets unit length. bins: the mean, and besides a table "
+    "/bins/LAYER of the clip features in --bins equal parts of the video.",
+)
+@click.option(
+    "--bins",
+    type=int,
+    metavar="T",
+    help="Parts of a video for '--aggregate bins': clip features are interpolated linearly between the middles of clips. "
+    " [default: 100]",
+)
 @click.option("--save", type=click.Choice(["descriptors", "clips", "both"]), default="descriptors", show_default=True)
 @click.option(
-    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of clip features."
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of clip features and bins.",
 )
 @decode_options
 @device_options
