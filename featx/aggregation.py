@@ -1,5 +1,7 @@
 """Step 6, aggregate: the clip features of one video, as they arrive, to what the feature file keeps of it.
 
+views of a clip float32 (D,)  ->  their mean: the clip feature
+
 clip features float32 (D,), in clip order  ->  mean or max, then L2: the descriptor (D,)
                                            ->  rows (M, D), where clip features are kept
                                            ->  bins (T, D), where they are asked for
@@ -75,10 +77,13 @@ class Aggregation:
 class VideoInWork:
     """One video in the forward pass: takes its clip features as they arrive, in clip order, and makes its Features of them.
 
-    `num_dims`: layer -> D. `listed` says that the starts of its clips were.
+    `num_dims`: layer -> D. `listed` says that the starts of its clips were. Of every clip `num_views` views come one after the
+    other; the clip feature is their mean, summed in float64 in that order, so that it does not depend on batches.
     """
 
-    def __init__(self, aggregation: Aggregation, num_dims: Mapping[str, int], listed: bool) -> None:
+    def __init__(self, aggregation: Aggregation, num_dims: Mapping[str, int], listed: bool, num_views: int = 1) -> None:
+        self._num_dims, self._num_views = num_dims, num_views
+        self._views: dict[str, MeanAccumulator] = {}  # of the clip under way
         self.outcome: VideoEnded | VideoFailed | None = None
         self._kept, self._listed = aggregation, listed
         self._num_clips = 0
@@ -91,8 +96,20 @@ class VideoInWork:
             self._rows = {layer: ClipRows(dims, dtype) for layer, dims in num_dims.items()}
         self._problem: str | None = None
 
-    def add(self, clip_features: dict[str, np.ndarray]) -> None:
-        """Take the features of the next clip, float32 (D,) a layer."""
+    def add(self, features: dict[str, np.ndarray]) -> None:
+        """Take the features of the next clip, or of the next view of it, float32 (D,) a layer."""
+        if self._num_views == 1:
+            self._add_clip(features)
+            return
+        views = self._views or {layer: MeanAccumulator(dims) for layer, dims in self._num_dims.items()}
+        for layer, values in features.items():
+            views[layer].add(values[None])
+        is_whole = next(iter(views.values())).num_clips == self._num_views
+        self._views = {} if is_whole else views
+        if is_whole:
+            self._add_clip({layer: mean.result() for layer, mean in views.items()})
+
+    def _add_clip(self, clip_features: dict[str, np.ndarray]) -> None:
         self._num_clips += 1
         for layer, values in clip_features.items():
             if not np.isfinite(values).all():

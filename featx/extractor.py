@@ -35,6 +35,7 @@ from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
+from featx.views import Views
 
 __all__ = ["Extractor", "extract", "provenance_of"]
 
@@ -53,7 +54,8 @@ class Extractor:
     instead of a stride; `num_clips_random`: that many drawn by `clips_seed`, for figures only, since no feature file records
     them; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
-    `aggregate`, `bins`, `save`, `dtype`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
+    `flip` and `crops`: views of every clip whose features are averaged, see `featx.views.Views`; each costs as much as a
+    clip. `aggregate`, `bins`, `save`, `dtype`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
     see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
@@ -79,6 +81,8 @@ class Extractor:
         short: str = "loop",
         tail: str = "drop",
         listed_clips: bool = False,
+        flip: bool = False,
+        crops: int = 1,
         aggregate: str = "mean",
         bins: int | None = None,
         save: str = "descriptors",
@@ -103,6 +107,7 @@ class Extractor:
             self.sampling = _random_clips(self.sampling, num_clips_random, clips_seed, stride)
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
         self.aggregation = Aggregation(aggregate, bins, save, dtype)
+        self.views = _check_views(self.checkpoint, crops, flip)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
@@ -142,6 +147,8 @@ class Extractor:
             checkpoint_sha256=self.checkpoint_sha256,
             layers=self.layers,
             precision=self.engine.precision,
+            crops=self.views.crops,
+            flip=int(self.views.flip),
             aggregate=self.aggregation.aggregate,
             bins=self.aggregation.num_bins,
             save=self.save,
@@ -183,6 +190,7 @@ class Extractor:
             *(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead),
             stopwatch=self.stopwatch,
             on_corrupt=self.on_corrupt,
+            views=self.views,
         )
         videos: dict[int, VideoInWork] = {}
         batch: list[tuple[VideoInWork, torch.Tensor]] = []
@@ -190,7 +198,9 @@ class Extractor:
         with feeder:
             for event in self.stopwatch.time_each("wait", feeder.events()):
                 if event.index not in videos:
-                    videos[event.index] = VideoInWork(self.aggregation, self.num_dims, self.sampling.listed)
+                    videos[event.index] = VideoInWork(
+                        self.aggregation, self.num_dims, self.sampling.listed, self.views.num_views
+                    )
                 if isinstance(event, ClipReady):
                     batch.append((videos[event.index], event.frames))
                     if len(batch) == self.engine.batch_size:
@@ -294,6 +304,23 @@ def _random_clips(sampling: Sampling, num_clips: int, seed: int, stride: int | N
             f"both {num_clips} random clips and stride {stride} are given; random clips have no stride; leave one out"
         )
     return replace(sampling, num_clips_random=num_clips, seed=seed)
+
+
+def _check_views(checkpoint: Checkpoint, crops: int, flip: bool) -> Views:
+    preprocess = checkpoint.preprocess
+    views = Views(crops, flip, is_flow=preprocess.channel_order == "flow")
+    if views.num_views > 1 and preprocess.mean_cube is not None:
+        raise UsageError(
+            f"{views.num_views} views of a clip are asked for, but the mean cube of {checkpoint.name} holds a value for every "
+            "place of its own crop; take the card's constant mean with '--mean card'"
+        )
+    fixed = isinstance(preprocess.resize, tuple)
+    if views.crops > 1 and fixed and len(set(preprocess.crop_windows(*preprocess.resize, views.crops))) == 1:
+        raise UsageError(
+            f"{views.crops} crops are asked for, but {checkpoint.name} crops nothing: frames are resized to "
+            "{}x{} pixels; leave --crops out".format(*preprocess.resize)
+        )
+    return views
 
 
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:

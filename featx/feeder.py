@@ -24,6 +24,7 @@ from featx.frame_folders import file_stamp
 from featx.plan import VideoItem
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
+from featx.views import Views
 
 __all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed"]
 
@@ -32,7 +33,7 @@ JOIN_SECONDS = 2.0  # its thread may wait for a server, which must not keep a ru
 
 @dataclass(frozen=True, eq=False)
 class ClipReady:
-    """The next clip of video `index`, its place among the items given."""
+    """The next clip of video `index`, its place among the items given, or the next view of it."""
 
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
@@ -85,7 +86,9 @@ class Feeder:
         ahead: int,
         stopwatch: Stopwatch | None = None,
         on_corrupt: str = "fail",
+        views: Views | None = None,
     ) -> None:
+        self._views = views or Views()
         self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
         self._stopwatch, self._on_corrupt = stopwatch or Stopwatch(), on_corrupt
         self._videos: dict[int, _VideoInDecode] = {}
@@ -185,6 +188,8 @@ class Feeder:
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
         with self._stopwatch.time("resize"):
+            if self._views.crops > 1:  # (n, H, W, 3) -> (n, crops, crop, crop, 3)
+                return self._preprocess.prepare_crops(torch.from_numpy(frames), self._views.crops, resize)
             return self._preprocess.prepare_frames(torch.from_numpy(frames), resize)
 
     def _ready(
@@ -194,8 +199,9 @@ class Feeder:
             video.clips.append(clip[0])
             with self._stopwatch.time("resize"):
                 # numpy's, since torch would take threads of its own beside those of the forward pass
-                frames = torch.from_numpy(np.stack([frame.numpy() for frame in clip[1]]))
-            yield ClipReady(index, frames)
+                frames = np.stack([frame.numpy() for frame in clip[1]])
+            for view in self._views.of_clip(frames):
+                yield ClipReady(index, torch.from_numpy(view))
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
         expected = video.window.num_frames

@@ -18,7 +18,7 @@ PIXELS_VERSION = 2
 _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
 
 # Attributes that files may lack which were written before there were any; what they then were made with is the default.
-ADDED_LATER = {"aggregate", "bins"}
+ADDED_LATER = {"crops", "flip", "aggregate", "bins"}
 
 MAX_NAMED = 3  # so many differing fields are told with both values: another net differs in ten
 
@@ -31,10 +31,9 @@ class Provenance:
     that nothing is known of clips; `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171"
     (height x width), "short 112", "short 128, long to the nearest" or "none"; `crop_offset` "8,29" (y, x), "centre" or
     "centre, half to even", as `featx.preprocess.Preprocess` rounds them; `mean` and `std` a number a channel in
-    `channel_order`; `basis_sha256` ""
-    before PCA. `aggregate` is how clip features became a descriptor, see `featx.aggregation.Aggregation`; `bins` 0
-    stands for "not asked for".
-    `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
+    `channel_order`; `basis_sha256` "" before PCA. `crops` places of every clip, and with `flip` 1 their mirror images, were
+    averaged, see `featx.views`; `aggregate` is how clip features became a descriptor, see `featx.aggregation`, and `bins` 0
+    stands for "not asked for". `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
     """
 
     backbone: str
@@ -66,6 +65,8 @@ class Provenance:
     batch_size: int
     featx_version: str
     basis_sha256: str = ""
+    crops: int = 1
+    flip: int = 0
     aggregate: str = "mean"
     bins: int = 0
     pixels_version: int = PIXELS_VERSION

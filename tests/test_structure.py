@@ -41,6 +41,7 @@ LEVELS = [
         "interrupt",
         "profile",
         "resize",
+        "views",
         "errors",
         "weights",
     },

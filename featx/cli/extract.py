@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
-from featx.cli.clip_options import clip_options, decode_options, device_options, input_options, keys_option
+from featx.cli.clip_options import (
+    clip_options,
+    decode_options,
+    device_options,
+    input_options,
+    keys_option,
+    view_options,
+)
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ Examples:
 @checkpoint_options
 @click.option("--layer", "layers", multiple=True, help="Layer to take; repeatable. Default: the card's.")
 @clip_options
+@view_options
 @click.option(
     "--aggregate",
     type=click.Choice(["mean", "max", "bins"]),
