@@ -39,7 +39,7 @@ class Aggregation:
     `aggregate`: "mean" over the clips, or "max", the largest value of each dimension; both are L2-normalised then. "bins":
     the clip features interpolated at the centres of `bins` equal parts of the video (see `featx.bins.to_bins`; None stands for
     DEFAULT_BINS) beside the mean. `save`: "descriptors", "clips" or "both"; `dtype` of clip features and bins: "float32" or
-    "float16".
+    "float16". `clip_times` keeps the table of where clips lie even where clip features are not kept.
 
     Raises UsageError, which names the value, for others, for a maximum where no descriptors are kept, and for a number of bins
     where there are none.
@@ -49,6 +49,7 @@ class Aggregation:
     bins: int | None = None
     save: str = "descriptors"
     dtype: str = "float32"
+    clip_times: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("save", SAVE_FORMS), ("dtype", CLIP_DTYPES), ("aggregate", tuple(AGGREGATES))):
@@ -150,5 +151,6 @@ class VideoInWork:
             clock = clip_centres(outcome.clip_table, f.start_seconds, f.end_seconds, f.num_frames)
             binned = {layer: to_bins(rows, *clock, self._kept.num_bins) for layer, rows in rows_of.items()}
             bins = {layer: rows.astype(self._kept.dtype, copy=False) for layer, rows in binned.items()}
-        table = outcome.clip_table if clips or self._listed else None  # the stride tells where other clips lie
+        with_table = clips or self._listed or self._kept.clip_times  # the stride tells where other clips lie
+        table = outcome.clip_table if with_table else None
         return replace(outcome.features, descriptors=descriptors, clips=clips, bins=bins, clip_table=table)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.clips import Sampling
 from featx.damage import check_policy
-from featx.decode_pool import DecodePool, Failed
+from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
 from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
@@ -35,6 +36,7 @@ from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
+from featx.segments import Segment
 from featx.views import Views
 
 __all__ = ["Extractor", "extract", "provenance_of"]
@@ -55,7 +57,7 @@ class Extractor:
     them; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
     `flip` and `crops`: views of every clip whose features are averaged, see `featx.views.Views`; each costs as much as a
-    clip. `aggregate`, `bins`, `save`, `dtype`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
+    clip. `aggregate`, `bins`, `save`, `dtype`, `clip_times`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
     see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
@@ -87,6 +89,7 @@ class Extractor:
         bins: int | None = None,
         save: str = "descriptors",
         dtype: str = "float32",
+        clip_times: bool = False,
         device: str = "auto",
         batch_size: int | None = None,
         engine: str = "auto",
@@ -106,7 +109,7 @@ class Extractor:
         if num_clips_random is not None:
             self.sampling = _random_clips(self.sampling, num_clips_random, clips_seed, stride)
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
-        self.aggregation = Aggregation(aggregate, bins, save, dtype)
+        self.aggregation = Aggregation(aggregate, bins, save, dtype, clip_times)
         self.views = _check_views(self.checkpoint, crops, flip)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
@@ -151,6 +154,7 @@ class Extractor:
             flip=int(self.views.flip),
             aggregate=self.aggregation.aggregate,
             bins=self.aggregation.num_bins,
+            clip_times=int(self.aggregation.clip_times and self.save == "descriptors" and not self.sampling.listed),
             save=self.save,
             dtype=self.dtype.name,
             engine=self.engine.description,
@@ -217,14 +221,27 @@ class Extractor:
         if num_results + len(videos) != feeder.num_started:
             raise AssertionError(f"{feeder.num_started} videos went in, {num_results + len(videos)} results came out")
 
-    def count_frames(self, paths: Iterable[Path]) -> Iterator[tuple[int, int | str]]:
+    def count_frames(self, items: Sequence[VideoItem]) -> Iterator[tuple[int, int | str]]:
         """Decode videos only to count the frames that clips are cut from.
 
-        Yields (place in `paths`, number of frames), or (place, reason) for a video that fails, as they are finished.
+        Yields (place in `items`, number of frames), or (place, reason) for a video that fails, as they are finished.
         """
         flow = self.checkpoint.preprocess.channel_order == "flow"
-        for event in self._decoders().count(paths, self.sampling.fps, flow, self.on_corrupt):
-            yield event.index, event.reason if isinstance(event, Failed) else event.num_frames
+        whole = [i for i, item in enumerate(items) if item.segment is None]
+        counted = self._decoders().count((items[i].path for i in whole), self.sampling.fps, flow, self.on_corrupt)
+        for event in counted:
+            yield whole[event.index], event.reason if isinstance(event, Failed) else event.num_frames
+        places: dict[Path, list[int]] = defaultdict(list)
+        for i, item in enumerate(items):
+            if item.segment is not None:
+                places[item.path].append(i)
+        paths, seconds = list(places), defaultdict(list)
+        for event in self._decoders().decode(paths, self.sampling.fps, False, flow, self.on_corrupt):
+            if isinstance(event, Chunk):
+                seconds[event.index] += event.seconds
+            elif isinstance(event, Ended | Failed):
+                for i in places[paths[event.index]]:
+                    yield i, _frames_in(items[i].segment, seconds[event.index], event)
 
     def close(self) -> None:
         """End the decode workers."""
@@ -304,6 +321,19 @@ def _random_clips(sampling: Sampling, num_clips: int, seed: int, stride: int | N
             f"both {num_clips} random clips and stride {stride} are given; random clips have no stride; leave one out"
         )
     return replace(sampling, num_clips_random=num_clips, seed=seed)
+
+
+def _frames_in(segment: Segment, seconds: Sequence[float], event: Ended | Failed) -> int | str:
+    """How many of a video's frames belong to a segment, or why it gives no clips."""
+    if isinstance(event, Failed):
+        return event.reason
+    try:
+        segment.end_within(event.duration_seconds)
+        num_frames = sum(map(segment.holds, seconds))
+        segment.require_frames(num_frames)
+        return num_frames
+    except VideoError as error:
+        return str(error)
 
 
 def _check_views(checkpoint: Checkpoint, crops: int, flip: bool) -> Views:

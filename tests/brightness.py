@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from featx.engine import Engine
+from featx.video import read_frames
 
 __all__ = ["frames_of", "see_brightness"]
-
-FIRST, STEP = 16, 3  # conftest's videos: frame i has the brightness 16 + 3 * i
 
 
 def see_brightness(monkeypatch, num_dims: int = 120) -> None:
@@ -23,6 +24,9 @@ def see_brightness(monkeypatch, num_dims: int = 120) -> None:
     monkeypatch.setattr(Engine, "run", run)
 
 
-def frames_of(rows: np.ndarray, length: int = 8) -> list[list[int]]:
-    """The numbers of the frames that each clip of (M, D) was cut from, of a video of up to 70 frames."""
-    return np.rint((rows[:, :length].astype(np.float64) - FIRST) / STEP).astype(int).tolist()
+def frames_of(rows: np.ndarray, path: Path, length: int = 8) -> list[list[int]]:
+    """The numbers of the frames that each clip of (M, D) was cut from, of a video whose frames differ in brightness."""
+    levels = np.array([frame.pixels.mean() for frame in read_frames(path)])
+    distances = np.abs(rows[:, :length, None] - levels)  # (M, length, frames)
+    assert distances.min(axis=2).max() < 0.5 and np.diff(levels).min() > 1
+    return distances.argmin(axis=2).tolist()
