@@ -20,8 +20,8 @@ class ClipRows:
         self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed with its last reader
 
     def append(self, row: np.ndarray) -> None:
-        """Add a row (D,) of the dtype given."""
-        self._file.write(row.tobytes())
+        """Add a row (D,), as the dtype given."""
+        self._file.write(row.astype(self._dtype, copy=False).tobytes())
         self._num_rows += 1
 
     def result(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Clip features to one descriptor a video: the mean, then unit length."""
+"""Clip features to one descriptor a video: the mean, or the maximum, then unit length."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from featx.errors import UsageError
 
-__all__ = ["MeanAccumulator", "l2_normalise", "mean_descriptor"]
+__all__ = ["MaxAccumulator", "MeanAccumulator", "l2_normalise", "mean_descriptor"]
 
 
 def l2_normalise(rows: np.ndarray) -> np.ndarray:
@@ -39,6 +39,28 @@ class MeanAccumulator:
         if not self.num_clips:
             raise UsageError("0 clips were added, but a mean needs at least 1")
         return (self._sum / self.num_clips).astype(np.float32)
+
+
+class MaxAccumulator:
+    """The largest value of each dimension over clip features that arrive in any order."""
+
+    def __init__(self, num_dims: int) -> None:
+        self._max = np.full(num_dims, -np.inf, dtype=np.float32)
+        self.num_clips = 0
+
+    def add(self, features: np.ndarray) -> None:
+        """Add the next clips' features, float32 (n, D)."""
+        if features.ndim != 2 or features.shape[1] != self._max.size:
+            raise UsageError(f"clip features have shape {features.shape}, but must be (clips, {self._max.size})")
+        for row in features:
+            np.maximum(self._max, row, out=self._max)
+        self.num_clips += len(features)
+
+    def result(self) -> np.ndarray:
+        """The maxima, float32 (D,), not normalised. Raises UsageError before the first clip."""
+        if not self.num_clips:
+            raise UsageError("0 clips were added, but a maximum needs at least 1")
+        return self._max.copy()
 
 
 def mean_descriptor(features: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,26 +22,24 @@ import torch
 
 import featx
 from featx import checkpoints, decode_pool
+from featx.aggregation import Aggregation, VideoInWork
 from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
-from featx.clip_rows import ClipRows
 from featx.clips import Sampling
 from featx.damage import check_policy
-from featx.decode_pool import DecodePool, Failed
-from featx.descriptors import MeanAccumulator, l2_normalise
+from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
 from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
-from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
+from featx.feeder import ClipReady, Feeder
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
+from featx.segments import Segment
+from featx.views import Views
 
 __all__ = ["Extractor", "extract", "provenance_of"]
-
-SAVE_FORMS = ("descriptors", "clips", "both")
-CLIP_DTYPES = ("float32", "float16")
 
 
 class Extractor:
@@ -57,7 +56,8 @@ class Extractor:
     instead of a stride; `num_clips_random`: that many drawn by `clips_seed`, for figures only, since no feature file records
     them; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
-    `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
+    `flip` and `crops`: views of every clip whose features are averaged, see `featx.views.Views`; each costs as much as a
+    clip. `aggregate`, `bins`, `save`, `dtype`, `clip_times`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
     see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
@@ -83,8 +83,13 @@ class Extractor:
         short: str = "loop",
         tail: str = "drop",
         listed_clips: bool = False,
+        flip: bool = False,
+        crops: int = 1,
+        aggregate: str = "mean",
+        bins: int | None = None,
         save: str = "descriptors",
         dtype: str = "float32",
+        clip_times: bool = False,
         device: str = "auto",
         batch_size: int | None = None,
         engine: str = "auto",
@@ -104,9 +109,8 @@ class Extractor:
         if num_clips_random is not None:
             self.sampling = _random_clips(self.sampling, num_clips_random, clips_seed, stride)
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
-        for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
-            if value not in known:
-                raise UsageError(f"{name} is '{value}', but must be one of {', '.join(known)}")
+        self.aggregation = Aggregation(aggregate, bins, save, dtype, clip_times)
+        self.views = _check_views(self.checkpoint, crops, flip)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
@@ -146,6 +150,11 @@ class Extractor:
             checkpoint_sha256=self.checkpoint_sha256,
             layers=self.layers,
             precision=self.engine.precision,
+            crops=self.views.crops,
+            flip=int(self.views.flip),
+            aggregate=self.aggregation.aggregate,
+            bins=self.aggregation.num_bins,
+            clip_times=int(self.aggregation.clip_times and self.save == "descriptors" and not self.sampling.listed),
             save=self.save,
             dtype=self.dtype.name,
             engine=self.engine.description,
@@ -185,14 +194,17 @@ class Extractor:
             *(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead),
             stopwatch=self.stopwatch,
             on_corrupt=self.on_corrupt,
+            views=self.views,
         )
-        videos: dict[int, _VideoInWork] = {}
-        batch: list[tuple[_VideoInWork, torch.Tensor]] = []
+        videos: dict[int, VideoInWork] = {}
+        batch: list[tuple[VideoInWork, torch.Tensor]] = []
         num_results = 0
         with feeder:
             for event in self.stopwatch.time_each("wait", feeder.events()):
                 if event.index not in videos:
-                    videos[event.index] = _VideoInWork(self)
+                    videos[event.index] = VideoInWork(
+                        self.aggregation, self.num_dims, self.sampling.listed, self.views.num_views
+                    )
                 if isinstance(event, ClipReady):
                     batch.append((videos[event.index], event.frames))
                     if len(batch) == self.engine.batch_size:
@@ -209,14 +221,27 @@ class Extractor:
         if num_results + len(videos) != feeder.num_started:
             raise AssertionError(f"{feeder.num_started} videos went in, {num_results + len(videos)} results came out")
 
-    def count_frames(self, paths: Iterable[Path]) -> Iterator[tuple[int, int | str]]:
+    def count_frames(self, items: Sequence[VideoItem]) -> Iterator[tuple[int, int | str]]:
         """Decode videos only to count the frames that clips are cut from.
 
-        Yields (place in `paths`, number of frames), or (place, reason) for a video that fails, as they are finished.
+        Yields (place in `items`, number of frames), or (place, reason) for a video that fails, as they are finished.
         """
         flow = self.checkpoint.preprocess.channel_order == "flow"
-        for event in self._decoders().count(paths, self.sampling.fps, flow, self.on_corrupt):
-            yield event.index, event.reason if isinstance(event, Failed) else event.num_frames
+        whole = [i for i, item in enumerate(items) if item.segment is None]
+        counted = self._decoders().count((items[i].path for i in whole), self.sampling.fps, flow, self.on_corrupt)
+        for event in counted:
+            yield whole[event.index], event.reason if isinstance(event, Failed) else event.num_frames
+        places: dict[Path, list[int]] = defaultdict(list)
+        for i, item in enumerate(items):
+            if item.segment is not None:
+                places[item.path].append(i)
+        paths, seconds = list(places), defaultdict(list)
+        for event in self._decoders().decode(paths, self.sampling.fps, False, flow, self.on_corrupt):
+            if isinstance(event, Chunk):
+                seconds[event.index] += event.seconds
+            elif isinstance(event, Ended | Failed):
+                for i in places[paths[event.index]]:
+                    yield i, _frames_in(items[i].segment, seconds[event.index], event)
 
     def close(self) -> None:
         """End the decode workers."""
@@ -244,7 +269,7 @@ class Extractor:
             self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds)
         return self._pool
 
-    def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:
+    def _forward(self, batch: list[tuple[VideoInWork, torch.Tensor]]) -> None:
         """Run the batch, hand each row to its video in clip order, and empty the batch."""
         with self.stopwatch.time("forward"):
             activations = self.engine.run([frames for _, frames in batch])
@@ -264,61 +289,6 @@ def extract(
         if extractor.engine.note:
             warnings.warn(extractor.engine.note, RuntimeWarning, stacklevel=2)
         return extractor.extract(path)
-
-
-# ------------------------------------------------------------------------------------------- one video in the forward pass
-
-
-class _VideoInWork:
-    """Steps 5 and 6 for one video: sums, and if asked for keeps, its clip features as they arrive, in clip order."""
-
-    def __init__(self, extractor: Extractor) -> None:
-        self.outcome: VideoEnded | VideoFailed | None = None
-        self._save, self._dtype, self._listed = extractor.save, extractor.dtype, extractor.sampling.listed
-        self._num_clips = 0
-        self._means = {layer: MeanAccumulator(extractor.num_dims[layer]) for layer in extractor.layers}
-        self._rows = {}
-        if self._save != "descriptors":
-            self._rows = {layer: ClipRows(extractor.num_dims[layer], self._dtype) for layer in extractor.layers}
-        self._problem: str | None = None
-
-    def add(self, clip_features: dict[str, np.ndarray]) -> None:
-        """Take the features of the next clip, float32 (D,) a layer."""
-        self._num_clips += 1
-        for layer, values in clip_features.items():
-            if not np.isfinite(values).all():
-                self._problem = f"clip {self._num_clips - 1} gives values that are not finite in {layer}"
-                continue
-            self._means[layer].add(values[None])
-            if layer in self._rows:
-                if self._dtype == np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-                    self._problem = f"{layer} has values beyond float16's range; keep clip features as float32"
-                    continue
-                self._rows[layer].append(values.astype(self._dtype))
-
-    def is_complete(self) -> bool:
-        outcome = self.outcome
-        return isinstance(outcome, VideoFailed) or (outcome is not None and self._num_clips == len(outcome.clip_table))
-
-    def result(self) -> Features | Failure:
-        """The video's features once every clip has come, or its failure."""
-        outcome = self.outcome
-        if isinstance(outcome, VideoFailed):
-            return outcome.failure
-        if self._problem is not None:
-            f = outcome.features
-            return Failure(f.key, f.path, self._problem, f.size_bytes, f.mtime_ns)
-        if self._num_clips != len(outcome.clip_table):
-            raise AssertionError(
-                f"{self._num_clips} of {len(outcome.clip_table)} clips of {outcome.features.path} came back"
-            )
-        descriptors, clips = {}, {}
-        if self._save != "clips":
-            descriptors = {layer: l2_normalise(mean.result()) for layer, mean in self._means.items()}
-        if self._save != "descriptors":
-            clips = {layer: rows.result() for layer, rows in self._rows.items()}
-        table = outcome.clip_table if clips or self._listed else None  # the stride tells where other clips lie
-        return replace(outcome.features, descriptors=descriptors, clips=clips, clip_table=table)
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
@@ -351,6 +321,36 @@ def _random_clips(sampling: Sampling, num_clips: int, seed: int, stride: int | N
             f"both {num_clips} random clips and stride {stride} are given; random clips have no stride; leave one out"
         )
     return replace(sampling, num_clips_random=num_clips, seed=seed)
+
+
+def _frames_in(segment: Segment, seconds: Sequence[float], event: Ended | Failed) -> int | str:
+    """How many of a video's frames belong to a segment, or why it gives no clips."""
+    if isinstance(event, Failed):
+        return event.reason
+    try:
+        segment.end_within(event.duration_seconds)
+        num_frames = sum(map(segment.holds, seconds))
+        segment.require_frames(num_frames)
+        return num_frames
+    except VideoError as error:
+        return str(error)
+
+
+def _check_views(checkpoint: Checkpoint, crops: int, flip: bool) -> Views:
+    preprocess = checkpoint.preprocess
+    views = Views(crops, flip, is_flow=preprocess.channel_order == "flow")
+    if views.num_views > 1 and preprocess.mean_cube is not None:
+        raise UsageError(
+            f"{views.num_views} views of a clip are asked for, but the mean cube of {checkpoint.name} holds a value for every "
+            "place of its own crop; take the card's constant mean with '--mean card'"
+        )
+    fixed = isinstance(preprocess.resize, tuple)
+    if views.crops > 1 and fixed and len(set(preprocess.crop_windows(*preprocess.resize, views.crops))) == 1:
+        raise UsageError(
+            f"{views.crops} crops are asked for, but {checkpoint.name} crops nothing: frames are resized to "
+            "{}x{} pixels; leave --crops out".format(*preprocess.resize)
+        )
+    return views
 
 
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:

@@ -35,13 +35,14 @@ class ClipTable:
 class Features:
     """The features of one video.
 
-    `descriptors`: layer -> float32 (D,), the mean of the clip features, L2-normalised (a zero vector stays zero); empty when
-    only clip features were kept. `clips`: layer -> float32 or float16 (M, D), row i belongs to row i of `clip_table`; empty
-    unless clip features were kept. `clip_table` is None unless they were, or the starts of clips were listed. `size_bytes`
-    and `mtime_ns` are the file's when it was read, of a folder of images their sum and the latest; `fps` in frames a
-    second; `sha256` is of the content, "" where it was not asked for. `fps` and everything in seconds is NaN for a folder of
-    images, and `num_frames` 0 for features that were imported. `damage` tells what was wrong with a video that is kept all the
-    same (`--on-corrupt keep`); empty for a whole one.
+    `descriptors`: layer -> float32 (D,), the mean (or what else was asked for) of the clip features, L2-normalised (a zero
+    vector stays zero); empty when only clip features were kept. `clips`: layer -> float32 or float16 (M, D), row i belongs to
+    row i of `clip_table`; empty unless clip features were kept. `bins`: layer -> float32 or float16 (T, D), the clip features
+    in T bins of time, see `featx.bins`; empty unless they were asked for. `clip_table` is None unless clip features were kept,
+    or the starts of clips were listed. `size_bytes` and `mtime_ns` are the file's when it was read, of a folder of images their
+    sum and the latest; `fps` in frames a second; `sha256` is of the content, "" where it was not asked for. `fps` and
+    everything in seconds is NaN for a folder of images, and `num_frames` 0 for features that were imported. `damage` tells what
+    was wrong with a video that is kept all the same (`--on-corrupt keep`); empty for a whole one.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Features:
     damage: str = ""
     descriptors: dict[str, np.ndarray] = field(default_factory=dict)
     clips: dict[str, np.ndarray] = field(default_factory=dict)
+    bins: dict[str, np.ndarray] = field(default_factory=dict)
     clip_table: ClipTable | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +79,12 @@ class Features:
                     f"not float32 or float16 ({self.num_clips}, D)"
                 )
 
+        for layer, rows in self.bins.items():
+            if rows.ndim != 2 or rows.dtype not in (np.float32, np.float16):
+                raise ValueError(
+                    f"bins {layer} of '{self.key}' are {rows.dtype} {rows.shape}, not float32 or float16 (T, D)"
+                )
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers held, as descriptors, clip features or both."""
@@ -85,6 +93,7 @@ class Features:
     def __repr__(self) -> str:
         held = [f"{layer} ({len(vector)},)" for layer, vector in self.descriptors.items()]
         held += [f"{layer} clips {rows.shape}" for layer, rows in self.clips.items()]
+        held += [f"{layer} bins {rows.shape}" for layer, rows in self.bins.items()]
         return f"Features('{self.key}', {self.num_frames} frames, {self.num_clips} clips: {', '.join(held)})"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,15 +24,16 @@ from featx.frame_folders import file_stamp
 from featx.plan import VideoItem
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
+from featx.views import Views
 
-__all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed"]
+__all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed", "check_item"]
 
 JOIN_SECONDS = 2.0  # its thread may wait for a server, which must not keep a run from ending; it is a daemon
 
 
 @dataclass(frozen=True, eq=False)
 class ClipReady:
-    """The next clip of video `index`, its place among the items given."""
+    """The next clip of video `index`, its place among the items given, or the next view of it."""
 
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
@@ -59,6 +60,7 @@ class VideoFailed:
 class _VideoInDecode:
     """Steps 2b and 3 for one video: its window of prepared frames, and the table of its clips so far."""
 
+    index: int
     item: VideoItem
     size_bytes: int
     mtime_ns: int
@@ -67,6 +69,20 @@ class _VideoInDecode:
     window: ClipWindow[torch.Tensor] | None = None
     clips: list[Clip] = field(default_factory=list)
     times: array = field(default_factory=lambda: array("d"))  # seconds of every frame
+    first_frame: int = 0  # of a segment, among the frames of the whole video
+    seconds_after: float | None = None  # when the first frame behind a segment is shown
+
+    def takes(self, seconds: float) -> bool:
+        """Whether the frame at this time is one of its own."""
+        return not self.failed and (self.item.segment is None or self.item.segment.holds(seconds))
+
+
+@dataclass(eq=False)
+class _Decoding:
+    """One pass of a decoder: over a video, or over one of which segments are taken."""
+
+    videos: list[_VideoInDecode]
+    num_frames: int = 0  # so far
 
 
 class Feeder:
@@ -85,10 +101,12 @@ class Feeder:
         ahead: int,
         stopwatch: Stopwatch | None = None,
         on_corrupt: str = "fail",
+        views: Views | None = None,
     ) -> None:
+        self._views = views or Views()
         self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
         self._stopwatch, self._on_corrupt = stopwatch or Stopwatch(), on_corrupt
-        self._videos: dict[int, _VideoInDecode] = {}
+        self._decoding: dict[int, _Decoding] = {}
         self._queue: queue.Queue = queue.Queue(maxsize=max(ahead, 4))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="featx-feeder", daemon=True)
@@ -140,91 +158,154 @@ class Feeder:
         count_first = self._sampling.counts_first
         flow = self._preprocess.channel_order == "flow"
         for event in self._pool.decode(self._paths(), self._sampling.fps, count_first, flow, self._on_corrupt):
-            try:
-                yield from self._advance(self._videos[event.index], event)
-            except VideoError as error:
-                yield self._failed(event.index, str(error))
-            if isinstance(event, Ended | Failed):
-                del self._videos[event.index]
+            decoding = self._decoding[event.index]
+            frames = self._prepare_wanted(decoding, event) if isinstance(event, Chunk) else ()
+            for video in decoding.videos:
+                try:
+                    yield from self._advance(video, event, decoding, frames)
+                except VideoError as error:
+                    yield self._failed(video, str(error))
+            if isinstance(event, Chunk):
+                decoding.num_frames += len(event.seconds)
+            elif isinstance(event, Ended | Failed):
+                del self._decoding[event.index]
 
     def _paths(self) -> Iterator[Path]:
-        for index, item in enumerate(self._items):
-            if (item.listed_starts is None) == self._sampling.listed:
-                raise UsageError(
-                    f"'{item.key}' must come with listed_starts where listed clips are asked for, and only there"
-                )
+        for number, items in enumerate(_passes(self._items)):
             try:
-                self._videos[index] = _VideoInDecode(item, *file_stamp(item.path))
+                stamp = file_stamp(items[0].path)
             except OSError:  # the decoder will say so
-                self._videos[index] = _VideoInDecode(item, 0, 0)
-            self.num_started += 1
-            yield item.path
+                stamp = (0, 0)
+            self._decoding[number] = _Decoding([])
+            for item in items:
+                check_item(item, self._sampling)
+                self._decoding[number].videos.append(_VideoInDecode(self.num_started, item, *stamp))
+                self.num_started += 1
+            yield items[0].path
+
+    def _prepare_wanted(self, decoding: _Decoding, chunk: Chunk) -> Sequence[torch.Tensor | VideoError | None]:
+        """The frames of a chunk that any video takes, prepared, in their places; VideoError where that cannot be."""
+        frames: list[torch.Tensor | VideoError | None] = [None] * len(chunk.seconds)
+        try:
+            wanted = [i for i, t in enumerate(chunk.seconds) if any(video.takes(t) for video in decoding.videos)]
+            if wanted:
+                taken = slice(wanted[0], wanted[-1] + 1)
+                frames[taken] = self._prepare(chunk.frames[taken])
+            return frames
+        except VideoError as error:
+            return [error] * len(frames)
 
     def _advance(
-        self, video: _VideoInDecode, event: Started | Chunk | Ended | Failed
+        self,
+        video: _VideoInDecode,
+        event: Started | Chunk | Ended | Failed,
+        decoding: _Decoding,
+        prepared: Sequence[torch.Tensor | VideoError | None],
     ) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         if video.failed:  # by us; what the decoder still has to say of it is passed over
             return
         if isinstance(event, Failed):
-            yield self._failed(event.index, event.reason)
+            yield self._failed(video, event.reason)
         elif isinstance(event, Started):
             video.num_counted = event.num_frames
             starts = video.item.start_frames(event.first_number)
             video.window = ClipWindow(self._sampling, event.num_frames, starts)
         elif isinstance(event, Chunk):
-            video.times.extend(event.seconds)
-            for frame in self._prepare(event.frames):
-                yield from self._ready(event.index, video, video.window.push(frame))
+            for i, (seconds, frame) in enumerate(zip(event.seconds, prepared, strict=True)):
+                if not video.takes(seconds):
+                    if video.times and video.seconds_after is None:
+                        video.seconds_after = seconds
+                    continue
+                if isinstance(frame, VideoError):
+                    raise frame
+                if not video.times:
+                    video.first_frame = decoding.num_frames + i
+                video.times.append(seconds)
+                yield from self._ready(video, video.window.push(frame))
         else:
             if video.num_counted not in (None, event.num_frames):
                 raise VideoError(f"decoding it twice gave {video.num_counted} frames, then {event.num_frames}")
-            yield from self._ready(event.index, video, video.window.finish())
+            if video.item.segment is not None:
+                video.item.segment.end_within(event.duration_seconds)
+                video.item.segment.require_frames(len(video.times))
+            yield from self._ready(video, video.window.finish())
             _require_unchanged(video)
             yield self._ended(video, event)
 
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
         with self._stopwatch.time("resize"):
+            if self._views.crops > 1:  # (n, H, W, 3) -> (n, crops, crop, crop, 3)
+                return self._preprocess.prepare_crops(torch.from_numpy(frames), self._views.crops, resize)
             return self._preprocess.prepare_frames(torch.from_numpy(frames), resize)
 
-    def _ready(
-        self, index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None
-    ) -> Iterator[ClipReady]:
+    def _ready(self, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None) -> Iterator[ClipReady]:
         if clip is not None:
             video.clips.append(clip[0])
             with self._stopwatch.time("resize"):
                 # numpy's, since torch would take threads of its own beside those of the forward pass
-                frames = torch.from_numpy(np.stack([frame.numpy() for frame in clip[1]]))
-            yield ClipReady(index, frames)
+                frames = np.stack([frame.numpy() for frame in clip[1]])
+            for view in self._views.of_clip(frames):
+                yield ClipReady(video.index, torch.from_numpy(view))
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
-        expected = video.window.num_frames
-        if event.num_frames != expected:
+        expected, segment = video.window.num_frames, video.item.segment
+        if segment is None and event.num_frames != expected:
             raise AssertionError(f"{expected} of {event.num_frames} frames of {video.item.path} came through")
-        times = np.append(np.frombuffer(video.times, np.float64), event.duration_seconds)
+        after = event.duration_seconds if video.seconds_after is None else video.seconds_after
+        times = np.append(np.frombuffer(video.times, np.float64), after)
+        # a folder of images has no clock, and then no segments: NaN
+        start_seconds = float(times[0]) if segment is None else segment.start_seconds
+        end_seconds = event.duration_seconds if segment is None else segment.end_within(event.duration_seconds)
         starts = np.array([clip.start_frame for clip in video.clips], np.int64)
         ends = np.array([clip.end_frame for clip in video.clips], np.int64)
         features = Features(
             key=video.item.key,
             path=video.item.path_text,
-            num_frames=event.num_frames,
+            num_frames=expected,
             num_clips=len(video.clips),
             fps=event.fps,
-            duration_seconds=event.duration_seconds,
+            duration_seconds=event.duration_seconds if segment is None else end_seconds - start_seconds,
             size_bytes=video.size_bytes,
             mtime_ns=video.mtime_ns,
             label=video.item.label,
-            start_seconds=float(times[0]),  # 0, or NaN in a folder of images, which has no clock
-            end_seconds=event.duration_seconds,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
             damage=event.damage,
         )
-        return VideoEnded(event.index, features, ClipTable(starts, ends, times[starts], times[ends]))
+        table = ClipTable(video.first_frame + starts, video.first_frame + ends, times[starts], times[ends])
+        return VideoEnded(video.index, features, table)
 
-    def _failed(self, index: int, reason: str) -> VideoFailed:
-        video = self._videos[index]
+    def _failed(self, video: _VideoInDecode, reason: str) -> VideoFailed:
         video.failed = True
         failure = Failure(video.item.key, video.item.path_text, reason, video.size_bytes, video.mtime_ns)
-        return VideoFailed(index, failure)
+        return VideoFailed(video.index, failure)
+
+
+def _passes(items: Iterable[VideoItem]) -> Iterator[list[VideoItem]]:
+    """The videos that one decoder reads in one pass: one, or all segments of a video that follow one another."""
+    segments: list[VideoItem] = []
+    for item in items:
+        if segments and (item.segment is None or item.path != segments[0].path):
+            yield segments
+            segments = []
+        if item.segment is None:
+            yield [item]
+        else:
+            segments.append(item)
+    if segments:
+        yield segments
+
+
+def check_item(item: VideoItem, sampling: Sampling) -> None:
+    """Raise UsageError for a video from which clips cannot be cut in the way asked for."""
+    if (item.listed_starts is None) == sampling.listed:
+        raise UsageError(f"'{item.key}' must come with listed_starts where listed clips are asked for, and only there")
+    if item.segment is not None and sampling.counts_first:
+        raise UsageError(
+            f"'{item.key}' is a segment, whose frames are counted only as they come, but evenly spread or random clips need "
+            "their number before; take a stride"
+        )
 
 
 def _require_unchanged(video: _VideoInDecode) -> None:

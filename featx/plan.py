@@ -15,6 +15,7 @@ from featx.containers import VIDEO_SUFFIXES
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
+from featx.segments import Segment, read_segments, unique_names
 
 __all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
 
@@ -29,7 +30,7 @@ class VideoItem:
 
     `listed_starts`, rising, are the starts of its clips where they are listed, as the list numbers frames: from 0 in a
     file, by the numbers of the images in a folder. `label` is kept in the feature file. `url`: where the video is to be
-    fetched from, with `path` only a name until it is.
+    fetched from, with `path` only a name until it is. `segment`: the part of the video that is taken, None for all of it.
     """
 
     key: str
@@ -37,6 +38,7 @@ class VideoItem:
     listed_starts: tuple[int, ...] | None = None
     label: str = ""
     url: str = ""
+    segment: Segment | None = None
 
     @property
     def path_text(self) -> str:
@@ -61,6 +63,7 @@ def plan_videos(
     keys_from: str = "name",
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
     allow_urls: bool = False,
+    segments: str | os.PathLike | Sequence[str | os.PathLike] = (),
 ) -> list[VideoItem]:
     """The videos named by `inputs` (files and folders) and `lists` (files with a path a line), sorted by key.
 
@@ -71,22 +74,25 @@ def plan_videos(
     A folder of images has no suffix to lose. With `keys_from` "path" a key is the path as given, suffix included. Bytes of
     a name that are not UTF-8 become ``%FF`` in the key. `c3d_lists`, lists of the C3D tool, stand alone.
     `allow_urls`: http and https addresses may be named and listed, but for C3D's lists; their keys are host and path, less
-    the suffix.
+    the suffix. `segments`: CSV files of parts of videos, see `featx.segments`; the key of a part is that of a listed video,
+    "/" and its times.
 
     Raises UsageError for a path that does not exist, an input without videos, and for two files of one key.
     """
     if keys_from not in KEY_FORMS:
         raise UsageError(f"keys_from is '{keys_from}', but must be one of {', '.join(KEY_FORMS)}")
-    inputs, lists, c3d_lists = (
-        [given] if isinstance(given, str | os.PathLike) else list(given) for given in (inputs, lists, c3d_lists)
+    inputs, lists, c3d_lists, segments = (
+        [given] if isinstance(given, str | os.PathLike) else list(given)
+        for given in (inputs, lists, c3d_lists, segments)
     )
-    if c3d_lists and (inputs or lists):
-        other = (inputs or lists)[0]
+    if c3d_lists and (inputs or lists or segments):
+        other = (inputs or lists or segments)[0]
         raise UsageError(
             f"{c3d_lists[0]} lists the clips of videos, so {other} cannot be taken with it; extract them on their own"
         )
     whole_paths = keys_from == "path"
     found = _from_c3d_lists(c3d_lists, whole_paths) if c3d_lists else _named(inputs, lists, whole_paths, allow_urls)
+    found = [*found, *(item for file in segments for item in _from_segments(Path(file), whole_paths))]
     items: dict[str, VideoItem] = {}
     for item in found:
         other = items.setdefault(item.key, item)
@@ -191,6 +197,14 @@ def _from_c3d_lists(c3d_lists: Sequence, whole_paths: bool) -> Iterator[VideoIte
     keys = _listed_keys([video.path for video in videos], c3d_lists[0], whole_paths)
     for key, video in zip(keys, videos, strict=True):
         yield VideoItem(key, video.path, tuple(video.starts), video.label)
+
+
+def _from_segments(list_file: Path, whole_paths: bool) -> Iterator[VideoItem]:
+    listed = read_segments(list_file)
+    names = _listed_keys([row.path for row in listed], list_file, whole_paths)
+    keys = [f"{name}/{row.segment.name}" for name, row in zip(names, listed, strict=True)]
+    for key, row in unique_names(zip(keys, listed, strict=True)):
+        yield VideoItem(key, row.path, label=row.label, segment=row.segment)
 
 
 def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> Iterator[str]:

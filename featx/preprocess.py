@@ -21,6 +21,7 @@ import numpy as np
 
 from featx.errors import UsageError, VideoError
 from featx.resize import INTERPOLATIONS, Window, resize
+from featx.views import place_crops
 
 if TYPE_CHECKING:  # torch is imported where it computes: a card can be read, and refused, without it
     from torch import Tensor
@@ -161,6 +162,27 @@ class Preprocess:
         if size == tuple(frames.shape[1:3]):
             return self.crop_frames(frames).clone(memory_format=torch.contiguous_format)
         return (resizer or resize)(frames, size, self.interpolation, window)
+
+    def crop_windows(self, height: int, width: int, crops: int) -> list[Window]:
+        """Where `crops` crops lie in a resized frame of `height` x `width`; see `featx.views.Views`."""
+        return place_crops(self._window(height, width), height, width, crops)
+
+    def prepare_crops(self, frames: Tensor, crops: int, resizer: Resizer | None = None) -> Tensor:
+        """As `prepare_frames`, but several crops of every frame, which is resized once: uint8 (N, crops, crop, crop, C)."""
+        import torch
+
+        size = self.resized_shape(*frames.shape[1:3])
+        windows = self.crop_windows(*size, crops)
+        top, left = min(w.top for w in windows), min(w.left for w in windows)
+        bottom, right = max(w.top + w.height for w in windows), max(w.left + w.width for w in windows)
+        if size == tuple(frames.shape[1:3]):
+            resized = frames[:, top:bottom, left:right]
+        else:
+            around = Window(top, left, bottom - top, right - left)
+            resized = (resizer or resize)(frames, size, self.interpolation, around)
+        pixels = resized.numpy()
+        cut = [pixels[:, w.top - top :, w.left - left :][:, : w.height, : w.width] for w in windows]
+        return torch.from_numpy(np.stack(cut, axis=1))
 
     def resize_frames(self, frames: Tensor) -> Tensor:
         """Resize uint8 (N, H, W, C) frames on the CPU to uint8 (N, h, w, C)."""

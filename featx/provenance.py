@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from featx.errors import ProvenanceError
 
-__all__ = ["FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
+__all__ = ["ADDED_LATER", "FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
 
 # raised when readers of older files would misread new ones
 FORMAT_VERSION = 1
@@ -16,6 +16,9 @@ PIXELS_VERSION = 2
 
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
 _MAY_DIFFER = {"featx_version", "engine", "batch_size"}
+
+# Attributes that files may lack which were written before there were any; what they then were made with is the default.
+ADDED_LATER = {"crops", "flip", "aggregate", "bins", "clip_times"}
 
 MAX_NAMED = 3  # so many differing fields are told with both values: another net differs in ten
 
@@ -28,8 +31,10 @@ class Provenance:
     that nothing is known of clips; `num_clips_even` 0 and `fps` 0.0 stand for "not asked for"; `resize` is "128x171"
     (height x width), "short 112", "short 128, long to the nearest" or "none"; `crop_offset` "8,29" (y, x), "centre" or
     "centre, half to even", as `featx.preprocess.Preprocess` rounds them; `mean` and `std` a number a channel in
-    `channel_order`; `basis_sha256` ""
-    before PCA. `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
+    `channel_order`; `basis_sha256` "" before PCA. `crops` places of every clip, and with `flip` 1 their mirror images, were
+    averaged, see `featx.views`; `aggregate` is how clip features became a descriptor, see `featx.aggregation`, and `bins` 0
+    stands for "not asked for"; `clip_times` 1 says that clip tables are kept though clip features are not.
+    `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
     """
 
     backbone: str
@@ -61,14 +66,19 @@ class Provenance:
     batch_size: int
     featx_version: str
     basis_sha256: str = ""
+    crops: int = 1
+    flip: int = 0
+    aggregate: str = "mean"
+    bins: int = 0
+    clip_times: int = 0
     pixels_version: int = PIXELS_VERSION
     format_version: int = FORMAT_VERSION
     format: str = "featx"
 
     @property
     def has_clip_table(self) -> bool:
-        """Whether the file says where each clip lies: with clip features, and where starts were listed."""
-        return self.save != "descriptors" or self.stride == 0
+        """Whether the file says where each clip lies: with clip features, with listed starts, and where it was asked for."""
+        return self.save != "descriptors" or self.stride == 0 or self.clip_times == 1
 
     def differences(self, other: Provenance) -> list[str]:
         """The fields in which two provenances that should agree do not."""

@@ -17,6 +17,7 @@ from featx.frame_folders import file_stamp
 from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames
 from featx.provenance import Provenance
+from featx.segments import SLACK_SECONDS, is_segment_key
 from featx.store import FeatureSet
 
 __all__ = [
@@ -83,8 +84,13 @@ def require_own(before: Provenance, output: Path) -> None:
 
 
 def keep_plan(before: Provenance, options: dict) -> None:
-    """Let a run that goes on keep batch size, device and engine, and with them the last bits of its numbers, where it can."""
+    """Let a run that goes on keep batch size, device and engine, and with them the last bits of its numbers, where it can.
+
+    It keeps the times of clips, too, where the output has them.
+    """
     engine, device = described(before.engine)
+    if before.clip_times:
+        options["clip_times"] = True
     if options.get("batch_size") is None:
         options["batch_size"] = before.batch_size
     if options.get("device", "auto") == "auto":
@@ -96,6 +102,10 @@ def keep_plan(before: Provenance, options: dict) -> None:
 
 def require_continuation(before: Provenance, now: Provenance, output: Path, on_note: Callable[[str], None]) -> None:
     """Raise ProvenanceError or UsageError where a run makes features otherwise than the output it continues."""
+    if now.clip_times and not before.has_clip_table:
+        raise UsageError(
+            f"{output} keeps no times of clips, which --timestamps asks for; name another output, or use --overwrite"
+        )
     before.require_agreement(
         now, f"in {output}", "in this run", "Use the same settings, another output, or '--overwrite' to start anew."
     )
@@ -163,8 +173,10 @@ def missing(
 
 def note_other_keys(done: FeatureSet, todo: list[VideoItem], on_note: Callable[[str], None]) -> None:
     """Say so where a video is about to be extracted that the output holds under another key."""
-    key_of_path = dict(zip(done.column("path"), done.keys, strict=True))
-    twice = [(item, key_of_path[item.path_text]) for item in todo if item.path_text in key_of_path]
+    whole = [(path, key) for path, key in zip(done.column("path"), done.keys, strict=True) if not is_segment_key(key)]
+    key_of_path = dict(whole)
+    videos = [item for item in todo if item.segment is None]
+    twice = [(item, key_of_path[item.path_text]) for item in videos if item.path_text in key_of_path]
     twice = [(item, key) for item, key in twice if key != item.key]
     if twice:
         item, key = twice[0]
@@ -189,10 +201,14 @@ def _changed(item: VideoItem, size_bytes: int, mtime_ns: int, sha256: str = "") 
 
 def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str) -> bool:
     """Whether a list now names other clips of a video, or another label, than the output holds."""
-    if item.listed_starts is None or not item.path.exists():
+    if (item.listed_starts is None and item.segment is None) or not item.path.exists():
         return False
     if item.label != label:
         return True
+    if item.segment is not None:
+        row = done[item.key]
+        same_end = 0 <= item.segment.end_seconds - row.end_seconds <= SLACK_SECONDS  # it was cut to the video's
+        return item.segment.start_seconds != row.start_seconds or not same_end
     try:
         starts = listed_start_frames(item, done.provenance.channel_order == "flow")
     except VideoError:  # the video is gone, or the list is not right: not what was extracted

@@ -14,12 +14,14 @@ from featx.content import content_sha256
 from featx.errors import FeatxError, UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
+from featx.feeder import check_item
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
 from featx.store import FeatureSet
+from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
 from featx.video import read_header
 
@@ -80,6 +82,7 @@ def extract_to(
     *,
     lists: Sequence[str | os.PathLike] = (),
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    segments: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
     allow_urls: bool = False,
     overwrite: bool = False,
@@ -87,6 +90,7 @@ def extract_to(
     refresh: bool = False,
     content_hash: bool = False,
     repair: bool = False,
+    timestamps: str | os.PathLike | None = None,
     on_error: str = "skip",
     interrupts: Interrupts | None = None,
     on_note: Callable[[str], None] = lambda note: None,
@@ -96,13 +100,14 @@ def extract_to(
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
 
-    `inputs`, `lists`, `c3d_lists`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; `backbone` and `options`: see
-    `featx.Extractor`.
+    `inputs`, `lists`, `c3d_lists`, `segments`, `keys_from`, `allow_urls`: see `featx.plan.plan_videos`; `backbone` and
+    `options`: see `featx.Extractor`.
     Videos that the output holds are passed over, and with `refresh` redone where their file, or what a list says of their
     clips, changed; so are those that failed before, unless `retry_failed` or their file changed. `content_hash` stores the
     SHA-256 of every video, and compares it, where it is stored, instead of size and time. `repair` sets damaged files of
-    the output aside; their videos are extracted again. `overwrite` starts anew. `interrupts`: handlers of signals, by
-    which a run ends early, after the videos in flight, with `stopped_by` in the summary.
+    the output aside; their videos are extracted again. `overwrite` starts anew. `timestamps`: a CSV file that every run writes
+    at its end, with the frames and seconds of all clips of the output, see `featx.timestamps`; the output then keeps them.
+    `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result.
 
@@ -114,7 +119,10 @@ def extract_to(
     started = time.monotonic()
     output = Path(output)
     (store.require_replaceable if overwrite else store.require_output)(output)
-    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
+    if timestamps is not None:
+        require_timestamps_place(timestamps)
+        options["clip_times"] = True
+    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
@@ -182,6 +190,8 @@ def extract_to(
                 *(stopwatch, began - started, ended - began),
                 num_decoders=decoders, num_frames=summary.num_frames, num_clips=summary.num_clips,
             )  # fmt: skip
+    if timestamps is not None and not summary.stopped_by:
+        write_timestamps(output, timestamps)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -250,6 +260,7 @@ def _bytes_at_least(items: list[VideoItem], extractor: Extractor) -> int:
     dims = sum(extractor.num_dims.values())
     in_descriptors = 4 * dims if extractor.save != "clips" else 0
     in_clips = dims * extractor.dtype.itemsize + CLIP_ROW_BYTES if extractor.save != "descriptors" else 0
+    in_clips += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
     in_texts = sum(len(item.key.encode()) + len(item.path_text.encode()) for item in items)
     return len(items) * (in_descriptors + in_clips + VIDEO_ROW_BYTES) + in_texts
 
@@ -297,6 +308,7 @@ class Estimate:
             self.num_bytes += 4 * dims
         if extractor.save != "descriptors":
             self.num_bytes += num_clips * dims * extractor.dtype.itemsize
+        self.num_bytes += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
 
 
 def estimate(
@@ -305,6 +317,7 @@ def estimate(
     *,
     lists: Sequence[str | os.PathLike] = (),
     c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    segments: str | os.PathLike | Sequence[str | os.PathLike] = (),
     keys_from: str = "name",
     allow_urls: bool = False,
     output: str | os.PathLike | None = None,
@@ -316,7 +329,7 @@ def estimate(
 
     With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
     """
-    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
+    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None
     with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
         found = _estimate(items, extractor, count, on_video)
@@ -332,16 +345,20 @@ def _estimate(
     flow = extractor.checkpoint.preprocess.channel_order == "flow"
     found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
     for i, item in enumerate(items):
+        check_item(item, sampling)
         if item.url:
             found[i] = "an address, and nothing is fetched to estimate"
         elif not count:
             try:
-                found[i] = read_header(item.path, sampling.fps, flow).num_frames
+                header = read_header(item.path, sampling.fps, flow)
+                found[i] = header.num_frames
+                if item.segment is not None and found[i]:
+                    found[i] = item.segment.num_frames(sampling.fps or header.fps, header.duration_seconds)
             except VideoError as error:
                 found[i] = str(error)
             on_video()
     uncounted = [i for i in range(len(items)) if decode and not found.get(i)]  # some headers tell nothing
-    for place, num_frames in extractor.count_frames(items[i].path for i in uncounted) if uncounted else ():
+    for place, num_frames in extractor.count_frames([items[i] for i in uncounted]) if uncounted else ():
         found[uncounted[place]] = num_frames
         on_video()
     total = Estimate(counted=count)

@@ -102,6 +102,10 @@ def _feature_files(folder: Path) -> None:
 
 def _tables(folder: Path) -> None:
     (folder / "labels.csv").write_text("key,label\n" + "".join(f"{key},{key.split('/')[0]}\n" for key in KEYS))
+    segments = "path,start_seconds,end_seconds\nclip.avi,0,0.5\n"
+    (folder / "segments.csv").write_text(segments)
+    (folder / "backwards.csv").write_text(segments + "clip.avi,2,1\n")
+    (folder / "twice_segments.csv").write_text(segments + "clip.avi,0.0,0.50\n")
     (folder / "one_class.csv").write_text("".join(f"{key},jump\n" for key in KEYS))
     (folder / "twice.csv").write_text("run/1,jump\nrun/1,run\n")
     (folder / "strangers.csv").write_text("fly/8,fly\nsing/9,sing\n")

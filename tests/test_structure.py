@@ -22,11 +22,12 @@ ONLY_IMPORTER = {
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
+    {"run", "timestamps", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
     {"extractor", "parts", "resume", "urls"},
+    {"aggregation"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
-    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
+    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows", "bins", "segments"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
     {
         "container_faults",
@@ -40,6 +41,7 @@ LEVELS = [
         "interrupt",
         "profile",
         "resize",
+        "views",
         "errors",
         "weights",
     },

@@ -10,7 +10,14 @@ from pathlib import Path
 import click
 
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
-from featx.cli.clip_options import clip_options, decode_options, device_options, input_options, keys_option
+from featx.cli.clip_options import (
+    clip_options,
+    decode_options,
+    device_options,
+    input_options,
+    keys_option,
+    view_options,
+)
 from featx.errors import one_line
 
 EXAMPLES = """\b
@@ -37,6 +44,7 @@ Examples:
 @click.option("--allow-missing", is_flag=True, help="With --eval: leave out listed videos that are not there.")
 @checkpoint_options
 @clip_options
+@view_options
 @decode_options
 @click.option(
     "--random-clips", "num_clips_random", type=int, metavar="N", help="N clips drawn at random instead of a stride."

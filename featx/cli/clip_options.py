@@ -10,7 +10,7 @@ import click
 from featx.clips import SHORT_POLICIES, TAIL_POLICIES
 from featx.damage import ON_CORRUPT
 
-__all__ = ["clip_options", "decode_options", "device_options", "input_options", "keys_option"]
+__all__ = ["clip_options", "decode_options", "device_options", "input_options", "keys_option", "view_options"]
 
 INPUT_OPTIONS = (
     click.argument("inputs", nargs=-1, type=click.Path(), metavar="INPUT..."),
@@ -45,6 +45,19 @@ CLIP_OPTIONS = (
         show_default=True,
         help="Frames after the last clip.",
     ),
+)
+
+VIEW_OPTIONS = (
+    click.option(
+        "--crops",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="1|3|5|10",
+        help="Crops of every clip whose features are averaged: 1 the card's own, mostly the centre; 3 along the long side; 5 "
+        "the corners and the card's own; 10 the five and their mirror images. Each takes as long as a clip.",
+    ),
+    click.option("--flip", is_flag=True, help="Average every crop with its mirror image, left for right."),
 )
 
 DECODE_OPTIONS = (
@@ -98,6 +111,11 @@ def input_options(command: Callable) -> Callable:
 def clip_options(command: Callable) -> Callable:
     """Give a command --length, --stride, --frame-step, --clips, --fps, --short and --tail."""
     return _give(command, CLIP_OPTIONS)
+
+
+def view_options(command: Callable) -> Callable:
+    """Give a command --crops and --flip."""
+    return _give(command, VIEW_OPTIONS)
 
 
 def decode_options(command: Callable) -> Callable:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
-from featx.cli.clip_options import clip_options, decode_options, device_options, input_options, keys_option
+from featx.cli.clip_options import (
+    clip_options,
+    decode_options,
+    device_options,
+    input_options,
+    keys_option,
+    view_options,
+)
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -34,12 +41,46 @@ Examples:
     type=click.Path(path_type=Path),
     help="A list of the C3D tool for Caffe, a clip a line: path start_frame label.",
 )
+@click.option(
+    "--segments",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Parts of videos, by a file with the header path,start_seconds,end_seconds,label (the label may be left out; paths as "
+    "in --list). A part gets the key NAME/000012.500-000020.000, holds the frames with start <= t < end, and keeps its label.",
+)
 @checkpoint_options
 @click.option("--layer", "layers", multiple=True, help="Layer to take; repeatable. Default: the card's.")
 @clip_options
+@view_options
+@click.option(
+    "--aggregate",
+    type=click.Choice(["mean", "max", "bins"]),
+    default="mean",
+    show_default=True,
+    help="How clip features become a video's descriptor, before it gets unit length. bins: the mean, and besides a table "
+    "/bins/LAYER of the clip features in --bins equal parts of the video.",
+)
+@click.option(
+    "--bins",
+    type=int,
+    metavar="T",
+    help="Parts of a video for '--aggregate bins': clip features are interpolated linearly between the middles of clips. "
+    " [default: 100]",
+)
 @click.option("--save", type=click.Choice(["descriptors", "clips", "both"]), default="descriptors", show_default=True)
 @click.option(
-    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Of clip features."
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of clip features and bins.",
+)
+@click.option(
+    "--timestamps",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Write where every clip of the output lies: key,clip,start_frame,end_frame,start_seconds,end_seconds, ends exclusive.",
 )
 @decode_options
 @device_options
@@ -74,12 +115,14 @@ def command(**options: object) -> int:
     output, dry_run = options.pop("output"), options.pop("dry_run")
     quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
     profile = options.pop("profile")
-    if not options["inputs"] and not options["lists"] and not options["c3d_lists"]:
+    if not options["inputs"] and not options["lists"] and not options["c3d_lists"] and not options["segments"]:
         raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
     card = settle_backbone(options)
     card.ordered_layers(options["layers"])  # a wrong name is told at once, before torch is loaded
     say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
     if dry_run:
+        if options["timestamps"]:
+            raise click.UsageError("--timestamps is of a run, but --dry-run makes none; leave one of the two out")
         if profile:
             raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
         return _estimate(options, output, count, say, as_json)
@@ -200,7 +243,7 @@ def _failed_line(word: str, failure) -> str:
 def _estimate(options: dict, output: Path | None, count: bool, say, as_json: bool) -> int:
     from featx.run import estimate
 
-    for name in ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair"):
+    for name in ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair", "timestamps"):
         options.pop(name)
     layers = options.pop("layers") or None
     result = estimate(options.pop("inputs"), layers=layers, output=output, count=count, **options)

@@ -59,6 +59,7 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             "layers": {layer: features.num_dims(layer) for layer in features.layers},
             "descriptors": features.has_descriptors,
             "clip_features": features.has_clips,
+            "bins": features.provenance.bins,
             "reduced_by_pca": {layer: basis.get("fitted_on", "") for layer, basis in features.bases.items()},
             "damaged": {
                 key: damage for key, damage in zip(features.keys, features.column("damage"), strict=True) if damage
@@ -73,7 +74,11 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             f"{file}: {facts['videos']} videos, {facts['clips']} clips, {facts['frames']} frames, {facts['hours']:.2f} h"
             + f" ({facts['videos_without_times']} videos have no frame rate)" * bool(facts["videos_without_times"])
         )
-        kept = " and ".join(["descriptors"] * features.has_descriptors + ["clip features"] * features.has_clips)
+        kept = " and ".join(
+            ["descriptors"] * features.has_descriptors
+            + ["clip features"] * features.has_clips
+            + [f"{facts['bins']} bins of time"] * features.has_bins
+        )
         click.echo(f"holds     {kept}: " + ", ".join(f"{layer} {dims}" for layer, dims in facts["layers"].items()))
         for layer, fitted_on in facts["reduced_by_pca"].items():
             click.echo(one_line(f"PCA       {layer}, fitted on {fitted_on}"))

@@ -54,13 +54,14 @@ CONCAT_OPTION = click.option(
     "--dataset",
     required=True,
     metavar="NAME",
-    help="ucf101, hmdb51, activitynet, objects; yupenn, maryland, scenes (leave one out); folders; csv.",
+    help="ucf101, hmdb51, activitynet, objects; yupenn, maryland, scenes (leave one out); folders; stored (labels of "
+    "--segments); csv.",
 )
 @click.option(
     "--splits",
     type=click.Path(),
     metavar="PATH",
-    help="Folder of the data set's list files; for activitynet and csv the file.",
+    help="Folder of the data set's list files; for activitynet, csv and stored (key,fold) the file.",
 )
 @click.option(
     "--split", "numbers", type=int, multiple=True, metavar="N", help="Only this split; repeatable.  [default: all]"

@@ -12,7 +12,11 @@ __all__ = ["command"]
 @click.command("svm-fit", epilog="Example: featx svm-fit features.h5 --labels folders -o model.h5")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Model file to write.")
-@click.option("--labels", metavar="folders|CSV", help="folders (class = parent folder), or a CSV file of key,label.")
+@click.option(
+    "--labels",
+    metavar="folders|stored|CSV",
+    help="folders (class = parent folder), stored (as the feature file keeps them, of --segments), or a CSV file of key,label.",
+)
 @click.option("--dataset", metavar="NAME", help="Learn the training videos of a data set's split instead.")
 @click.option("--splits", type=click.Path(), metavar="DIR", help="--dataset: folder of its list files.")
 @click.option("--split", "number", type=int, metavar="N", help="--dataset: the split.")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from featx.errors import UnknownNameError
-from featx.evaluation import activitynet, csv_folds, folders, hmdb51, objects, scenes, ucf101
+from featx.evaluation import activitynet, csv_folds, folders, hmdb51, objects, scenes, stored, ucf101
 from featx.evaluation.protocol import Protocol, Request
 
 __all__ = ["DATASETS", "Dataset", "get_dataset"]
@@ -41,6 +41,7 @@ DATASETS = {
         ),
         Dataset("objects", "egocentric objects", objects.load, unit="clip"),
         Dataset("folders", "class folders", folders.load),
+        Dataset("stored", "labels of the feature file", stored.load),
         Dataset("csv", "a table of key, label and fold", csv_folds.load),
     )
 }

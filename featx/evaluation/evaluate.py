@@ -94,6 +94,7 @@ def svm_eval(
         allow_missing,
         tables_of.__getitem__ if tables_of is not None else None,
         descriptors.sources[0].provenance.fps,
+        descriptors.labels,
     )
     protocol = row.load(request)
     if protocol.leave_one_out and "map" in metrics:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from featx.errors import UsageError
 from featx.evaluation.protocol import Entry, Protocol, Request, Split, choose_numbers, group_of
 from featx.evaluation.ucf101 import read_split
 from featx.lists import few
+from featx.segments import video_of
 
-__all__ = ["load"]
+__all__ = ["cross_validate", "load"]
 
 DEFAULT_FOLDS = 5
 
@@ -37,13 +39,28 @@ def _listed(request: Request) -> Protocol:
 
 
 def _folds(request: Request) -> Protocol:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    entries = [Entry(key, PurePosixPath(key).parent.name) for key in request.keys]
+    entries = [Entry(key, PurePosixPath(video_of(key)).parent.name) for key in request.keys]
     for key, label in entries:
         if not label:
             raise UsageError(f"'{key}' has no parent folder to name its class; extract a folder of class folders")
-    groups = [_group_id(entry) for entry in entries]
+    splits, notes = cross_validate(entries, [_group_id(entry) for entry in entries], request)
+    num_groups = len({_group_id(entry) for entry in entries})
+    if not any(group_of(entry.name) for entry in entries):
+        note = "the names carry no groups (_gNN_): each video is its own, and near-copies may stand on both sides"
+    else:
+        note = f"{len(entries)} videos in {num_groups} groups (_gNN_ in the names); no group stands on both sides"
+    return Protocol(tuple(sorted({entry.label for entry in entries})), splits, (note, *notes))
+
+
+def cross_validate(
+    entries: Sequence[Entry], groups: Sequence[str], request: Request
+) -> tuple[tuple[Split, ...], tuple[str, ...]]:
+    """Folds that keep every group together, as many as `request` asks for, and notes; `groups[i]` is that of `entries[i]`.
+
+    Raises UsageError for a class of one group, and for more folds than any class has groups.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     groups_of_class = defaultdict(set)
     for entry, group in zip(entries, groups, strict=True):
         groups_of_class[entry.label].add(group)
@@ -65,21 +82,15 @@ def _folds(request: Request) -> Protocol:
     for n in choose_numbers(range(1, folds + 1), request.numbers):
         train, test = (tuple(entries[i] for i in part) for part in parts[n - 1])
         splits.append(Split(f"fold {n}", train, test))
-    return Protocol(tuple(sorted(groups_of_class)), tuple(splits), _fold_notes(entries, groups_of_class, folds))
+    sparse = [label for label, members in groups_of_class.items() if len(members) < folds]
+    if sparse:
+        return tuple(splits), (
+            f"classes with fewer groups than folds, so not in every test: {len(sparse)} ({few(sparse)})",
+        )
+    return tuple(splits), ()
 
 
 def _group_id(entry: Entry) -> str:
-    group = group_of(Path(entry.name).name)
-    return f"{entry.label}/g{group}" if group else entry.name
-
-
-def _fold_notes(entries: list[Entry], groups_of_class: dict[str, set[str]], folds: int) -> tuple[str, ...]:
-    num_groups = sum(map(len, groups_of_class.values()))
-    if not any(group_of(entry.name) for entry in entries):
-        notes = ["the names carry no groups (_gNN_): each video is its own, and near-copies may stand on both sides"]
-    else:
-        notes = [f"{len(entries)} videos in {num_groups} groups (_gNN_ in the names); no group stands on both sides"]
-    sparse = [label for label, members in groups_of_class.items() if len(members) < folds]
-    if sparse:
-        notes.append(f"classes with fewer groups than folds, so not in every test: {len(sparse)} ({few(sparse)})")
-    return tuple(notes)
+    video = video_of(entry.name)
+    group = group_of(Path(video).name)
+    return f"{entry.label}/g{group}" if group else video

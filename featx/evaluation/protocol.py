@@ -60,7 +60,8 @@ class Request:
     """What a protocol's loader is given: the feature file's keys and the user's choices; `numbers` empty means all splits.
 
     `clip_table` tells where the clips of a key lie; None where the file holds no clip features; `fps` is
-    what frames were resampled to before they were counted, 0 for as filmed.
+    what frames were resampled to before they were counted, 0 for as filmed. `labels`: what the file keeps of each key's, ""
+    for none.
     """
 
     keys: tuple[str, ...]
@@ -71,6 +72,7 @@ class Request:
     allow_missing: bool = False
     clip_table: Callable[[str], ClipTable] | None = None
     fps: float = 0.0
+    labels: tuple[str, ...] = ()
 
     def list_folder(self, dataset: str, holds: str) -> Path:
         """The folder of list files. Raises UsageError where none was given, `folds` was, or it is no folder."""

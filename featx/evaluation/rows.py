@@ -17,6 +17,7 @@ from featx.errors import UsageError
 from featx.evaluation.protocol import Entry, Protocol, Split, clip_name, group_of
 from featx.features import Failure
 from featx.lists import few, match_names
+from featx.segments import video_of
 from featx.store import FeatureSet
 
 __all__ = ["Rows", "find_rows", "group_numbers", "num_left_out", "read_rows", "row_names"]
@@ -153,9 +154,10 @@ def _split_rows(
 
 
 def group_numbers(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """A number a row, int64 (n,): one for a class's group (``_g07_`` in the names), one for the clips of a video."""
+    """A number a row, int64 (n,): one for a class's group (``_g07_`` in the names), one for what is of one video."""
     groups = []
     for name, label in zip(names, labels, strict=True):
-        group = group_of(PurePosixPath(name).name)
-        groups.append(f"{label}/g{group}" if group else name.rpartition(" @")[0] or name)
+        video = video_of(name.rpartition(" @")[0] or name)
+        group = group_of(PurePosixPath(video).name)
+        groups.append(f"{label}/g{group}" if group else video)
     return np.unique(np.array(groups, dtype=object), return_inverse=True)[1].astype(np.int64)

@@ -36,6 +36,7 @@ class Descriptors:
 
     Names are the keys, where rows are videos, or those of clips. `clip_tables`: key -> its clips, where rows are clips.
     `fitted_on`: what the PCA of each source that went through one was fitted on. `notes`: what a reader must know of them.
+    `labels`: of the keys, as the feature file keeps them, "" for none.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Descriptors:
     fitted_on: tuple[str, ...]
     notes: tuple[str, ...]
     clip_tables: dict[str, ClipTable] | None = None
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -138,6 +140,7 @@ def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descrip
             fitted_on=fitted_on,
             notes=tuple(notes),
             clip_tables=tables,
+            labels=tuple(features.column("label").tolist()),
         )
 
 
@@ -178,4 +181,5 @@ def _join(whole: Descriptors, other: Descriptors, allow_missing: bool) -> Descri
         failures=whole.failures,
         fitted_on=(*whole.fitted_on, *other.fitted_on),
         notes=(*whole.notes, *other.notes, *notes),
+        labels=tuple(whole.labels[i] for i in kept),
     )

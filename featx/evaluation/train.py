@@ -26,6 +26,7 @@ from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
 from featx.evaluation.svm import settle_solver
 from featx.lists import few, match_names, read_text
+from featx.segments import video_of
 from featx.store import MODEL, require_replaceable
 
 __all__ = ["Prediction", "svm_fit", "svm_predict", "write_predictions"]
@@ -70,9 +71,10 @@ def svm_fit(
 ) -> tuple[SVMModel, tuple[str, ...]]:
     """Train a linear SVM on labelled descriptors and write it, with its PCA, to a model file; the model, and notes.
 
-    `labels`: "folders" (the class is the key's parent folder), or a CSV file of lines "key,label"; or else `dataset`, its
-    list files `splits` and the `number` of the split whose training videos are learned. `dims`: PCA first, fitted on the same
-    rows. The other options are those of `svm_eval`. Raises UsageError where they do not fit together.
+    `labels`: "folders" (the class is the key's parent folder), "stored" (as the feature file keeps them), or a CSV file of
+    lines "key,label"; or else `dataset`, its list files `splits` and the `number` of the split whose training videos are
+    learned. `dims`: PCA first, fitted on the same rows. The other options are those of `svm_eval`. Raises
+    UsageError where they do not fit together.
     """
     settings = Settings(C, solver, seed, device)
     check_output(output, text=False)
@@ -81,7 +83,9 @@ def svm_fit(
         raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
     if (labels is None) == (dataset is None):
         said = "no labels are named" if labels is None else f"labels are {labels} and those of {dataset}"
-        raise UsageError(f"{said}, but one kind is learned; give either --labels (folders, or a CSV file) or --dataset")
+        raise UsageError(
+            f"{said}, but one kind is learned; give either --labels (folders, stored, or a CSV file) or --dataset"
+        )
     if dataset is None and (splits is not None or number is not None):
         given = f"--split {number}" if number is not None else f"--splits {splits}"
         raise UsageError(f"{given} is of a data set, but the labels are given with --labels; leave one of the two out")
@@ -90,6 +94,8 @@ def svm_fit(
         examples = _from_dataset(descriptors, dataset, splits, number, seed, allow_missing)
     elif os.fspath(labels) == "folders":
         examples = _from_folders(descriptors)
+    elif os.fspath(labels) == "stored":
+        examples = _from_file(descriptors)
     else:
         examples = _from_csv(descriptors, Path(labels), allow_missing)
 
@@ -203,13 +209,25 @@ def _from_dataset(
 
 
 def _from_folders(descriptors: Descriptors) -> _Examples:
-    pairs = [(i, PurePosixPath(key).parent.name) for i, key in enumerate(descriptors.keys)]
+    pairs = [(i, PurePosixPath(video_of(key)).parent.name) for i, key in enumerate(descriptors.keys)]
     for i, label in pairs:
         if not label:
             raise UsageError(
                 f"'{descriptors.keys[i]}' has no parent folder to name its class; give --labels a CSV file"
             )
     return _examples(pairs, f"{descriptors.path.name}, class folders")
+
+
+def _from_file(descriptors: Descriptors) -> _Examples:
+    pairs = [(i, label) for i, label in enumerate(descriptors.labels) if label]
+    if not pairs:
+        raise UsageError(
+            f"no video of {descriptors.path} has a label; labels are those of 'featx extract --segments' and '--c3d-list'; "
+            "give --labels folders, or a CSV file"
+        )
+    num_bare = len(descriptors) - len(pairs)
+    notes = (f"{num_bare} of {len(descriptors)} videos have no label; not used",) if num_bare else ()
+    return _examples(pairs, f"{descriptors.path.name}, its labels", notes)
 
 
 def _from_csv(descriptors: Descriptors, path: Path, allow_missing: bool) -> _Examples:

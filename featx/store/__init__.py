@@ -4,6 +4,7 @@
     /videos/*         (V,)   one row a video, sorted by key
     /descriptors/*    (V, D) float32, one matrix a layer
     /clips/*          (M,) and (M, D), the clips of video i are rows first_clip[i] : first_clip[i] + num_clips[i]
+    /bins/*           (V, T, D), one table a layer, where bins of time were asked for
     /failures/*       (F,)   videos that gave no features, and why
     /basis/*          after PCA
     /checksums/*      a CRC-32 for every block of rows of every dataset

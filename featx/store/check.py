@@ -132,6 +132,7 @@ def _untruths(member: Member, on_block: Callable[[], None]) -> Iterator[str]:
             yield "clips/start_frame: a clip starts before 0, or ends before it starts"
     names = [f"descriptors/{layer}" for layer in made.layers if made.save != "clips"]
     names += [f"clips/{layer}" for layer in made.layers if made.save != "descriptors"]
+    names += [f"bins/{layer}" for layer in made.layers if made.bins]
     for name in names:
         unit = name.startswith("descriptors/") and not made.basis_sha256
         yield from _wrong_values(member.array(name), name, unit, on_block)
@@ -150,6 +151,7 @@ def _wrong_values(values: np.ndarray, name: str, unit: bool, on_block: Callable[
     for start in range(0, len(values), step):
         on_block()
         block = np.asarray(values[start : start + step], np.float64)
+        block = block.reshape(len(block), -1)  # (n, T, D) -> (n, T * D)
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             yield f"row {start + int(np.argmin(finite))} of {name} holds values that are not finite"

@@ -69,12 +69,13 @@ class Member:
                 f"{self.path}: format version {version}, but this featx reads version {_provenance.FORMAT_VERSION}; "
                 "use the featx that wrote it, or extract again"
             )
-        missing = [f.name for f in fields(Provenance) if f.name not in attributes]
+        names = [f.name for f in fields(Provenance)]
+        missing = [name for name in names if name not in attributes and name not in _provenance.ADDED_LATER]
         if missing:
             raise FeatureFileError(
                 f"{self.path}: its attribute '{missing[0]}' is missing: damaged, or written by an earlier featx; extract again"
             )
-        values = {f.name: from_attribute(attributes[f.name]) for f in fields(Provenance)}
+        values = {name: from_attribute(attributes[name]) for name in names if name in attributes}
         require_types(values, self.path)
         return Provenance(**values)
 
@@ -206,6 +207,10 @@ class FeatureSet:
         return self.provenance.save != "descriptors"
 
     @property
+    def has_bins(self) -> bool:
+        return self.provenance.bins > 0
+
+    @property
     def bases(self) -> dict[str, dict[str, np.ndarray | float | int | str]]:
         """layer -> what PCA saved of its basis; empty before PCA. Raises FeatureFileError where it cannot be read."""
         member = self._members[0]
@@ -263,6 +268,23 @@ class FeatureSet:
         for start in range(0, len(self), rows):
             yield self.rows(layer, np.arange(start, min(start + rows, len(self))))
 
+    def bins(self, layer: str) -> np.ndarray:
+        """The clip features of a layer in bins of time, (V, T, D), videos in the order of `keys`; see `featx.bins`.
+
+        Memory-mapped (read-only) where the set is one file. Raises UsageError where there are none.
+        """
+        name = self._bins_name(layer)
+        if len(self._members) == 1 and len(self) == len(self._members[0].keys):
+            return self._members[0].array(name)
+        return self._gather(name, self._member_of, self._row_of)
+
+    def bin_blocks(self, layer: str, rows: int = 64) -> Iterator[np.ndarray]:
+        """The bins of a layer in blocks of at most `rows` videos, (n, T, D), in the order of `keys`."""
+        name = self._bins_name(layer)
+        for start in range(0, len(self), rows):
+            block = slice(start, start + rows)
+            yield self._gather(name, self._member_of[block], self._row_of[block])
+
     def clip_blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
         """The clip features of all videos in blocks of at most `rows` rows, (n, D), videos in the order of `keys`."""
         self._check_layer(layer)
@@ -279,6 +301,7 @@ class FeatureSet:
             **{name: value if isinstance(value, str) else value.item() for name, value in values.items()},
             descriptors={n: member.h5[f"descriptors/{n}"][row] for n in self.layers} if self.has_descriptors else {},
             clips={n: member.h5[f"clips/{n}"][clips] for n in self.layers} if self.has_clips else {},
+            bins={n: member.h5[f"bins/{n}"][row] for n in self.layers} if self.has_bins else {},
             clip_table=self.clip_table(key),
         )
 
@@ -317,6 +340,12 @@ class FeatureSet:
     def _check_clips(self) -> None:
         if not self.has_clips:
             raise UsageError("the feature file holds descriptors only; extract with '--save clips' or '--save both'")
+
+    def _bins_name(self, layer: str) -> str:
+        self._check_layer(layer)
+        if not self.has_bins:
+            raise UsageError("the feature file holds no bins; extract with '--aggregate bins'")
+        return f"bins/{layer}"
 
     def _descriptor_name(self, layer: str) -> str:
         self._check_layer(layer)

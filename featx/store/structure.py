@@ -44,8 +44,10 @@ def require_attributes(item: h5py.Group | h5py.Dataset, path: object) -> None:
 
 
 def require_types(provenance: dict[str, object], path: object) -> None:
-    """Raise FeatureFileError unless every field of a Provenance-to-be has its type."""
+    """Raise FeatureFileError unless every field given of a Provenance-to-be has its type."""
     for f in fields(Provenance):
+        if f.name not in provenance:
+            continue
         value = provenance[f.name]
         values = value if f.type.startswith("tuple") else (value,)
         if not isinstance(values, tuple) or not all(type(v) is _TYPES[f.type] for v in values):
@@ -71,15 +73,24 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
     matrices = {}
     if provenance.save != "clips":
         matrices |= {f"descriptors/{layer}": np.dtype("<f4") for layer in provenance.layers}
+    if provenance.dtype not in ("float32", "float16") and (provenance.save != "descriptors" or provenance.bins):
+        raise _refused(path, f"its attribute 'dtype' is '{provenance.dtype}', not float32 or float16")
     if provenance.save != "descriptors":
-        if provenance.dtype not in ("float32", "float16"):
-            raise _refused(path, f"its attribute 'dtype' is '{provenance.dtype}', not float32 or float16")
         matrices |= {f"clips/{layer}": np.dtype(provenance.dtype).newbyteorder("<") for layer in provenance.layers}
+    if provenance.bins:
+        matrices |= {f"bins/{layer}": np.dtype(provenance.dtype).newbyteorder("<") for layer in provenance.layers}
     for name, dtype in matrices.items():
         if name not in tables:
             raise _refused(path, f"its table {name} is missing")
         # a part that holds only failures has no rows that would tell
-        _require_type(name, tables[name], dtype if tables[name].num_rows else tables[name].dtype, 2, path)
+        binned = name.startswith("bins/")
+        _require_type(
+            name, tables[name], dtype if tables[name].num_rows else tables[name].dtype, 3 if binned else 2, path
+        )
+        if binned and tables[name].num_rows and tables[name].shape[1] != provenance.bins:
+            raise _refused(
+                path, f"its table {name} has {tables[name].shape[1]:,} bins a video, not {provenance.bins:,}"
+            )
     for name, table in tables.items():
         group, _, rest = name.partition("/")
         if group == "checksums":
@@ -92,7 +103,8 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
     first_of: dict[str, str] = {}
     for name in (*expected, *matrices):
         if name in tables:
-            group = "videos" if name.startswith("descriptors/") else name.partition("/")[0]
+            group = name.partition("/")[0]
+            group = "videos" if group in ("descriptors", "bins") else group  # a row a video
             first = tables[first_of.setdefault(group, name)]
             if tables[name].shape[0] != first.shape[0]:
                 raise _refused(
@@ -105,7 +117,7 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
 def _require_type(name: str, table: _Table, dtype: np.dtype, ndim: int, path: object) -> None:
     """A table must be stored bit for bit as featx does: its checksums are of the bytes, and say nothing of what they mean."""
     if table.ndim != ndim or table.kind != h5py.h5t.py_create(dtype, logical=True):
-        shape = "column" if ndim == 1 else "matrix"
+        shape = {1: "column", 2: "matrix", 3: "table of three dimensions"}[ndim]
         raise _refused(path, f"its table {_shown(name)} is {table}, not a {shape} of {_type_name(dtype)}")
 
 
@@ -168,7 +180,7 @@ def _require_plain(name: str, dataset: h5py.Dataset, num_file_bytes: int, path: 
     is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
     if not is_text and kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         raise _refused(path, f"{shown} holds neither numbers nor texts")
-    if dataset.shape is None or not 1 <= dataset.ndim <= 2 or max(dataset.shape) >= 2**48:
+    if dataset.shape is None or not 1 <= dataset.ndim <= 3 or max(dataset.shape) >= 2**48:
         raise _refused(path, f"{shown} has the shape {dataset.shape}")
     num_bytes = math.prod(dataset.shape) * (_TEXT.itemsize if is_text else kind.get_size())
     offset = dataset.id.get_offset()

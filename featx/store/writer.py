@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import traceback
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol
@@ -59,6 +60,9 @@ def write_features(
         if provenance.save != "descriptors":
             for layer in provenance.layers:
                 writer.matrix(f"clips/{layer}", int(counts.sum()), (f.clips[layer] for f in videos))
+        for layer in provenance.layers if provenance.bins else ():
+            empty = np.zeros((0, provenance.bins, 0), np.float32)
+            writer.matrix(f"bins/{layer}", len(videos), (f.bins[layer][None] for f in videos), empty)
 
 
 def merge(sources: FeatureSet, output: str | os.PathLike) -> None:
@@ -114,6 +118,9 @@ def _rewrite(
                     apply(b.astype(np.float32, copy=False)).astype(dtype) for b in source.clip_blocks(layer, rows)
                 )
                 writer.matrix(f"clips/{layer}", total, blocks, empty.astype(dtype))
+        for layer in provenance.layers if source.has_bins else ():
+            apply, rows, empty = _mapping(source, layer, transforms)
+            writer.matrix(f"bins/{layer}", len(source), *_mapped_bins(source, layer, apply, rows, empty))
         for layer, values in bases.items():
             writer.basis(layer, values)
 
@@ -136,6 +143,20 @@ def _mapping(source: FeatureSet, layer: str, transforms: dict[str, Transform]) -
     apply = transforms[layer].apply if layer in transforms else lambda block: block
     num_dims = max(source.num_dims(layer), 1)
     return apply, max(1, schema.BLOCK_BYTES // (4 * num_dims)), apply(np.zeros((0, source.num_dims(layer)), np.float32))
+
+
+def _mapped_bins(
+    source: FeatureSet, layer: str, apply: Callable[[np.ndarray], np.ndarray], rows: int, empty: np.ndarray
+) -> tuple[Iterator[np.ndarray], np.ndarray]:
+    """The bins of a layer, each mapped as a row of its own, in blocks (n, T, d), and an empty block."""
+    num_bins, dtype = source.provenance.bins, np.dtype(source.provenance.dtype)
+
+    def mapped(block: np.ndarray) -> np.ndarray:
+        flat = block.reshape(-1, block.shape[2]).astype(np.float32, copy=False)  # (n, T, D) -> (n * T, D)
+        return apply(flat).astype(dtype).reshape(len(block), num_bins, -1)
+
+    blocks = map(mapped, source.bin_blocks(layer, max(1, rows // num_bins)))
+    return blocks, np.zeros((0, num_bins, empty.shape[1]), dtype)
 
 
 class _Writer:
@@ -218,7 +239,10 @@ class _Writer:
         self._checksums(f"{group}/{name}", array, max(1, schema.BLOCK_BYTES // 8))
 
     def matrix(self, name: str, num_rows: int, blocks: Iterable[np.ndarray], empty: np.ndarray | None = None) -> None:
-        """Rows in blocks of any size, stored contiguously; `empty` (0, D) gives width and dtype where there are no rows."""
+        """Rows (n, D) or (n, T, D) in blocks of any size, stored contiguously.
+
+        `empty` (0, D) or (0, T, D) gives widths and dtype where there are no rows.
+        """
         dataset, filled, sums = None, 0, None
         for block in blocks:
             if dataset is None:
@@ -244,9 +268,10 @@ class _Writer:
                 group.attrs[name] = to_attribute(value)
 
     def _create(self, name: str, num_rows: int, like: np.ndarray) -> tuple[h5py.Dataset, _BlockSums]:
-        self._reserve(num_rows * like.shape[1] * like.dtype.itemsize)
-        dataset = self.h5.create_dataset(name, (num_rows, like.shape[1]), like.dtype.newbyteorder("<"))
-        return dataset, _BlockSums(max(1, schema.BLOCK_BYTES // max(like.shape[1] * like.dtype.itemsize, 1)))
+        row_bytes = math.prod(like.shape[1:]) * like.dtype.itemsize
+        self._reserve(num_rows * row_bytes)
+        dataset = self.h5.create_dataset(name, (num_rows, *like.shape[1:]), like.dtype.newbyteorder("<"))
+        return dataset, _BlockSums(max(1, schema.BLOCK_BYTES // max(row_bytes, 1)))
 
     def _checksums(self, name: str, array: np.ndarray, block_rows: int) -> None:
         sums = [crc(array[i : i + block_rows]) for i in range(0, len(array), block_rows)]
