@@ -58,9 +58,11 @@ class Extractor:
     them; `listed_clips`: every VideoItem brings the starts of its clips; `fps`: frames a second to resample
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
     `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
-    "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
+    "cuda" or "cuda:N" (`featx.extract_to` also takes several, "cuda:0,cuda:2"); `batch_size` in clips (default: chosen by the
+    device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
-    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
+    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long; `num_decoders`: decode
+    workers at most (default: a core each).
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -90,6 +92,7 @@ class Extractor:
         engine: str = "auto",
         on_corrupt: str = "fail",
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
+        num_decoders: int | None = None,
     ) -> None:
         check_policy(on_corrupt)
         self.on_corrupt, self.timeout_seconds = on_corrupt, timeout_seconds
@@ -134,6 +137,7 @@ class Extractor:
             ) from error
         self.checkpoint_sha256 = loaded.sha256
         self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
+        self._max_decoders = num_decoders
         self._pool: DecodePool | None = None
         self._extracting = False
 
@@ -235,13 +239,18 @@ class Extractor:
             self.close()
 
     @property
+    def note(self) -> str:
+        """Why a slower engine had to be taken, in one line; "" where none had to."""
+        return self.engine.note
+
+    @property
     def num_decoders(self) -> int:
         """Decode workers that were started for the last videos."""
         return 0 if self._pool is None else self._pool.num_started
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds)
+            self._pool = DecodePool(self._max_decoders or decode_pool.default_num_workers(), self.timeout_seconds)
         return self._pool
 
     def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:

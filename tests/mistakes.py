@@ -102,6 +102,10 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi -o f.h5 --device cuda", "'cuda'", "finds no GPU", "use '--device cpu'"),
         ("clip.avi -o f.h5 --device cuda:9", "'cuda:9'", "finds no GPU", "use '--device cpu'"),
         ("clip.avi -o f.h5 --device gpu", "'gpu'", "unknown device", "use auto, cpu, cuda or cuda:N"),
+        ("clip.avi -o f.h5 --device cpu,gpu", "'gpu'", "unknown device", "use auto, cpu, cuda or cuda:N"),
+        ("clip.avi -o f.h5 --device cpu,", "'cpu,'", "a list names each device", "as cuda:0,cuda:2 or cpu,cpu do"),
+        ("clip.avi -o f.h5 --device cuda,cuda", "'cuda'", "a list names each device", "cuda:0,cuda:2"),
+        ("clip.avi -o f.h5 --device cpu,cuda:0", "'cuda:0'", "finds no GPU", "use '--device cpu'"),
         ("clip.avi -o f.h5 --save all", "'all'", "is not one of", "'descriptors', 'clips', 'both'"),
         ("clip.avi -o f.h5 --dtype int8", "'int8'", "is not one of", "'float32', 'float16'"),
         ("clip.avi -o f.h5 --on-error go", "'go'", "is not one of", "'skip', 'stop'"),
@@ -130,6 +134,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi --eval classes.txt --numbers", "--eval", "prints no classes", "leave --each-clip and --numbers out"),
         ("clip.avi --json out.json", "out.json", "is no video", "--list"),
         ("clip.avi --device cuda", "'cuda'", "finds no GPU", "use '--device cpu'"),
+        ("clip.avi --device cpu,cpu", "'cpu,cpu'", "unknown device", "use auto, cpu, cuda or cuda:N"),
     ],
     "embed": [  # these and those of filters need matplotlib
         ("one.h5 -o a.jpg", "a.jpg", "suffix decides the kind", "use .png"),

@@ -23,8 +23,10 @@ ONLY_IMPORTER = {
 LEVELS = [
     {"cli", "__main__"},
     {"run", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
-    {"extractor", "parts", "resume", "urls"},
+    {"workers"},
+    {"extractor", "parts", "part_writer", "resume", "urls"},
     {"feeder"},
+    {"devices"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},

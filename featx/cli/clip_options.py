@@ -67,7 +67,13 @@ DECODE_OPTIONS = (
 )
 
 DEVICE_OPTIONS = (
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or cuda:N. 'featx extract' takes several, such as cuda:0,cuda:2 or cpu,cpu, a process each, "
+        "and all GPUs for cuda.",
+    ),
     click.option("--batch-size", type=int, help="Clips a batch. Default: by the device."),
     click.option(
         "--engine",
