@@ -36,11 +36,13 @@ from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
+from featx.video import why_no_hardware
 
 __all__ = ["Extractor", "extract", "provenance_of"]
 
 SAVE_FORMS = ("descriptors", "clips", "both")
 CLIP_DTYPES = ("float32", "float16")
+DECODE_FORMS = ("auto", "cpu", "cuda")
 
 
 class Extractor:
@@ -62,7 +64,8 @@ class Extractor:
     device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
     see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long; `num_decoders`: decode
-    workers at most (default: a core each).
+    workers at most (default: a core each); `decode`: "cpu", "cuda" for the video decoder of the GPU, which gives the same
+    frames but does not tell damage inside of a picture, or "auto", which is "cpu".
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -93,6 +96,7 @@ class Extractor:
         on_corrupt: str = "fail",
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
         num_decoders: int | None = None,
+        decode: str = "auto",
     ) -> None:
         check_policy(on_corrupt)
         self.on_corrupt, self.timeout_seconds = on_corrupt, timeout_seconds
@@ -114,6 +118,7 @@ class Extractor:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
+        self._gpu = _gpu_to_decode(decode, chosen)
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
@@ -250,7 +255,9 @@ class Extractor:
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            self._pool = DecodePool(self._max_decoders or decode_pool.default_num_workers(), self.timeout_seconds)
+            self._pool = DecodePool(
+                self._max_decoders or decode_pool.default_num_workers(), self.timeout_seconds, self._gpu
+            )
         return self._pool
 
     def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:
@@ -331,6 +338,18 @@ class _VideoInWork:
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
+
+
+def _gpu_to_decode(decode: str, device: torch.device) -> str | None:
+    """The number of the GPU that is to decode; None for the processor."""
+    if decode not in DECODE_FORMS:
+        raise UsageError(f"decode is '{decode}', but must be one of {', '.join(DECODE_FORMS)}")
+    if decode != "cuda":
+        return None
+    gpu = str(device.index or 0) if device.type == "cuda" else "0"
+    if reason := why_no_hardware(gpu):
+        raise UsageError(f"decode 'cuda' was asked for, but {reason}; use '--decode cpu'")
+    return gpu
 
 
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:

@@ -101,6 +101,8 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi -o f.h5 --engine fast", "'fast'", "is not one of", "'winograd'"),
         ("clip.avi -o f.h5 --device cuda", "'cuda'", "finds no GPU", "use '--device cpu'"),
         ("clip.avi -o f.h5 --device cuda:9", "'cuda:9'", "finds no GPU", "use '--device cpu'"),
+        ("clip.avi -o f.h5 --decode cuda", "'cuda'", "no NVIDIA driver answers", "use '--decode cpu'"),
+        ("clip.avi -o f.h5 --decode gpu", "'gpu'", "is not one of", "'cuda'"),
         ("clip.avi -o f.h5 --device gpu", "'gpu'", "unknown device", "use auto, cpu, cuda or cuda:N"),
         ("clip.avi -o f.h5 --device cpu,gpu", "'gpu'", "unknown device", "use auto, cpu, cuda or cuda:N"),
         ("clip.avi -o f.h5 --device cpu,", "'cpu,'", "a list names each device", "as cuda:0,cuda:2 or cpu,cpu do"),
@@ -134,6 +136,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi --eval classes.txt --numbers", "--eval", "prints no classes", "leave --each-clip and --numbers out"),
         ("clip.avi --json out.json", "out.json", "is no video", "--list"),
         ("clip.avi --device cuda", "'cuda'", "finds no GPU", "use '--device cpu'"),
+        ("clip.avi --decode cuda", "'cuda'", "no NVIDIA driver answers", "use '--decode cpu'"),
         ("clip.avi --device cpu,cpu", "'cpu,cpu'", "unknown device", "use auto, cpu, cuda or cuda:N"),
     ],
     "embed": [  # these and those of filters need matplotlib
