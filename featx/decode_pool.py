@@ -30,7 +30,7 @@ __all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Started"]
 # to answer: it ends the workers when it has no more use for them.
 _PROGRAM = (
     "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]; "
-    "import sys; sys.path[0] = sys.argv[1]; from featx.decode_worker import main; main(int(sys.argv[2]))"
+    "import sys; sys.path[0] = sys.argv[1]; from featx.decode_worker import main; main(int(sys.argv[2]), *sys.argv[3:])"
 )
 _OWN_FOLDER = str(Path(__file__).resolve().parents[1])
 
@@ -85,10 +85,11 @@ class DecodePool:
     """Up to `num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
 
     `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails. Time in which this very
-    process stood still, in a suspended job say, does not count.
+    process stood still, in a suspended job say, does not count. `gpu`: see `featx.video.use_hardware`.
     """
 
-    def __init__(self, num_workers: int, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, num_workers: int, timeout_seconds: float = TIMEOUT_SECONDS, gpu: str | None = None) -> None:
+        self._gpu = gpu
         self._num_workers, self._timeout_seconds = num_workers, timeout_seconds
         self._poll_seconds = min(1.0, timeout_seconds / 4)
         self._num_lost_starts = 0
@@ -198,7 +199,7 @@ class DecodePool:
 
     def _start(self) -> _WorkerProcess:
         self.num_started += 1
-        self._workers.append(_WorkerProcess())
+        self._workers.append(_WorkerProcess(self._gpu))
         return self._workers[-1]
 
     def _end(self, worker: _WorkerProcess) -> None:
@@ -235,13 +236,13 @@ class DecodePool:
 class _WorkerProcess:
     """The parent's side of one worker: the process, its pipes, its arena."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: str | None) -> None:
         self._arena = _anonymous_file()
         os.ftruncate(self._arena, HEADER_BYTES + NUM_SLOTS * SLOT_BYTES)
         self._map()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, _OWN_FOLDER, str(self._arena)],
+            [sys.executable, "-c", _PROGRAM, _OWN_FOLDER, str(self._arena), *([] if gpu is None else [gpu])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

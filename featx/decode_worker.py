@@ -40,6 +40,7 @@ from featx.errors import VideoError, one_line
 
 # What a worker may take for itself besides the arena: four 8-bit frames of MAX_PIXELS in a decoder, and their BGR twice
 MEMORY_BYTES = 2 * 2**30
+GPU_MEMORY_BYTES = 4 * MEMORY_BYTES  # a driver maps more than it uses
 HEADER_BYTES = 64
 NUM_SLOTS = 3
 MAX_CHUNK_FRAMES = 32
@@ -177,9 +178,10 @@ def _leave_with_parent(parent: int) -> None:
     os._exit(0)
 
 
-def main(descriptor: int) -> None:
-    """Serve the parent that opened the arena with this file descriptor, until it goes away."""
-    _limit_memory()
+def main(descriptor: int, gpu: str | None = None) -> None:
+    """Serve the parent that opened the arena with this file descriptor, until it goes away. `gpu`: which is to decode."""
+    _limit_memory(MEMORY_BYTES if gpu is None else GPU_MEMORY_BYTES)
+    video.use_hardware(gpu)
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not stand between our lines
@@ -195,8 +197,8 @@ def main(descriptor: int) -> None:
         os._exit(1)
 
 
-def _limit_memory() -> None:
-    """Let an allocation beyond MEMORY_BYTES fail, which costs a video, instead of the machine's memory, which costs the run."""
+def _limit_memory(most: int) -> None:
+    """Let an allocation beyond so many bytes fail, which costs a video, and not the machine's memory, which costs the run."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -37,9 +37,12 @@ from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
 from featx.segments import Segment
+from featx.video import why_no_hardware
 from featx.views import Views
 
 __all__ = ["Extractor", "extract", "provenance_of"]
+
+DECODE_FORMS = ("auto", "cpu", "cuda")
 
 
 class Extractor:
@@ -58,9 +61,12 @@ class Extractor:
     to, 0 for frames as filmed (default: the card's, mostly as filmed); `short`, `tail`: see `featx.clips.Sampling`.
     `flip` and `crops`: views of every clip whose features are averaged, see `featx.views.Views`; each costs as much as a
     clip. `aggregate`, `bins`, `save`, `dtype`, `clip_times`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
-    "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
+    "cuda" or "cuda:N" (`featx.extract_to` also takes several, "cuda:0,cuda:2"); `batch_size` in clips (default: chosen by the
+    device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
-    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
+    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long; `num_decoders`: decode
+    workers at most (default: a core each); `decode`: "cpu", "cuda" for the video decoder of the GPU, which gives the same
+    frames but does not tell damage inside of a picture, or "auto", which is "cpu".
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -95,6 +101,8 @@ class Extractor:
         engine: str = "auto",
         on_corrupt: str = "fail",
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
+        num_decoders: int | None = None,
+        decode: str = "auto",
     ) -> None:
         check_policy(on_corrupt)
         self.on_corrupt, self.timeout_seconds = on_corrupt, timeout_seconds
@@ -115,6 +123,7 @@ class Extractor:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
+        self._gpu = _gpu_to_decode(decode, chosen)
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
@@ -138,6 +147,7 @@ class Extractor:
             ) from error
         self.checkpoint_sha256 = loaded.sha256
         self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
+        self._max_decoders = num_decoders
         self._pool: DecodePool | None = None
         self._extracting = False
 
@@ -260,13 +270,20 @@ class Extractor:
             self.close()
 
     @property
+    def note(self) -> str:
+        """Why a slower engine had to be taken, in one line; "" where none had to."""
+        return self.engine.note
+
+    @property
     def num_decoders(self) -> int:
         """Decode workers that were started for the last videos."""
         return 0 if self._pool is None else self._pool.num_started
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds)
+            self._pool = DecodePool(
+                self._max_decoders or decode_pool.default_num_workers(), self.timeout_seconds, self._gpu
+            )
         return self._pool
 
     def _forward(self, batch: list[tuple[VideoInWork, torch.Tensor]]) -> None:
@@ -292,6 +309,18 @@ def extract(
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
+
+
+def _gpu_to_decode(decode: str, device: torch.device) -> str | None:
+    """The number of the GPU that is to decode; None for the processor."""
+    if decode not in DECODE_FORMS:
+        raise UsageError(f"decode is '{decode}', but must be one of {', '.join(DECODE_FORMS)}")
+    if decode != "cuda":
+        return None
+    gpu = str(device.index or 0) if device.type == "cuda" else "0"
+    if reason := why_no_hardware(gpu):
+        raise UsageError(f"decode 'cuda' was asked for, but {reason}; use '--decode cpu'")
+    return gpu
 
 
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:

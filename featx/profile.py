@@ -27,6 +27,10 @@ class Stopwatch:
         """So far."""
         return self._seconds.get(stage, 0.0)
 
+    def all_seconds(self) -> dict[str, float]:
+        """So far, of every stage that was timed."""
+        return dict(self._seconds)
+
     def add(self, stage: str, seconds: float) -> None:
         """Add what was timed elsewhere."""
         self._seconds[stage] = self.seconds(stage) + seconds
@@ -108,7 +112,7 @@ class Profile:
             "resize": "a thread beside: resize, crop, clips",
             "wait": "the forward pass waits for clips",
             "forward": "the network",
-            "write": "parts and the output",
+            "write": "the forward pass waits for the disk; at the end, the output",
             "other": "sums, means and the rest",
         }
         lines = [f"where {self.wall_seconds:.2f} s went, after {self.start_seconds:.2f} s to start:"]

@@ -11,12 +11,14 @@ from pathlib import Path
 from featx import resume, store
 from featx.clips import count_clips, plan_clips
 from featx.content import content_sha256
+from featx.devices import worker_devices
 from featx.errors import FeatxError, UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
 from featx.feeder import check_item
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
+from featx.part_writer import PartWriter
 from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
@@ -24,6 +26,7 @@ from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
 from featx.video import read_header
+from featx.workers import ExtractorPool, open_extractor
 
 __all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
 
@@ -128,10 +131,10 @@ def extract_to(
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
-    with Extractor(backbone, **options) as extractor:
+    with open_extractor(backbone, on_note, **options) as extractor:
         provenance = extractor.provenance
-        if extractor.engine.note:
-            on_note(extractor.engine.note)
+        if extractor.note:
+            on_note(extractor.note)
         if before is not None and before.differences(provenance) and resume.holds_no_video(output):
             on_note(f"{output} held failed videos only, of other settings; it is begun anew")
             before, anew = None, True
@@ -160,6 +163,7 @@ def extract_to(
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
             flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            writer = PartWriter(parts, provenance)
             urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.stopping)
             with flight.interrupts.graceful(flight.keys, on_note):
                 try:
@@ -168,7 +172,7 @@ def extract_to(
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
                         with stopwatch.time("write"):
-                            parts.add(result, provenance)
+                            writer.add(result)
                         flight.land(result.key)
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
@@ -176,7 +180,7 @@ def extract_to(
                             break
                 finally:
                     with stopwatch.time("write"):
-                        parts.flush_all(provenance)
+                        writer.finish()
             summary.stopped_by = flight.interrupts.asked
             if summary.stopped_by:
                 summary.parts_left = parts.count()
@@ -235,7 +239,9 @@ def _with_hash(features: Features, path: Path) -> Features | Failure:
     return Failure(features.key, features.path, reason, features.size_bytes, features.mtime_ns)
 
 
-def _require_room(output: Path, items: list[VideoItem], extractor: Extractor, on_note: Callable[[str], None]) -> None:
+def _require_room(
+    output: Path, items: list[VideoItem], extractor: Extractor | ExtractorPool, on_note: Callable[[str], None]
+) -> None:
     """Raise FeatxError where the disk has no room for what `items` give at least; say so where it hardly has."""
     needed = _bytes_at_least(items, extractor)
     free = max(store.free_bytes(output.absolute().parent) - store.SPARE_BYTES, 0)
@@ -331,6 +337,7 @@ def estimate(
     """
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None
+    options["device"] = worker_devices(options.get("device", "auto"))[0]
     with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
         found = _estimate(items, extractor, count, on_video)
     if output is not None:

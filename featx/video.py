@@ -5,6 +5,9 @@ Runs in the decode workers, so it knows nothing of torch. Pixels come from swsca
 than using it. Frames keep the decoder's order, which is the order of presentation: time stamps of packed B-frames in AVI
 are swapped though the order is right, so nothing is ever sorted by them.
 
+A GPU's decoder may take the place of the processor's for streams whose standard fixes every pixel; its frames, which come as
+NV12, are put into the form in which the processor's decoder gives them, and are the same from there on.
+
 A folder of images has no clock: its frame rate and all its times are NaN, and `fps` is refused. For optical flow the two
 images of a frame become two channels, x in the place of blue and y in that of green; red is 0.
 """
@@ -20,6 +23,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from featx.container_faults import broken_at
@@ -30,7 +34,7 @@ from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
 from featx.frame_times import Clock, resample
 from featx.images import read_image, read_image_header
 
-__all__ = ["Frame", "VideoHeader", "count_frames", "read_frames", "read_header"]
+__all__ = ["Frame", "VideoHeader", "count_frames", "read_frames", "read_header", "use_hardware", "why_no_hardware"]
 
 # 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27
@@ -46,6 +50,12 @@ _FORMATS = (
     "pva rl2 rm roq smk swf thp ty vc1 vc1test vivo vvc wtv yuv4mpegpipe"
 )
 
+# Streams that a GPU may decode: every decoder must give the same pixels for these, but not for MPEG-4 Part 2 or MPEG-2, whose
+# standards leave the rounding of the transform open.
+_EXACT_CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
+_8_BIT_420 = ("yuv420p", "yuvj420p")
+_FULL_RANGE = 2  # as libav counts
+
 # so many times in a row a container is read on after an error, where damage is kept
 _MAX_READ_ERRORS = 16
 
@@ -60,6 +70,8 @@ _OPEN_REASONS = {
 }
 
 av.logging.set_level(None)
+
+_gpu: str | None = None  # the number of the GPU that decodes for this process
 
 
 class Frame(NamedTuple):
@@ -208,7 +220,7 @@ def _sequence(
     path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None], flow: bool, damage: Damage
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Frames with their times, resampled where that was asked for, and not more than any video has."""
-    with _open(path, flow) as container:
+    with _open_to_decode(path, flow) as container:
         stream = _video_stream(container)
         timed = _decoded(path, container, stream, on_decoded, damage)
         if fps is not None:
@@ -223,7 +235,7 @@ def _decoded(
     path, container, stream, on_decoded: Callable[[], None], damage: Damage
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Every frame with its time in seconds after the first; the checks for damage, silent and other, are made here."""
-    size_bytes = os.path.getsize(path)
+    size_bytes, reformatter = os.path.getsize(path), VideoReformatter()
     clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
     num_packets = num_chunks = num_frames = 0
     for packet in _packets(path, container, stream, damage):
@@ -248,7 +260,7 @@ def _decoded(
             if num_frames >= size_bytes:  # a frame takes a byte at least; here some come again and again
                 raise VideoError(f"does not end: more frames come out of it than its {size_bytes} bytes")
             on_decoded()
-            yield clock.seconds(num_frames, frame), frame
+            yield clock.seconds(num_frames, frame), _as_the_processor_gives_it(reformatter, frame)
             num_frames += 1
     if not num_frames:
         raise VideoError("no frames: " + (damage.text or "the video stream is empty"))
@@ -331,7 +343,52 @@ def _declared_seconds(container, stream) -> float | None:
         return container.duration / av.time_base if alone else None
 
 
-def _open(path: str | os.PathLike, flow: bool = False):
+def use_hardware(gpu: str | None) -> None:
+    """From now on let the GPU of this number decode what this process decodes, where it can; None: the processor again.
+
+    Streams whose pixels are not fixed by their standard, or that are not 8-bit 4:2:0, stay with the processor, so that frames
+    are the same either way. What the GPU's decoder does not tell is damage inside of a picture.
+    """
+    global _gpu
+    _gpu = gpu
+
+
+def why_no_hardware(gpu: str) -> str:
+    """Why the GPU of this number cannot decode here, in a few words; "" where it can."""
+    try:
+        HWAccel("cuda", device=gpu).create(av.Codec("h264", "r"))
+    except NotImplementedError:
+        return f"PyAV {av.__version__} is built without it"
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        return f"no NVIDIA driver answers for GPU {gpu} ({_text(error)})"
+    return ""
+
+
+def _open_to_decode(path: str | os.PathLike, flow: bool):
+    """Open a video, with the GPU's decoder where there is one for it."""
+    container = _open(path, flow)
+    if _gpu is None:
+        return container
+    try:
+        context = _video_stream(container).codec_context
+        if context.codec.canonical_name not in _EXACT_CODECS or context.pix_fmt not in _8_BIT_420:
+            return container
+    except BaseException:
+        container.close()
+        raise
+    container.close()
+    return _open(path, flow, HWAccel("cuda", device=_gpu))
+
+
+def _as_the_processor_gives_it(reformatter: VideoReformatter, frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame as the processor's decoder gives it: NV12, of a GPU's, with U and V apart; any other as it is."""
+    if frame.format.name != "nv12":
+        return frame
+    kind = "yuvj420p" if int(frame.color_range) == _FULL_RANGE else "yuv420p"
+    return reformatter.reformat(frame, format=kind, threads=1)
+
+
+def _open(path: str | os.PathLike, flow: bool = False, hwaccel: HWAccel | None = None):
     path = Path(path)
     if flow:
         raise VideoError(
@@ -347,7 +404,7 @@ def _open(path: str | os.PathLike, flow: bool = False):
             raise VideoError("an empty file")
         # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page
         options = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
-        return av.open("file:" + os.fspath(path), metadata_errors="replace", container_options=options)
+        return av.open("file:" + os.fspath(path), metadata_errors="replace", container_options=options, hwaccel=hwaccel)
     except (av.error.FFmpegError, OSError) as error:
         reason = next((text for kind, text in _OPEN_REASONS.items() if isinstance(error, kind)), _text(error))
         if path.is_file() and (lost := missing_bytes(path)):

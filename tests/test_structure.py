@@ -23,9 +23,11 @@ ONLY_IMPORTER = {
 LEVELS = [
     {"cli", "__main__"},
     {"run", "timestamps", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
-    {"extractor", "parts", "resume", "urls"},
+    {"workers"},
+    {"extractor", "parts", "part_writer", "resume", "urls"},
     {"aggregation"},
     {"feeder"},
+    {"devices"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows", "bins", "segments"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},

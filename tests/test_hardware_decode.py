@@ -1,0 +1,94 @@
+"""video.py with a GPU's decoder: what it may decode, and that its frames become those of the processor's."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from av.codec.hwaccel import HWAccel
+from av.video.reformatter import VideoReformatter
+from conftest import write_noise_video
+
+from featx import Extractor, video
+from featx.decode_pool import Chunk, DecodePool
+from featx.errors import UsageError
+
+NO_GPU = video.why_no_hardware("0")
+
+
+@pytest.fixture
+def hardware():
+    video.use_hardware("0")
+    yield
+    video.use_hardware(None)
+
+
+@pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p"])
+@pytest.mark.parametrize("size", [(64, 48), (70, 50), (322, 178), (33, 17)])
+def test_nv12_comes_apart_without_a_changed_sample(kind, size):
+    """Made by hand: luma as it is, and U and V taken in turns."""
+    rng = np.random.default_rng(0)
+    planar, nv12 = av.VideoFrame(*size, kind), av.VideoFrame(*size, "nv12")
+    for frame in (planar, nv12):
+        frame.color_range = 2 if kind == "yuvj420p" else 1
+        frame.colorspace, frame.pts = 1, 7
+    samples = [rng.integers(0, 256, (plane.height, plane.line_size), np.uint8) for plane in planar.planes]
+    for plane, values in zip(planar.planes, samples, strict=True):
+        plane.update(values.tobytes())
+    luma, chroma = (np.zeros((plane.height, plane.line_size), np.uint8) for plane in nv12.planes)
+    height, width = samples[1].shape[0], (size[0] + 1) // 2
+    luma[:, : size[0]] = samples[0][:, : size[0]]
+    chroma[:, : 2 * width : 2], chroma[:, 1 : 2 * width : 2] = (sample[:, :width] for sample in samples[1:])
+    for plane, values in zip(nv12.planes, (luma, chroma), strict=True):
+        plane.update(values.tobytes())
+    frame = video._as_the_processor_gives_it(VideoReformatter(), nv12)
+    assert (frame.format.name, frame.pts, frame.colorspace, height) == (kind, 7, 1, (size[1] + 1) // 2)
+    for plane, values, columns in zip(frame.planes, samples, (size[0], width, width), strict=True):
+        got = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        assert np.array_equal(got[:, :columns], values[:, :columns])
+    pixels = [video._to_bgr(VideoReformatter(), each) for each in (frame, planar)]
+    assert np.array_equal(*pixels)
+    assert video._as_the_processor_gives_it(VideoReformatter(), planar) is planar
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix", "taken"),
+    [("libx264", "yuv420p", "mp4", True), ("libx264", "yuv444p", "mp4", False), ("libx265", "yuv420p", "mp4", True),
+     ("libx265", "yuv420p10le", "mp4", False), ("mpeg4", "yuv420p", "avi", False)],
+)  # fmt: skip
+def test_only_streams_whose_pixels_are_fixed_are_decoded_by_a_gpu(
+    tmp_path, monkeypatch, hardware, codec, pix_fmt, suffix, taken
+):
+    path = write_noise_video(tmp_path / f"a.{suffix}", 3, codec=codec, pix_fmt=pix_fmt)
+    opened, original = [], video._open
+
+    def noted(path, flow=False, hwaccel=None):
+        opened.append(hwaccel)
+        return original(path, flow)
+
+    monkeypatch.setattr(video, "_open", noted)
+    assert len(list(video.read_frames(path))) == 3
+    assert [isinstance(each, HWAccel) for each in opened] == ([False, True] if taken else [False])
+
+
+@pytest.mark.skipif(not NO_GPU, reason="this machine has a GPU that decodes")
+def test_a_gpu_that_is_not_there_is_refused():
+    assert NO_GPU.startswith("no NVIDIA driver answers for GPU 0") and "\n" not in NO_GPU
+    with pytest.raises(UsageError, match="decode 'cuda' was asked for, but no NVIDIA .*; use '--decode cpu'"):
+        Extractor(decode="cuda", engine="torch")
+    with pytest.raises(UsageError, match="decode is 'gpu', but must be one of auto, cpu, cuda"):
+        Extractor(decode="gpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU's video decoder: {NO_GPU}")
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("size", [(240, 320), (270, 482), (1080, 1920)])
+def test_a_gpu_gives_the_frames_of_the_processor(tmp_path, codec, size):
+    path = write_noise_video(tmp_path / "a.mp4", 30, codec=codec, size=size)
+
+    def frames(gpu):
+        with DecodePool(1, gpu=gpu) as pool:
+            return np.concatenate([event.frames.copy() for event in pool.decode([path]) if isinstance(event, Chunk)])
+
+    assert np.array_equal(frames("0"), frames(None))
