@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["new_folder", "require_new", "sync"]
+__all__ = ["locked", "new_folder", "require_new", "sync"]
 
 
 def sync(path: Path) -> None:
@@ -21,6 +21,26 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Hold an existing folder for this process alone; another one's ``with`` block is waited for. Yields whether it had to be.
+
+    `on_wait` is called before the wait. A lock dies with its owner. Raises OSError where the folder cannot be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        waited = False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield waited
+    finally:
+        os.close(handle)
 
 
 def require_new(folder: Path) -> None:

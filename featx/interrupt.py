@@ -23,6 +23,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Somebody waits at a terminal, or will press Ctrl-C again; who sends SIGTERM mostly sends SIGKILL 10 or 30 seconds later.
 GRACE_SECONDS = {signal.SIGINT: 60.0, signal.SIGTERM: 8.0, signal.SIGHUP: 8.0}
 NOTE_SECONDS = 5.0  # what is still in flight is told so often
+JOIN_SECONDS = (
+    2.0  # nobody may read what it tells, or a second signal have come while the lock of a progress bar was taken
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,8 +81,9 @@ class Interrupts:
             self._graceful = False
             wake, self._wake = self._wake, None
             os.close(wake)  # the thread leaves
-            thread.join()
-            os.close(listen)
+            thread.join(JOIN_SECONDS)
+            if not thread.is_alive():
+                os.close(listen)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._graceful or self.asked:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from test_cli import run
 from test_download import file, serve  # noqa: F401  (serve is a fixture)
 
 from featx.catalog import CHECKPOINTS, Source
-from featx.checkpoints import cache, load
+from featx.checkpoints import acquire, cache, load
 from featx.checkpoints.describe import describe
 from featx.checkpoints.safetensors import write_safetensors
 
@@ -218,6 +219,29 @@ def test_get_of_what_is_here(capsys, published):
     cache.find(card).write_bytes(b"damaged")
     assert run(capsys, "weights", "get", card.name)[0] == 0 and len(server.requests) == 2 and load(card)
     assert run(capsys, "weights", "get", card.name, "--source", 2)[0] == 0 and len(server.requests) == 3
+
+
+def test_two_that_get_the_same_both_end_well(published, home):
+    server, card, content = published
+    notes, results, waits = [], [], threading.Event()
+
+    def told(note):
+        notes.append(note)
+        waits.set()
+
+    second = threading.Thread(target=lambda: results.append(acquire.get(card, on_note=told)))
+
+    def meanwhile(handler):
+        second.start()
+        assert waits.wait(60)
+        file(content)(handler)
+
+    server.answers = [meanwhile]
+    results.append(acquire.get(card))
+    second.join()
+    assert notes == ["another process is fetching c3d-small; it is waited for"] and len(server.requests) == 1
+    assert results[0][0] == results[1][0] == cache.read_sound_record(card.name)
+    assert not list((home / "downloads" / card.name).iterdir())
 
 
 def test_get_goes_on_where_it_broke(capsys, published, home):

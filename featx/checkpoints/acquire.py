@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from featx import catalog
@@ -10,6 +12,7 @@ from featx.checkpoints import cache, load, with_mean_cube
 from featx.checkpoints.download import Progress, download
 from featx.checkpoints.files import file_form, file_sha256
 from featx.checkpoints.verify import Report, inspect
+from featx.durable import locked
 from featx.errors import CheckpointError, UsageError
 
 __all__ = ["add", "browser_instructions", "get"]
@@ -49,10 +52,12 @@ def get(
     mean: str | Path | None = None,
     *,
     on_progress: Progress = lambda num_bytes, total: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> tuple[cache.Record, Report]:
     """Fetch a card's weights from a plain URL (default: the card's first) and `add` them, with a mean cube if one is given.
 
-    Raises CheckpointError where the card has no plain URL, with what to do instead, and as `download` and `add` do.
+    Another process that fetches them is waited for, and what it stored is taken; `on_note` is told so. Raises CheckpointError
+    where the card has no plain URL, with what to do instead, and as `download` and `add` do.
     """
     _require_storable(card)
     if source is None and not card.downloads:
@@ -61,11 +66,30 @@ def get(
     if mean is not None:
         with_mean_cube(card, mean, card.sampling.length)  # what is wrong with it is told before the long download
     target = cache.downloads_folder() / card.name / source.file
-    download(source.url, target, sha256_prefix=source.sha256_prefix, sha1=source.sha1, on_progress=on_progress)
-    try:
-        return add(card, target, mean, url=source.url)
-    finally:
-        target.unlink(missing_ok=True)
+    with _alone(card, target.parent, on_note) as waited:
+        record = cache.read_sound_record(card.name) if waited and mean is None else None
+        if record is not None and record.origin.url == source.url:
+            return record, inspect(card, load(card))
+        download(source.url, target, sha256_prefix=source.sha256_prefix, sha1=source.sha1, on_progress=on_progress)
+        try:
+            return add(card, target, mean, url=source.url)
+        finally:
+            target.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(card: Checkpoint, folder: Path, on_note: Callable[[str], None]) -> Iterator[bool]:
+    """From the first byte until it is stored, a card's file is one process's; yields whether another one was waited for."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            note = f"another process is fetching {card.name}; it is waited for"
+            waited = stack.enter_context(locked(folder, lambda: on_note(note)))
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder} cannot be written ({error.strerror or error}); make room, or set $FEATX_HOME to another folder"
+            ) from None
+        yield waited
 
 
 def _require_no_other_name(card: Checkpoint, path: Path) -> None:

@@ -13,14 +13,12 @@ its files; nothing else refers to them.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +29,7 @@ from torch import Tensor
 from featx.catalog import Checkpoint
 from featx.checkpoints.files import file_sha256
 from featx.checkpoints.safetensors import write_safetensors
-from featx.durable import sync
+from featx.durable import locked, sync
 from featx.errors import CheckpointError
 
 __all__ = [
@@ -183,7 +181,7 @@ def store(
     folder = _weights_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):  # so that none drops the files of another's record
             return _store(folder, name, tensors, origin, mean)
     except OSError as error:
         raise CheckpointError(
@@ -219,17 +217,6 @@ def _store(
         aside.unlink(missing_ok=True)
     _drop_replaced(record)
     return record
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time, so that none drops the files of another's record."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _kept_cube(name: str) -> MeanCube | None:

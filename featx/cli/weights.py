@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -251,7 +252,8 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
             bar.update(num_bytes - bar.n)
 
         try:
-            record, report = acquire.get(card, source, mean, on_progress=progress)
+            note = partial(click.echo, err=True)
+            record, report = acquire.get(card, source, mean, on_progress=progress, on_note=note)
         except CheckpointError as error:
             others = [n for n, other in enumerate(card.source, 1) if other.plain and other is not source]
             if others:
