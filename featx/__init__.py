@@ -7,6 +7,7 @@
     featx.pca("features.h5", "compact.h5", dims=500)
     featx.svm_eval("features.h5", "ucf101", splits="ucfTrainTestlist")
     featx.similarity("features.h5", "View2.mat")
+    featx.write_report("features.h5", "report.html")           what it holds, as one page
 
 Names are loaded when they are first used, so that `import featx` costs nothing.
 """
@@ -38,6 +39,7 @@ _PUBLIC = {
     "svm_eval": ("featx.evaluation", "svm_eval"),
     "svm_fit": ("featx.evaluation", "svm_fit"),
     "svm_predict": ("featx.evaluation", "svm_predict"),
+    "write_report": ("featx.report", "write_report"),
 }
 
 __all__ = sorted(_PUBLIC)

@@ -6,6 +6,7 @@ programs of their own, not forked or spawned, so that a user's script needs no `
 
 from __future__ import annotations
 
+import base64
 import json
 import mmap
 import os
@@ -24,7 +25,7 @@ import numpy as np
 from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
 from featx.errors import FeatxError, one_line
 
-__all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Started"]
+__all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Picture", "Started"]
 
 # Imports this very featx, and nothing from the folder in which the user happens to be. Signals to all of a job are the parent's
 # to answer: it ends the workers when it has no more use for them.
@@ -81,6 +82,14 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True)
+class Picture:
+    """The thumbnail of video `index`, a WebP or JPEG file."""
+
+    index: int
+    data: bytes
+
+
 class DecodePool:
     """Up to `num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
 
@@ -121,7 +130,16 @@ class DecodePool:
         options = {"fps": fps, "flow": flow, "on_corrupt": on_corrupt}
         yield from self._serve(enumerate({"count": os.fspath(path)} | options for path in paths))
 
-    def _serve(self, jobs: Iterator[tuple[int, dict]]) -> Iterator[Started | Chunk | Ended | Failed]:
+    def pictures(
+        self, videos: Iterable[tuple[Path, float | None]], max_bytes: int, flow: bool = False
+    ) -> Iterator[Picture | Failed]:
+        """A thumbnail of each video, at about so many seconds, None for its middle; see `featx.images.encode_thumbnail`."""
+        options = {"max_bytes": max_bytes, "flow": flow}
+        yield from self._serve(
+            enumerate({"picture": os.fspath(path), "seconds": seconds} | options for path, seconds in videos)
+        )
+
+    def _serve(self, jobs: Iterator[tuple[int, dict]]) -> Iterator[Started | Chunk | Ended | Failed | Picture]:
         if self.closed:
             raise ValueError("the decode pool is closed")
         busy: dict[_WorkerProcess, tuple[int, dict]] = {}
@@ -151,7 +169,7 @@ class DecodePool:
                 for key, _ in selector.select(timeout=self._poll_seconds):
                     for message in key.data.messages():
                         yield from self._event(key.data, busy[key.data][0], message)
-                        if "end" in message or "error" in message:
+                        if message.keys() & {"end", "error", "picture"}:
                             take_back(key.data)
                             idle.append(key.data)
                 # A worker with something to say waits for us, however long we took; only a mute one is judged.
@@ -175,7 +193,9 @@ class DecodePool:
                     again.append((index, job))
                 hand_out()
 
-    def _event(self, worker: _WorkerProcess, index: int, message: dict) -> Iterator[Started | Chunk | Ended | Failed]:
+    def _event(
+        self, worker: _WorkerProcess, index: int, message: dict
+    ) -> Iterator[Started | Chunk | Ended | Failed | Picture]:
         worker.touch()
         if "chunk" in message:
             slot = message["chunk"]
@@ -188,6 +208,8 @@ class DecodePool:
             yield Ended(index, **message["end"])
         elif "grow" in message:
             worker.grow(message["grow"])
+        elif "picture" in message:
+            yield Picture(index, base64.b64decode(message["picture"]))
         elif "ready" in message:
             worker.ready = True
         else:

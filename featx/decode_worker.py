@@ -10,10 +10,12 @@ sees that a long job is alive without a message a frame; busy is the processor t
 
     parent -> worker   {"decode": PATH, "fps": F, "flow": B, "on_corrupt": POLICY, "count_first": B}
                        {"count": PATH, "fps": F, "flow": B, "on_corrupt": POLICY}
+                       {"picture": PATH, "seconds": S, "flow": B, "max_bytes": N}
                        {"free": SLOT}   {"grown": SLOT_BYTES}
     worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames", "first_number"}}   {"grow": FRAME_BYTES}
                        {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
                        {"end": {"fps", "num_frames", "duration_seconds", "damage"}}   {"error": REASON}
+                       {"picture": BASE64} of a thumbnail
 
 A file from a stranger may ask for any amount of memory, so the worker's own is limited. It ends with its parent, whatever it
 is doing: a thread waits for the pipe to close.
@@ -21,6 +23,7 @@ is doing: a thread waits for the pipe to close.
 
 from __future__ import annotations
 
+import base64
 import json
 import mmap
 import os
@@ -37,6 +40,7 @@ import numpy as np
 from featx import video
 from featx.damage import Damage
 from featx.errors import VideoError, one_line
+from featx.images import encode_thumbnail
 
 # What a worker may take for itself besides the arena: four 8-bit frames of MAX_PIXELS in a decoder, and their BGR twice
 MEMORY_BYTES = 2 * 2**30
@@ -95,8 +99,11 @@ class _Worker:
                 self._free.append(job["free"])
                 continue
             try:
-                damage = Damage(job["on_corrupt"])
-                if "count" in job:
+                damage = Damage(job.get("on_corrupt", "fail"))
+                if "picture" in job:
+                    pixels = video.read_picture(job["picture"], job["seconds"], job["flow"])
+                    self._send({"picture": base64.b64encode(encode_thumbnail(pixels, job["max_bytes"])).decode()})
+                elif "count" in job:
                     self._count(job["count"], job["fps"], job["flow"], damage)
                 else:
                     self._decode(job["decode"], job["fps"], job["flow"], job["count_first"], damage)

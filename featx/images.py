@@ -11,15 +11,17 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from featx.errors import VideoError
 
-__all__ = ["ImageHeader", "read_image", "read_image_header"]
+__all__ = ["ImageHeader", "encode_thumbnail", "read_image", "read_image_header"]
 
 # as for videos: a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27
@@ -40,6 +42,9 @@ PACKED = {
     "gray": (1, 1), "ya8": (2, 1), "rgb24": (3, 1), "rgba": (4, 1),
     "gray16be": (1, 2), "ya16be": (2, 2), "rgb48be": (3, 2), "rgba64be": (4, 2),
 }  # fmt: skip
+
+# longest side in pixels and quality of a thumbnail, the first that is small enough taken
+THUMBNAILS = ((208, 75), (176, 70), (160, 60), (160, 40), (128, 35), (96, 30), (64, 20))
 
 av.logging.set_level(None)
 
@@ -79,6 +84,32 @@ def read_image(path: Path) -> np.ndarray:
     if (frame.height, frame.width) != (header.height, header.width):
         raise VideoError(f"{path.name} is damaged: its header and its picture have different sizes")
     return _upright(_to_bgr(path, frame), header.orientation)
+
+
+def encode_thumbnail(pixels: np.ndarray, max_bytes: int) -> bytes:
+    """A small copy of BGR uint8 (H, W, 3) as WebP, or as JPEG where libav was built without it.
+
+    Its longest side is at most 208 pixels, fewer where it would take more than `max_bytes`; the smallest is kept in any case.
+    """
+    frame, data = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24"), b""
+    for side, quality in THUMBNAILS:
+        scale = min(1.0, side / max(frame.width, frame.height))
+        data = _encode(frame, max(2, round(frame.width * scale)), max(2, round(frame.height * scale)), quality)
+        if len(data) <= max_bytes:
+            break
+    return data
+
+
+def _encode(frame: av.VideoFrame, width: int, height: int, quality: int) -> bytes:
+    webp = "libwebp" in av.codecs_available
+    context = av.CodecContext.create("libwebp" if webp else "mjpeg", "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p" if webp else "yuvj420p"
+    context.time_base = Fraction(1, 25)
+    # JPEG's own scale is 2 (best) to 31, in libav's units of 118
+    context.options = {"quality": str(quality)} if webp else {"flags": "+qscale", "global_quality": str(118 * 4)}
+    small = frame.reformat(width=width, height=height, format=context.pix_fmt, interpolation=Interpolation.AREA)
+    small.pts = 0
+    return b"".join(bytes(packet) for packet in [*context.encode(small), *context.encode(None)])
 
 
 def _bytes(path: Path) -> bytes:

@@ -34,7 +34,16 @@ from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
 from featx.frame_times import Clock, resample
 from featx.images import read_image, read_image_header
 
-__all__ = ["Frame", "VideoHeader", "count_frames", "read_frames", "read_header", "use_hardware", "why_no_hardware"]
+__all__ = [
+    "Frame",
+    "VideoHeader",
+    "count_frames",
+    "read_frames",
+    "read_header",
+    "read_picture",
+    "use_hardware",
+    "why_no_hardware",
+]
 
 # 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
 MAX_PIXELS = 2**27
@@ -172,6 +181,41 @@ def read_frames(
         if frame is not converted:
             converted, pixels = frame, _to_bgr(reformatter, frame)
         yield Frame(index, seconds, pixels)
+
+
+def read_picture(path: str | os.PathLike, seconds: float | None = None, flow: bool = False) -> np.ndarray:
+    """One frame to show a video by, BGR uint8 (H, W, 3): at or shortly before `seconds`, None for the middle.
+
+    A file is searched by its index for a frame that can be decoded alone; where that fails its first frame is taken. Of a
+    folder of images it is the middle one. Raises VideoError where no frame can be had.
+    """
+    if os.path.isdir(path):
+        paths = _folder(path, None, flow).frames
+        chosen = paths[len(paths) // 2]
+        pictures = [read_image(image) for image in chosen]
+        return pictures[0] if len(chosen) == 1 else _flow(chosen, pictures)
+    if seconds is None or not math.isfinite(seconds):
+        seconds = _file_header(path, flow).duration_seconds / 2
+    frame = _frame_near(path, seconds, flow) or _frame_near(path, None, flow)
+    if frame is None:
+        raise VideoError("no frame can be decoded")
+    return _to_bgr(VideoReformatter(), frame)
+
+
+def _frame_near(path: str | os.PathLike, seconds: float | None, flow: bool) -> av.VideoFrame | None:
+    """The first frame that decodes from where the index says that `seconds` lie, or from the start; None if none does."""
+    with _open(path, flow) as container:
+        stream = _video_stream(container)
+        try:
+            if seconds is not None:
+                first = stream.start_time or 0
+                container.seek(first + int(seconds / stream.time_base), stream=stream)
+            for _, frame in zip(range(_MAX_READ_ERRORS), container.decode(stream), strict=False):
+                if not frame.is_corrupt:
+                    return frame
+        except (av.error.FFmpegError, TypeError, ZeroDivisionError, OverflowError):  # no index, or no clock
+            pass
+    return None
 
 
 def _folder(path: str | os.PathLike, fps: float | None, flow: bool) -> FrameFolder:

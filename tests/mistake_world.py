@@ -31,6 +31,7 @@ def build(folder: Path) -> None:
     _feature_files(folder)
     _tables(folder)
     _weights(folder)
+    (folder / "old.html").write_text("<p>a page of the user's\n")
     (folder / "notes.txt").write_text("a text that is nothing else\n")
     (folder / "folder").mkdir()
     (folder / "none").mkdir()

@@ -51,6 +51,8 @@ def test_a_wheel_holds_every_module_card_and_weight(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "featx").rglob("*.py"):
         assert path.relative_to(ROOT).as_posix() in names
+    for path in (ROOT / "featx/report/page").iterdir():
+        assert path.relative_to(ROOT).as_posix() in names
     for path in (ROOT / "weights").iterdir():
         if path.suffix in (".py", ".json", ".safetensors"):
             assert f"featx/weights/{path.name}" in names

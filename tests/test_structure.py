@@ -22,7 +22,18 @@ ONLY_IMPORTER = {
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "timestamps", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
+    {
+        "run",
+        "timestamps",
+        "integrity",
+        "c3d_blobs",
+        "matrices",
+        "compact",
+        "classification",
+        "evaluation",
+        "plots",
+        "report",
+    },
     {"workers"},
     {"extractor", "parts", "part_writer", "resume", "urls"},
     {"aggregation"},
@@ -93,7 +104,7 @@ def test_the_kernels_stand_alone():
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
         "Extractor FeatureSet Features FeatxError classify embed export_c3d extract extract_to import_c3d import_matrix "
-        "list_backbones merge open pca similarity svm_eval svm_fit svm_predict".split()
+        "list_backbones merge open pca similarity svm_eval svm_fit svm_predict write_report".split()
     )
     for name in featx.__all__:
         assert getattr(featx, name).__doc__, name

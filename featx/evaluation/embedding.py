@@ -23,7 +23,7 @@ from featx.evaluation.tables import read_table
 from featx.lists import few, match_names
 from featx.store import FeatureSet, open_features, verify
 
-__all__ = ["FOLDERS", "METHODS", "Embedding", "embed"]
+__all__ = ["FOLDERS", "METHODS", "PCA_DIMS", "Embedding", "embed", "tsne"]
 
 METHODS = ("tsne", "pca")
 FOLDERS = "folders"
@@ -224,12 +224,15 @@ def _points(rows: np.ndarray, method: str) -> np.ndarray:
     dims = min(2 if method == "pca" else PCA_DIMS, *rows.shape)
     reduced = fit_basis(array_source(rows), dims).apply(rows)
     plane = np.pad(reduced[:, :2], ((0, 0), (0, max(0, 2 - dims))))
-    return plane if method == "pca" else _tsne(reduced, plane)
+    return plane if method == "pca" else tsne(reduced, plane)
 
 
-def _tsne(rows: np.ndarray, plane: np.ndarray) -> np.ndarray:
-    """t-SNE, begun at the first two components (n, 2), small as scikit-learn's own beginning is; its source is Kobak and
-    Berens 2019, on what keeps the large structure."""
+def tsne(rows: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """t-SNE of rows (n, d), n at least 3: float32 (n, 2), the same every time.
+
+    It begins at the first two components `plane` (n, 2), small as scikit-learn's own beginning is; its source is Kobak and
+    Berens 2019, on what keeps the large structure.
+    """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
