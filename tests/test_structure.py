@@ -22,11 +22,11 @@ ONLY_IMPORTER = {
 # Imports point down: a module may import those of its own line and of the lines below it.
 LEVELS = [
     {"cli", "__main__"},
-    {"run", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
+    {"run", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "neighbours", "plots"},
     {"extractor", "parts", "resume", "urls"},
     {"feeder"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
-    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
+    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows", "layer_names"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
     {
         "container_faults",
@@ -40,6 +40,7 @@ LEVELS = [
         "interrupt",
         "profile",
         "resize",
+        "small_files",
         "errors",
         "weights",
     },
@@ -88,8 +89,8 @@ def test_the_kernels_stand_alone():
 
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
-        "Extractor FeatureSet Features FeatxError classify embed export_c3d extract extract_to import_c3d import_matrix "
-        "list_backbones merge open pca similarity svm_eval svm_fit svm_predict".split()
+        "Extractor FeatureSet Features FeatxError Index classify embed export_c3d extract extract_to find_duplicates "
+        "import_c3d import_matrix list_backbones merge open pca search similarity svm_eval svm_fit svm_predict".split()
     )
     for name in featx.__all__:
         assert getattr(featx, name).__doc__, name
