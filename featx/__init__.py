@@ -4,6 +4,7 @@
     featx.extract_to("videos/", "features.h5")                 a folder, resumable
     featx.classify("videos/", top=5)                           what a network sees in them, by name
     featx.open("features.h5").descriptors("pool5")             the design matrix, (V, D)
+    featx.search("features.h5", "a.mp4", k=5)                  the nearest videos
     featx.pca("features.h5", "compact.h5", dims=500)
     featx.svm_eval("features.h5", "ucf101", splits="ucfTrainTestlist")
     featx.similarity("features.h5", "View2.mat")
@@ -24,17 +25,20 @@ _PUBLIC = {
     "Features": ("featx.features", "Features"),
     "FeatureSet": ("featx.store", "FeatureSet"),
     "FeatxError": ("featx.errors", "FeatxError"),
+    "Index": ("featx.neighbours", "Index"),
     "classify": ("featx.classification", "classify"),
     "embed": ("featx.evaluation", "embed"),
     "export_c3d": ("featx.c3d_blobs", "export_c3d"),
     "extract": ("featx.extractor", "extract"),
     "extract_to": ("featx.run", "extract_to"),
+    "find_duplicates": ("featx.neighbours", "find_duplicates"),
     "import_c3d": ("featx.c3d_blobs", "import_c3d"),
     "import_matrix": ("featx.matrices", "import_matrix"),
     "list_backbones": ("featx.catalog", "list_backbones"),
     "merge": ("featx.run", "merge"),
     "open": ("featx.store", "open_features"),
     "pca": ("featx.compact", "pca"),
+    "search": ("featx.neighbours", "search"),
     "similarity": ("featx.evaluation", "similarity"),
     "svm_eval": ("featx.evaluation", "svm_eval"),
     "svm_fit": ("featx.evaluation", "svm_fit"),

@@ -16,7 +16,8 @@ from featx.evaluation import choose_c as choosing
 from featx.evaluation import compare, curve, svm_eval
 from featx.evaluation.choose_c import CANDIDATES, Settings, choose_c
 from featx.evaluation.rows import group_numbers
-from featx.evaluation.sources import read_descriptors, split_layer
+from featx.evaluation.sources import read_descriptors
+from featx.layer_names import split_layer
 from featx.matrices import write_matrix
 
 

@@ -31,6 +31,7 @@ LEVELS = [
         "compact",
         "classification",
         "evaluation",
+        "neighbours",
         "plots",
         "report",
     },
@@ -40,7 +41,18 @@ LEVELS = [
     {"feeder"},
     {"devices"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
-    {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows", "bins", "segments"},
+    {
+        "catalog",
+        "descriptors",
+        "plan",
+        "c3d_lists",
+        "decode_worker",
+        "lists",
+        "clip_rows",
+        "bins",
+        "segments",
+        "layer_names",
+    },
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
     {
         "container_faults",
@@ -54,6 +66,7 @@ LEVELS = [
         "interrupt",
         "profile",
         "resize",
+        "small_files",
         "views",
         "errors",
         "weights",
@@ -103,8 +116,9 @@ def test_the_kernels_stand_alone():
 
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
-        "Extractor FeatureSet Features FeatxError classify embed export_c3d extract extract_to import_c3d import_matrix "
-        "list_backbones merge open pca similarity svm_eval svm_fit svm_predict write_report".split()
+        "Extractor FeatureSet Features FeatxError Index classify embed export_c3d extract extract_to find_duplicates "
+        "import_c3d import_matrix list_backbones merge open pca search similarity svm_eval svm_fit svm_predict "
+        "write_report".split()
     )
     for name in featx.__all__:
         assert getattr(featx, name).__doc__, name

@@ -18,8 +18,8 @@ from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.protocol import clip_name
 from featx.evaluation.results import check_output, write_text
-from featx.evaluation.sources import split_layer
 from featx.evaluation.tables import read_table
+from featx.layer_names import choose_layer, split_layer
 from featx.lists import few, match_names
 from featx.store import FeatureSet, open_features, verify
 
@@ -105,7 +105,7 @@ def embed(
     with open_features(path) as features:
         for file in features.paths:
             verify(file)
-        layer = _choose_layer(features, own_layer, layer, path)
+        layer = choose_layer(features.layers, path, own_layer, layer)
         label_of, notes = _labels(features, labels)
         names, row_labels, rows, num_rows = _sample(features, layer, clips, label_of, max_rows, seed)
         checkpoint = features.provenance.checkpoint
@@ -126,19 +126,6 @@ def embed(
     if csv_path is not None:
         embedding.save_csv(csv_path)
     return embedding
-
-
-def _choose_layer(features: FeatureSet, own: str | None, layer: str | None, path: Path) -> str:
-    if None not in (own, layer) and own != layer:
-        raise UsageError(f"{path}:{own} names layer {own}, but --layer says {layer}; leave one of them out")
-    chosen = own or layer
-    if chosen is None and len(features.layers) > 1:
-        raise UsageError(
-            f"{path} holds {len(features.layers)} layers; choose one with --layer: {', '.join(features.layers)}"
-        )
-    chosen = chosen or features.layers[0]
-    features.num_dims(chosen)  # raises for a layer that is not there
-    return chosen
 
 
 def _labels(features: FeatureSet, labels: str | os.PathLike) -> tuple[dict[str, str], list[str]]:
@@ -184,7 +171,7 @@ def _sample(
         chosen = np.sort(np.random.default_rng(seed).choice(candidates, max_rows, replace=False))
     keys = [features.keys[i] for i in video_of[chosen]]
     if clips:
-        rows = _pick(features, layer, chosen)
+        rows = features.clip_rows(layer, chosen)
         first = np.cumsum(counts) - counts
         names = _clip_names(features, keys, chosen - first[video_of[chosen]])
     else:
@@ -196,16 +183,6 @@ def _sample(
             f"the {layer} feature of '{names[int(finite.argmin())]}' is not finite; extract that video again"
         )
     return tuple(names), tuple(label_of[key] for key in keys), rows, len(candidates)
-
-
-def _pick(features: FeatureSet, layer: str, chosen: np.ndarray) -> np.ndarray:
-    """The chosen rows of the clip features, which are read block by block."""
-    out, start = [], 0
-    for block in features.clip_blocks(layer):
-        inside = chosen[(chosen >= start) & (chosen < start + len(block))] - start
-        out.append(np.asarray(block[inside], np.float32))
-        start += len(block)
-    return np.concatenate(out)
 
 
 def _clip_names(features: FeatureSet, keys: list[str], positions: np.ndarray) -> list[str]:

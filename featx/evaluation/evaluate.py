@@ -33,8 +33,9 @@ from featx.evaluation.published import (
 )
 from featx.evaluation.results import Run, SVMResult, check_output, pooled
 from featx.evaluation.rows import find_rows, num_left_out
-from featx.evaluation.sources import read_descriptors, split_layer
+from featx.evaluation.sources import read_descriptors
 from featx.evaluation.svm import settle_solver
+from featx.layer_names import split_layer
 from featx.store import open_features
 
 __all__ = ["compare", "svm_eval"]

@@ -6,14 +6,12 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from featx.errors import UsageError
+from featx.small_files import check_output, write_bytes, write_text
 
 __all__ = [
     "Curve",
@@ -28,8 +26,6 @@ __all__ = [
     "write_bytes",
     "write_text",
 ]
-
-TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -239,42 +235,3 @@ def save_json(path: str | os.PathLike, results: Sequence[SVMResult]) -> None:
     write_text(
         path, json.dumps({"results": [result.as_dict() for result in results], "curves": curves}, indent=2) + "\n"
     )
-
-
-def check_output(path: str | os.PathLike, text: bool = True) -> None:
-    """Raise UsageError where a file cannot be written: better now than after an hour's work.
-
-    `text` says that it is to be a table or JSON, which replaces no file that has the name of something else.
-    """
-    path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if path.is_dir():
-        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if text and path.is_file() and path.stat().st_size and path.suffix.lower() not in TEXT_SUFFIXES:
-        raise UsageError(
-            f"{path} exists and is not named as a table or JSON ({', '.join(TEXT_SUFFIXES)}); it is not replaced: choose "
-            "another name"
-        )
-    try:
-        with tempfile.TemporaryFile(dir=path.absolute().parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a small file, at once or not at all. Raises UsageError where that fails."""
-    write_bytes(path, text.encode(errors="surrogateescape"))
-
-
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write a small file, at once or not at all. Raises UsageError where that fails."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None

@@ -14,11 +14,12 @@ from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.published import foreign_weights
 from featx.evaluation.rows import read_rows, row_names
 from featx.features import ClipTable, Failure
+from featx.layer_names import choose_layer, split_layer
 from featx.lists import few, match_names
 from featx.provenance import Provenance
-from featx.store import FeatureSet, open_features, parts_folder, verify
+from featx.store import open_features, parts_folder, verify
 
-__all__ = ["Descriptors", "Source", "read_descriptors", "split_layer"]
+__all__ = ["Descriptors", "Source", "read_descriptors"]
 
 
 @dataclass(frozen=True)
@@ -94,23 +95,12 @@ def read_descriptors(
     return whole
 
 
-def split_layer(path: str | os.PathLike) -> tuple[Path, str | None]:
-    """Take "features.h5:fc7" apart; a path that exists as it stands has no layer."""
-    path = Path(path)
-    head, colon, layer = os.fspath(path).rpartition(":")
-    if not colon or not head or not layer or "/" in layer or path.exists():
-        return path, None
-    return Path(head), layer
-
-
 def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descriptors:
     path, own_layer = split_layer(named)
-    if layer is not None and own_layer not in (None, layer):
-        raise UsageError(f"{named} names layer {own_layer}, but --layer says {layer}; leave one of them out")
     with open_features(path) as features:
         for file in features.paths:
             verify(file)
-        layer = _choose_layer(features, own_layer or layer, path)
+        layer = choose_layer(features.layers, path, own_layer, layer)
         rows = l2_normalise(read_rows(features, layer, unit))
         names = tuple(row_names(features, unit))
         bad = ~np.isfinite(rows).all(axis=1)
@@ -142,18 +132,6 @@ def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descrip
             clip_tables=tables,
             labels=tuple(features.column("label").tolist()),
         )
-
-
-def _choose_layer(features: FeatureSet, layer: str | None, path: Path) -> str:
-    if layer is not None:
-        features.num_dims(layer)  # raises for a layer that is not there
-        return layer
-    if len(features.layers) > 1:
-        raise UsageError(
-            f"{path} holds {len(features.layers)} layers; choose one with --layer, or as {path}:{features.layers[0]}: "
-            f"{', '.join(features.layers)}"
-        )
-    return features.layers[0]
 
 
 def _join(whole: Descriptors, other: Descriptors, allow_missing: bool) -> Descriptors:

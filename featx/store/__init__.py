@@ -14,10 +14,11 @@ file, a file with its sibling parts (OUT.h5 + OUT.h5.parts/), or a folder of the
 renamed: a file with its final name is whole.
 """
 
-from featx.store.check import problems, verify
+from featx.store.check import problems, verify, verify_tables
 from featx.store.foreign import read_array
 from featx.store.model_file import read_model, write_model
 from featx.store.outputs import MODEL, require_output, require_replaceable
+from featx.store.pieces import Piece, pieces
 from featx.store.reader import FeatureSet, find_files, open_features
 from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, parts_folder
 from featx.store.writer import Transform, merge, write_features, write_transformed
@@ -27,18 +28,21 @@ __all__ = [
     "SCHEMA",
     "SPARE_BYTES",
     "FeatureSet",
+    "Piece",
     "Transform",
     "find_files",
     "free_bytes",
     "merge",
     "open_features",
     "parts_folder",
+    "pieces",
     "problems",
     "read_array",
     "read_model",
     "require_output",
     "require_replaceable",
     "verify",
+    "verify_tables",
     "write_features",
     "write_model",
     "write_transformed",

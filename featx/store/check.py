@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from featx.errors import FeatureFileError
-from featx.store.reader import Member, reading
+from featx.store.reader import FeatureSet, Member, reading
 from featx.store.schema import BASIS, BLOCK_BYTES, attributes_crc, crc
 
-__all__ = ["problems", "verify"]
+__all__ = ["problems", "verify", "verify_tables"]
 
 UNIT_TOLERANCE = 1e-3
 
@@ -31,6 +31,14 @@ def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> No
                 raise FeatureFileError(f"{path}: damaged: {problem}; extract again")
     finally:
         member.close()
+
+
+def verify_tables(features: FeatureSet, names: tuple[str, ...]) -> None:
+    """`verify` for the files of an open set, and for the tables and groups in `names`, such as "videos/key"."""
+    for member in features._members:
+        with reading(member.path):
+            for problem in _damage(member, names):
+                raise FeatureFileError(f"{member.path}: damaged: {problem}; extract again")
 
 
 def problems(path: str | os.PathLike, on_block: Callable[[], None] = lambda: None) -> list[str]:
@@ -73,7 +81,7 @@ def _damage(
     member.h5.visititems(sort)
     yield from _damaged_attributes(member)
     for name in sorted(tables.keys() | sums_of.keys()):
-        if groups is not None and name.partition("/")[0] not in groups:
+        if groups is not None and name not in groups and name.partition("/")[0] not in groups:
             continue
         if name not in sums_of or "block_rows" not in sums_of[name].attrs:
             yield f"{name} has no checksums"

@@ -1,0 +1,52 @@
+"""Small files that a command writes besides features: tables, JSON, pictures; each at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from featx.errors import UsageError
+
+__all__ = ["check_output", "write_bytes", "write_text"]
+
+TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
+
+
+def check_output(path: str | os.PathLike, text: bool = True) -> None:
+    """Raise UsageError where a file cannot be written: better now than after an hour's work.
+
+    `text` says that it is to be a table or JSON, which replaces no file that has the name of something else.
+    """
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+    if text and path.is_file() and path.stat().st_size and path.suffix.lower() not in TEXT_SUFFIXES:
+        raise UsageError(
+            f"{path} exists and is not named as a table or JSON ({', '.join(TEXT_SUFFIXES)}); it is not replaced: choose "
+            "another name"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a small file, at once or not at all. Raises UsageError where that fails."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a small file, at once or not at all. Raises UsageError where that fails."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_bytes(data)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None

@@ -1,0 +1,87 @@
+"""The rows of a layer as they lie in the files of a set, mapped and read in small steps, for whoever reads all of them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.errors import FeatureFileError
+from featx.store.reader import FeatureSet, Member
+
+__all__ = ["Piece", "pieces"]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The rows that one file of a set holds of a layer.
+
+    `matrix` (n, D), memory-mapped; `places` int64 (n,): which row of the set each of them is, -1 for one that a later file has
+    taken the place of. `sums` are the checksums of every `block_rows` rows.
+    """
+
+    path: Path
+    name: str
+    matrix: np.ndarray
+    places: np.ndarray
+    block_rows: int
+    sums: np.ndarray
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.sums)
+
+    def steps(self, block: int, max_rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """One block as (rows (m, D), places (m,)), at most `max_rows` rows at a time.
+
+        Raises FeatureFileError at its end where the block is not what was written; nothing may be told of it before.
+        """
+        first, end = block * self.block_rows, min((block + 1) * self.block_rows, len(self.matrix))
+        crc = 0
+        for start in range(first, end, max_rows):
+            rows = slice(start, min(start + max_rows, end))
+            values = np.ascontiguousarray(self.matrix[rows])
+            crc = zlib.crc32(values, crc)
+            yield values, self.places[rows]
+        if crc != self.sums[block]:
+            raise FeatureFileError(f"{self.path}: damaged: rows {first} to {end} of {self.name}; extract again")
+
+
+def pieces(features: FeatureSet, layer: str, clips: bool = False) -> list[Piece]:
+    """Where the descriptors of a layer, or with `clips` its clip features, lie; together they have every row of the set once.
+
+    Raises UnknownNameError and UsageError for what the set does not hold, FeatureFileError where checksums are missing.
+    """
+    features.require_rows(layer, clips)
+    found = []
+    for number, member in enumerate(features._members):
+        name = f"{'clips' if clips else 'descriptors'}/{layer}"
+        matrix = member.array(name)
+        if not len(matrix):
+            continue
+        sums = member.h5.get(f"checksums/{name}")
+        step = 0 if sums is None else int(sums.attrs.get("block_rows", 0))
+        if step < 1 or len(sums) != -(-len(matrix) // step):
+            raise FeatureFileError(f"{member.path}: damaged: {name} has no checksums of its rows; extract again")
+        places = _places(features, number, member, len(matrix), clips)
+        found.append(Piece(member.path, name, matrix, places, step, sums[...]))
+    return found
+
+
+def _places(features: FeatureSet, number: int, member: Member, num_rows: int, clips: bool) -> np.ndarray:
+    """The row of the set that each row of a file is, int64 (num_rows,), -1 for none."""
+    videos = np.flatnonzero(features._member_of == number)
+    rows = features._row_of[videos]
+    places = np.full(num_rows, -1, np.int64)
+    if not clips:
+        places[rows] = videos
+        return places
+    counts = features.column("num_clips")
+    firsts = np.cumsum(counts) - counts
+    own_firsts, own_counts = member.array("videos/first_clip")[rows], counts[videos]
+    inside = np.arange(own_counts.sum()) - np.repeat(np.cumsum(own_counts) - own_counts, own_counts)
+    places[np.repeat(own_firsts, own_counts) + inside] = np.repeat(firsts[videos], own_counts) + inside
+    return places
