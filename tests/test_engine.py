@@ -279,7 +279,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(clips_folder, tmp_path, m
         extract_to(clips_folder / "dog", output, layers=["res5b", "pool5"], on_result=interrupt)
     torch.set_num_threads(1)
     assert extract_to(clips_folder / "dog", output, layers=["res5b", "pool5"]).num_present == 1
-    assert engine_of(output) == engine_of(whole) == "winograd2-cpu"
+    assert engine_of(output) == engine_of(whole) == "winograd3-cpu"
     assert same_features(output, whole)
 
 
@@ -289,7 +289,7 @@ def test_a_run_that_goes_on_where_the_kernels_are_missing(clips_folder, tmp_path
     extract_to(clips_folder / "cat", output, engine="winograd")
     monkeypatch.setattr(native, "_load", lambda: (None, NONE_BUILT))
     extract_to([clips_folder / "cat", clips_folder / "dog/001.avi"], output, on_note=notes.append)
-    assert len(notes) == 2 and NONE_BUILT in notes[0] and "begun with the engine winograd2-cpu; onednn-cpu" in notes[1]
+    assert len(notes) == 2 and NONE_BUILT in notes[0] and "begun with the engine winograd3-cpu; onednn-cpu" in notes[1]
 
 
 def test_the_extractor_passes_it_on():

@@ -171,10 +171,22 @@ def joined(monkeypatch):
     def join(net, shape, layers, means=SUBSETS["winograd"]):
         convolutions.clear()
         monkeypatch.setattr(plan, "_convolution_step", choose_only)
+        monkeypatch.setattr(plan, "_linear_step", lambda operation, allowed: None)  # it would pack the weights
         made = make_plan(net, shape, layers, means)
         return list(convolutions), [step.name for step in made.steps], made.count_means()
 
     return join
+
+
+def test_linear_layers_run_by_the_kernel_that_takes_them():
+    means_of("winograd")
+    net, shape = wide("c3d")
+    steps = [step.means for step in make_plan(net, shape, ["fc6", "fc7"]).steps if step.name == "linear"]
+    assert steps == ["torch", "torch"]  # eight outputs, no panel of sixteen
+    net = build("c3d", **{**WIDE["C3D"][0], "fc_width": 32}).eval()
+    steps = [step.means for step in make_plan(net, shape, ["fc6", "fc7"]).steps if step.name == "linear"]
+    assert steps == ["direct", "direct"]
+    assert_agrees(net, seeded_clips(2, *shape), SUBSETS["winograd"], ["fc6", "fc7"])
 
 
 PUBLISHED = {  # convolutions by means: 3x3x3 and 1x3x3 of stride 1, first layers, the rest, and those in groups

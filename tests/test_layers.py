@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from featx.engine import layers, memory, native
-from featx.engine.layers import DirectConvolution, MaxPool, TimeConvolution, WinogradConvolution
+from featx.engine.layers import DirectConvolution, Linear, MaxPool, TimeConvolution, WinogradConvolution
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason=native.why_not())
 
 # Distance from float64 as a part of the largest number. F(4x4, 3x3) adds and subtracts multiples of up to 10 and divides by
 # up to 576 on the way: it loses a digit and a half of the seven that a convolution as it is written keeps.
-WINOGRAD, TIME, DIRECT = 5e-5, 2e-5, 2e-6
+WINOGRAD, TIME, DIRECT, LINEAR = 5e-5, 2e-5, 2e-6, 1e-5
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +175,33 @@ def test_direct_convolutions_in_many_blocks():
         weight, bias = parameters(c_out, c_in, *kernel)
         x, how = numbers(2, c_in, 5, 29, 31), {"stride": stride, "padding": padding, "relu": True}
         assert_close(DirectConvolution(weight, bias, **how)(x), reference(x, weight, bias, **how), DIRECT)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("c_in", "c_out"), [(1, 16), (40, 80), (4096, 16), (8192, 32), (4098, 16), (12288, 16)])
+def test_linear_layers(c_in, c_out):
+    """Also those of more numbers than a convolution has channels; so many are summed one after the other."""
+    weight, bias = numbers(c_out, c_in, seed=1) / c_in**0.5, numbers(c_out, seed=2)
+    for n in (1, 2, 7):
+        torch.set_num_threads(n)
+        x = numbers(n, c_in)
+        assert_close(Linear(weight, bias)(x), F.linear(x.double(), weight.double(), bias.double()), LINEAR)
+        assert_close(
+            Linear(weight, bias)(x.t().contiguous().t()), F.linear(x.double(), weight.double(), bias.double()), LINEAR
+        )
+    layer, x = Linear(weight, bias), numbers(5, c_in)
+    assert all(torch.equal(layer(x[i : i + 1])[0], layer(x)[i]) for i in range(5))
+    assert layer(x[:0]).shape == (0, c_out)
+
+
+@needs_kernels
+def test_no_linear_layer():
+    for shape in [(24, 8), (16, 4097)]:
+        with pytest.raises(ValueError, match="no linear layer"):
+            Linear(torch.zeros(shape), torch.zeros(shape[0]))
+    for shape in [(2, 9), (8,), (2, 3, 8)]:
+        with pytest.raises(ValueError, match=r"not \(N, 8\)"):
+            Linear(torch.zeros(16, 8), torch.zeros(16))(torch.zeros(shape))
 
 
 TIME_CASES = [  # c_in, c_out, kernel, stride, padding: the first layers of C3D, Res3D, Hara's nets, and odd ones

@@ -33,7 +33,7 @@ MEANS = {
 }  # of a plan's convolutions
 
 # Raised when an engine's last bits change, and recorded, so that a run that goes on with older features can say so.
-REVISIONS = {"winograd": 2, "onednn": 1, "torch": 1}
+REVISIONS = {"winograd": 3, "onednn": 1, "torch": 1}
 
 WITHOUT = "'--engine torch' goes without"
 
@@ -159,7 +159,7 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """What is recorded in the feature file, such as "winograd2-cpu": the engine, its revision from 2 on, the device."""
+        """What is recorded in the feature file, such as "winograd3-cpu": the engine, its revision from 2 on, the device."""
         revision = REVISIONS[self.name]
         return f"{self.name}{revision if revision > 1 else ''}-{self.device.type}"
 

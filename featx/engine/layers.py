@@ -19,7 +19,7 @@ from featx.engine.filtering import MAX_POINTS, minimal_filtering
 from featx.engine.memory import memory, padded, result_memory, workspace
 from featx.engine.native import DirectRequest, PoolRequest, TimeRequest, WinogradRequest, kernels
 
-__all__ = ["DirectConvolution", "MaxPool", "TimeConvolution", "WinogradConvolution"]
+__all__ = ["DirectConvolution", "Linear", "MaxPool", "TimeConvolution", "WinogradConvolution"]
 
 PANEL = 16  # output channels that the kernels compute at a time
 LANES = 8  # channels must be a multiple of it
@@ -178,6 +178,37 @@ class DirectConvolution:
         )
         kernels().featx_direct(ctypes.byref(request), torch.get_num_threads())
         return y
+
+
+class Linear:
+    """A fully connected layer, as a convolution over a line of vectors: `weight` (c_out, c_in), c_out a multiple of 16.
+
+    What it costs is reading its weights, which the kernel does as fast as the memory gives them.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        if not self.takes(weight):
+            raise ValueError(f"no linear layer for a weight of {tuple(weight.shape)}")
+        c_out, self.c_in = weight.shape
+        self.parts = -(-self.c_in // MAX_CHANNELS)  # a vector is so many pixels side by side
+        # (c_out, c_in) -> (c_out, c_in / parts, 1, 1, parts)
+        pixels = weight.reshape(c_out, self.parts, -1).transpose(1, 2)[:, :, None, None]
+        self.convolution = DirectConvolution(pixels, bias, stride=(1, 1, self.parts), padding=(0, 0, 0))
+
+    @staticmethod
+    def takes(weight: Tensor) -> bool:
+        """Whether there is a linear layer for a weight of this shape."""
+        c_out, c_in = weight.shape
+        return c_out % PANEL == 0 and c_in > 0 and c_in % -(-c_in // MAX_CHANNELS) == 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` (N, c_in) to (N, c_out)."""
+        if x.ndim != 2 or x.shape[1] != self.c_in:
+            raise ValueError(f"the input is {tuple(x.shape)}, not (N, {self.c_in})")
+        if not len(x):
+            return x.new_empty(0, self.convolution.c_out)
+        line = x.reshape(1, 1, 1, len(x) * self.parts, -1).permute(0, 4, 1, 2, 3)  # (1, c_in / parts, 1, 1, N * parts)
+        return self.convolution(line).permute(0, 2, 3, 4, 1).reshape(len(x), -1)
 
 
 class TimeConvolution:

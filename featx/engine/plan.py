@@ -7,7 +7,7 @@ A convolution takes in what follows it: BatchNorm (into its weights), a residual
 
     by Winograd's algorithm   3x3x3 and 1x3x3 of stride 1, where `_winograd_pays`
     by filtering in time      the first layer, of few input channels, where it reaches over several frames
-    directly                  every other one that is in one group
+    directly                  every other one that is in one group, and fully connected layers
     by oneDNN                 the rest, its weights laid out beforehand
     in plain PyTorch          where the means above are missing
 
@@ -29,7 +29,7 @@ from torch.nn import functional
 from featx.backbones.base import Backbone
 from featx.engine import memory, native
 from featx.engine.graph import Graph, Operation, Value, after_change, mapped, record
-from featx.engine.layers import LANES, DirectConvolution, MaxPool, TimeConvolution, WinogradConvolution
+from featx.engine.layers import LANES, DirectConvolution, Linear, MaxPool, TimeConvolution, WinogradConvolution
 
 __all__ = ["NATIVE", "Plan", "make_plan"]
 
@@ -166,7 +166,7 @@ class _Joiner:
                 if _is_scaling(operation) and self._is_read_once(operation.result):
                     self._scaled[operation.result] = operation
                 else:
-                    self._steps.append(_pool_step(operation, self._allowed) or _plain_step(operation))
+                    self._steps.append(_single_step(operation, self._allowed))
                 continue
             self._waiting[operation.result] = joined
             if not self._is_read_once(operation.result):
@@ -362,9 +362,9 @@ def _winograd_pays(convolution: Convolution) -> bool:
 
 
 def _time_tile(convolution: Convolution) -> int:
-    """F(2, 3) in time saves a third of the products, and reads a third more of filters: it pays where frames are large."""
+    """F(2, 3) in time saves a third of the products, and reads a third more of filters: it pays unless there are few tiles."""
     _, t, h, w = convolution.output_shape()
-    return 2 if convolution.weight.shape[2] == 3 and t >= 4 and h * w >= 400 else 1
+    return 2 if convolution.weight.shape[2] == 3 and t >= 4 and h * w >= 144 else 1
 
 
 def _convolution_step(convolution: Convolution, result: Value, allowed: set[str]) -> Step:
@@ -425,6 +425,23 @@ def _flattened(run: Means) -> Means:
         return run(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
 
     return flat
+
+
+def _single_step(operation: Operation, allowed: set[str]) -> Step:
+    """An operation that no convolution has taken in."""
+    return _pool_step(operation, allowed) or _linear_step(operation, allowed) or _plain_step(operation)
+
+
+def _linear_step(operation: Operation, allowed: set[str]) -> Step | None:
+    """A fully connected layer by our own kernel; None where it takes none."""
+    if operation.name != "linear" or "direct" not in allowed or len(operation.inputs()) != 1:
+        return None
+    given = dict(zip(("input", "weight", "bias"), operation.arguments, strict=False)) | operation.keywords
+    weight, bias = given["weight"].detach(), given.get("bias")
+    if len(operation.inputs()[0].shape) != 2 or not Linear.takes(weight):
+        return None
+    layer = Linear(weight, weight.new_zeros(len(weight)) if bias is None else bias.detach())
+    return Step("linear", "direct", layer, tuple(operation.inputs()), operation.result)
 
 
 def _pool_step(operation: Operation, allowed: set[str]) -> Step | None:

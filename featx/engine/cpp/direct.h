@@ -14,7 +14,6 @@
 
 #include <vector>
 
-#include "convolution.h"
 #include "matrix.h"
 
 namespace featx {

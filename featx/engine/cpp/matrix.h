@@ -30,68 +30,73 @@ struct ListedRows {
     const float* operator()(int s, long r) const { return table[s * step + r] + shift; }
 };
 
+// Lines that are fetched into the second-level cache, one by one, while others are read: all at once they would be in the way.
+struct Ahead {
+    const float *next, *end;
+    Ahead(const float* next, long lines) : next(next), end(next + lines * kPanel) {}
+    void fetch() {
+        prefetch(next);
+        next += next < end ? kPanel : 0;
+    }
+};
+
 // One tile of C, kept in registers: `Rows` x 16. The sums begin at 0, or at C with `accumulate`. Of every run the numbers
 // from `from` to `from` + `length` count. With `Length` other than 0 the runs have that length, which the compiler then
 // knows: short runs are worth it.
 template <int Rows, int Length, class Where>
 static void multiply_tile(const Where& where, long row, int segment, int num_segments, int from, int any_length, const float* b,
-                          float* c, long c_step, bool accumulate) {
+                          float* c, long c_step, bool accumulate, Ahead& ahead) {
     const int length = Length ? Length : any_length;
-    Vector low[Rows], high[Rows];
+    Row sums[Rows];
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; r++) {
-        low[r] = accumulate ? load(c + r * c_step) : zero();
-        high[r] = accumulate ? load(c + r * c_step + kLanes) : zero();
-    }
+    for (int r = 0; r < Rows; r++) sums[r] = accumulate ? load_row(c + r * c_step) : zero_row();
     for (int s = segment; s < segment + num_segments; s++) {
         const float* a[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; r++) a[r] = where(s, row + r) + from;
 #pragma GCC unroll 4
-        for (int k = 0; k < length; k++) {
-            const Vector b_low = load(b), b_high = load(b + kLanes);
-            b += kPanel;
+        for (int k = 0; k < length; k++, b += kPanel) {
+            if (k % 2 == 0) ahead.fetch();
+            const Row line = load_row(b);
 #pragma GCC unroll 8
-            for (int r = 0; r < Rows; r++) {
-                const Vector x = broadcast(a[r] + k);
-                low[r] = multiply_add(x, b_low, low[r]);
-                high[r] = multiply_add(x, b_high, high[r]);
-            }
+            for (int r = 0; r < Rows; r++) sums[r] = multiply_add(a[r][k], line, sums[r]);
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; r++) {
-        store(c + r * c_step, low[r]);
-        store(c + r * c_step + kLanes, high[r]);
-    }
+    for (int r = 0; r < Rows; r++) store_row(c + r * c_step, sums[r]);
 }
 
-// Rows that the next tile takes of those that are left: six, but never so many that only one or two stay behind, since
+// Rows that the next tile takes of those that are left: `full`, but never so many that only one or two stay behind, since
 // a tile of few rows waits for its own sums.
-static inline int next_tile(long rows_left) {
-    if (rows_left >= 2 * kTileRows || rows_left <= kTileRows) return static_cast<int>(smaller(rows_left, (long)kTileRows));
+static inline int next_tile(long rows_left, int full) {
+    if (rows_left >= 2 * full || rows_left <= full) return static_cast<int>(smaller(rows_left, (long)full));
     return static_cast<int>((rows_left + 1) / 2);
 }
 
-// All rows past one block of a panel. Meanwhile the block that comes `next` is fetched into the second-level cache, a part
-// with every tile.
+// A number that the compiler knows.
+template <int Number>
+struct Known {
+    constexpr operator int() const { return Number; }
+};
+
+// Calls f with `rows`, 1 to `Most`, as such a number.
+template <int Most, class Function>
+static inline void with_known(int rows, const Function& f) {
+    if constexpr (Most > 1)
+        if (rows < Most) return with_known<Most - 1>(rows, f);
+    f(Known<Most>());
+}
+
+// All rows past one block of a panel; meanwhile the block that comes `next` is fetched.
 template <int Length, class Where>
 static void multiply_rows(const Where& where, long rows, int segment, int num_segments, int from, int length, const float* b,
                           float* c, long c_step, bool accumulate, const float* next) {
-    const long lines = static_cast<long>(num_segments) * length, lines_a_tile = lines * kTileRows / rows + 1;
-    long fetched = 0;
+    Ahead ahead(next, static_cast<long>(num_segments) * length);
     for (long row = 0; row < rows;) {
-        const int tile = next_tile(rows - row);
-        for (const long end = smaller(fetched + lines_a_tile, lines); fetched < end; fetched++) prefetch(next + fetched * kPanel);
-        float* to = c + row * c_step;
-        switch (tile) {
-            case 1: multiply_tile<1, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
-            case 2: multiply_tile<2, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
-            case 3: multiply_tile<3, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
-            case 4: multiply_tile<4, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
-            case 5: multiply_tile<5, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate); break;
-            default: multiply_tile<6, Length>(where, row, segment, num_segments, from, length, b, to, c_step, accumulate);
-        }
+        const int tile = next_tile(rows - row, kTileRows);
+        with_known<kTileRows>(tile, [&](auto known) {
+            multiply_tile<known, Length>(where, row, segment, num_segments, from, length, b, c + row * c_step, c_step, accumulate, ahead);
+        });
         row += tile;
     }
 }

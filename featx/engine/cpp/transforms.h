@@ -36,18 +36,12 @@ static inline void output_4(Vector m0, Vector m1, Vector m2, Vector m3, Vector m
     y[3] = add(multiply_add(all(8), difference2, difference1), m5);
 }
 
-// B^T of F(2, 3)
+// B^T of F(2, 3), the last row with the other sign; A^T, whose last column has it too, is in matrix_in_time.h
 static inline void input_2(Vector d0, Vector d1, Vector d2, Vector d3, Vector* v) {
     v[0] = subtract(d0, d2);
     v[1] = add(d1, d2);
     v[2] = subtract(d2, d1);
-    v[3] = subtract(d1, d3);
-}
-
-// A^T of F(2, 3)
-static inline void output_2(Vector m0, Vector m1, Vector m2, Vector m3, Vector* y) {
-    y[0] = add(add(m0, m1), m2);
-    y[1] = subtract(subtract(m1, m2), m3);
+    v[3] = subtract(d3, d1);
 }
 
 // G of F(4, 3) and F(2, 3), applied once to the weights, in double precision

@@ -23,18 +23,17 @@
 //     3  tiles   ->  outputs, with bias, residual, ReLU and max-pooling while they are in registers
 #pragma once
 
-#include "convolution.h"
 #include "direct.h"
 #include "matrix.h"
+#include "matrix_in_time.h"
 #include "transforms.h"
 
 namespace featx {
 
 constexpr int kTile = 4, kPatch = 6, kPoints = kPatch * kPatch;
-constexpr int kTimeTile = 2, kTimePatch = 4;
 constexpr long kStagger = 48;  // floats between points, so that they do not all fall on the same lines of the cache
 constexpr int kPanelsATask = 4;  // 64 output channels: small enough to share out, large enough to be worth a task
-constexpr int kNearInputs = 12288, kMaxNearRows = 96;  // four times as many floats stay in the second-level cache
+constexpr int kNearInputs = 24576, kMaxNearRows = 96;  // four times as many floats stay in the second-level cache
 
 static inline int padded(int channels) { return round_up(channels, kPanel) * kPanel; }
 
@@ -43,6 +42,7 @@ struct Layout {
     int tiles_y, tiles_x;
     long num_tiles;  // of the whole batch
     int columns;     // c_out, padded to whole panels
+    int pairs;       // of frames, with time_tile 2
     int near_rows;   // rows that are transformed in time together
 
     explicit Layout(const Convolution& c)
@@ -50,14 +50,16 @@ struct Layout {
           tiles_x(round_up(c.w, kTile)),
           num_tiles(static_cast<long>(c.n) * tiles_y * tiles_x),
           columns(padded(c.c_out)),
+          pairs(c.time_tile == kTimeTile ? round_up(c.t, kTimeTile) : 0),
           near_rows(larger(kTileRows, smaller(kMaxNearRows, kNearInputs / c.c_in / kTileRows * kTileRows))) {}
 
+    // Where the products of frame `t` are among the frames: with time_tile 2 the even ones lie before the odd ones.
+    int product_frame(int t) const { return pairs ? t % kTimeTile * pairs + t / kTimeTile : t; }
     long input_step(const Convolution& c, long tiles) const { return c.t * tiles * c.c_in + kStagger; }
-    long product_step(const Convolution& c, long tiles) const { return c.t * tiles * columns + kStagger; }
-    // a thread's own, with time_tile 2: inputs' points and products, four of each
-    long near_floats(const Convolution& c) const {
-        return c.time_tile == kTimeTile ? static_cast<long>(kTimePatch) * near_rows * (c.c_in + kPanelsATask * kPanel) : 0;
-    }
+    long product_step(const Convolution& c, long tiles) const { return (pairs ? kTimeTile * pairs : c.t) * tiles * columns + kStagger; }
+    int near_step(const Convolution& c) const { return c.c_in + kPanel; }  // so that rows do not all fall on the same lines of the cache
+    // a thread's own, with time_tile 2: four points of the inputs
+    long near_floats(const Convolution& c) const { return pairs ? static_cast<long>(kTimePatch) * near_rows * near_step(c) : 0; }
     long workspace_floats(const Convolution& c, long tiles, int threads) const {
         return kPoints * (input_step(c, tiles) + product_step(c, tiles)) + threads * near_floats(c);
     }
@@ -65,12 +67,12 @@ struct Layout {
 
 // ------------------------------------------------------------------------------------------------ the filters
 
-// From (c_out, c_in, kernel_t, 3, 3) to points, each packed in panels: (point, panel, [kernel_t,] c_in, 16).
+// From (c_out, c_in, kernel_t, 3, 3) to points, each packed in panels: (point, panel, kernel_t, c_in, 16), or with
+// time_tile 2 (point, panel, then as matrix_in_time.h reads them).
 void winograd_pack(const float* weight, int c_out, int c_in, int kernel_t, int time_tile, float* filters, int threads) {
-    const int taps_t = time_tile == kTimeTile ? 1 : kernel_t;  // left to sum over in the product
-    const int points_t = time_tile == kTimeTile ? kTimePatch : 1;
+    const bool in_time = time_tile == kTimeTile;
+    const int steps_t = in_time ? kTimePatch : kernel_t;  // points in time, or taps
     const int panels = padded(c_out) / kPanel;
-    const long point_floats = static_cast<long>(panels) * taps_t * c_in * kPanel;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
     for (int o = 0; o < panels * kPanel; o++)
         for (int i = 0; i < c_in; i++) {
@@ -86,15 +88,14 @@ void winograd_pack(const float* weight, int c_out, int c_in, int kernel_t, int t
                         point[d][p][q] = half[p][0] * kFilter4[q][0] + half[p][1] * kFilter4[q][1] + half[p][2] * kFilter4[q][2];
             }
             for (int p = 0; p < kPoints; p++)
-                for (int pt = 0; pt < points_t; pt++)
-                    for (int d = 0; d < taps_t; d++) {
-                        const int y = p / kPatch, x = p % kPatch;
-                        const double value = time_tile == kTimeTile ? kFilter2[pt][0] * point[0][y][x] + kFilter2[pt][1] * point[1][y][x] +
-                                                                          kFilter2[pt][2] * point[2][y][x]
-                                                                    : point[d][y][x];
-                        filters[(static_cast<long>(p) * points_t + pt) * point_floats +
-                                ((static_cast<long>(o / kPanel) * taps_t + d) * c_in + i) * kPanel + o % kPanel] = static_cast<float>(value);
-                    }
+                for (int q = 0; q < steps_t; q++) {
+                    const int y = p / kPatch, x = p % kPatch;
+                    double value = 0;
+                    for (int d = 0; d < kernel_t; d++) value += (in_time ? kFilter2[kOrderInTime[q]][d] : d == q) * point[d][y][x];
+                    const long panel = (static_cast<long>(p) * panels + o / kPanel) * steps_t * c_in * kPanel;
+                    const long place = in_time ? packed_in_time(q, i, c_in) : (static_cast<long>(q) * c_in + i) * kPanel;
+                    filters[panel + place + o % kPanel] = static_cast<float>(value);
+                }
         }
 }
 
@@ -184,46 +185,21 @@ static void transform_row_in_time(const Convolution& c, const float* a, long fra
     for (int channel = 0; channel < c.c_in; channel += kLanes) {
         Vector v[kTimePatch];
         input_2(load(d[0] + channel), load(d[1] + channel), load(d[2] + channel), load(d[3] + channel), v);
-        for (int q = 0; q < kTimePatch; q++) store(to + q * step + channel, v[q]);
+        for (int q = 0; q < kTimePatch; q++) store(to + q * step + channel, v[kOrderInTime[q]]);
     }
 }
 
-// A^T in time of one row of four products, `step` floats apart, to the two frames from `t` on, as far as they are in the clip.
-static void combine_row_in_time(const Convolution& c, const float* m, long step, int channels, int t, float* to, long frame) {
-    for (int channel = 0; channel < channels; channel += kLanes, m += kLanes, to += kLanes) {
-        Vector y[kTimeTile];
-        output_2(load(m), load(m + step), load(m + 2 * step), load(m + 3 * step), y);
-        store(to, y[0]);
-        if (t + 1 < c.t) store(to + frame, y[1]);
-    }
-}
-
-// The same as multiply_point by F(2, 3) in time, in blocks of rows whose four points and products stay in `near`.
+// The products of one point by F(2, 3) in time, for `rows` rows (pair of frames, tile) from `first` on: their four points
+// stay in `near`.
 static void multiply_point_in_time(const Convolution& c, const Layout& layout, long tiles, const float* a, const float* b,
-                                   float* products, int panel, int count, float* near) {
-    const long panel_step = static_cast<long>(c.c_in) * kPanel, point_step = layout.columns / kPanel * panel_step;
-    const long all_rows = round_up(c.t, kTimeTile) * tiles;  // (pair of frames, tile)
-    const int channels = count * kPanel;
-    b += panel * panel_step;
-    products += static_cast<long>(panel) * kPanel;
-    const long blocks = (all_rows + layout.near_rows - 1) / layout.near_rows, block_rows = (all_rows + blocks - 1) / blocks;
-    for (long first = 0; first < all_rows; first += block_rows) {
-        const long rows = smaller(block_rows, all_rows - first), input_step = rows * c.c_in, product_step = rows * channels;
-        float* computed = near + kTimePatch * input_step;
-        for (long r = 0; r < rows; r++) {
-            const long pair = (first + r) / tiles, tile = (first + r) % tiles;
-            transform_row_in_time(c, a + tile * c.c_in, tiles * c.c_in, static_cast<int>(pair) * kTimeTile, near + r * c.c_in, input_step);
-        }
-        for (int q = 0; q < kTimePatch; q++) {
-            const float* segment = near + q * input_step;
-            multiply(EvenRows{&segment, c.c_in}, rows, 1, c.c_in, b + q * point_step, count, panel_step, computed + q * product_step, channels);
-        }
-        for (long r = 0; r < rows; r++) {
-            const long pair = (first + r) / tiles, tile = (first + r) % tiles;
-            float* to = products + (pair * kTimeTile * tiles + tile) * layout.columns;
-            combine_row_in_time(c, computed + r * channels, product_step, channels, static_cast<int>(pair) * kTimeTile, to, tiles * layout.columns);
-        }
+                                   float* products, long first, long rows, float* near) {
+    const long step = layout.near_step(c), point_step = rows * step, frame = tiles * c.c_in;
+    for (long r = 0; r < rows; r++) {
+        const long pair = (first + r) / tiles, tile = (first + r) % tiles;
+        transform_row_in_time(c, a + tile * c.c_in, frame, static_cast<int>(pair) * kTimeTile, near + r * step, point_step);
     }
+    float *even = products + first * layout.columns, *odd = even + layout.pairs * tiles * layout.columns;
+    multiply_in_time(near, rows, step, point_step, c.c_in, b, layout.columns / kPanel, even, odd, layout.columns);
 }
 
 // ------------------------------------------------------------------------------------------------ phase 3
@@ -279,7 +255,7 @@ static void transform_output(const Convolution& c, const Layout& layout, long fi
         for (int channel = 0; channel < c.c_out; channel += kLanes) {
             Vector outputs[2][kTile * kTile];
             for (int f = 0; f < frames; f++)
-                transform_products(products + ((t + f) * tiles + r) * layout.columns + channel, step, outputs[f]);
+                transform_products(products + (layout.product_frame(t + f) * tiles + r) * layout.columns + channel, step, outputs[f]);
             write_tile(c, tile, t, frames, channel, outputs);
         }
     }
@@ -287,13 +263,40 @@ static void transform_output(const Convolution& c, const Layout& layout, long fi
 
 // ------------------------------------------------------------------------------------------------ all of it
 
+// Phase 2 shared out in tasks of one point: by F(2, 3) in time blocks of rows, or else groups of panels.
+struct Tasks {
+    int panels, groups;
+    long block_rows, all_rows;
+    Tasks(const Layout& layout, long tiles) : panels(layout.columns / kPanel), block_rows(0), all_rows(layout.pairs * tiles) {
+        if (layout.pairs) {
+            groups = static_cast<int>((all_rows + layout.near_rows - 1) / layout.near_rows);
+            block_rows = (all_rows + groups - 1) / groups;
+        } else {
+            groups = round_up(panels, kPanelsATask);
+        }
+    }
+};
+
+static void multiply_task(const Convolution& c, const Layout& layout, const Tasks& tasks, long tiles, long task, const float* inputs,
+                          float* products, float* near) {
+    const long point = task / tasks.groups, group = task % tasks.groups;
+    const long filter_step = static_cast<long>(layout.pairs ? kTimePatch : c.kernel_t) * c.c_in * layout.columns;
+    const float *a = inputs + point * layout.input_step(c, tiles), *b = c.filters + point * filter_step;
+    float* to = products + point * layout.product_step(c, tiles);
+    if (layout.pairs) {
+        const long first = group * tasks.block_rows, rows = smaller(tasks.block_rows, tasks.all_rows - first);
+        if (rows > 0) multiply_point_in_time(c, layout, tiles, a, b, to, first, rows, near);
+    } else {
+        const int panel = static_cast<int>(group) * kPanelsATask;
+        multiply_point(c, layout, tiles, a, b, to, panel, smaller(kPanelsATask, tasks.panels - panel));
+    }
+}
+
 void winograd(const Convolution& c, float* workspace, long chunk, int threads) {
     const Layout layout(c);
-    const int panels = layout.columns / kPanel, groups = round_up(panels, kPanelsATask);
-    const bool in_time = c.time_tile == kTimeTile;
-    const long filter_step = static_cast<long>(in_time ? kTimePatch : c.kernel_t) * c.c_in * layout.columns;
     for (long first = 0; first < layout.num_tiles; first += chunk) {
         const long tiles = smaller(chunk, layout.num_tiles - first);
+        const Tasks tasks(layout, tiles);
         float* inputs = workspace + threads * layout.near_floats(c);
         float* products = inputs + kPoints * layout.input_step(c, tiles);
 #pragma omp parallel num_threads(threads)
@@ -302,16 +305,7 @@ void winograd(const Convolution& c, float* workspace, long chunk, int threads) {
 #pragma omp for schedule(dynamic, 4)
             for (long r = 0; r < tiles; r++) transform_input(c, layout, first, tiles, r, inputs);
 #pragma omp for schedule(dynamic, 1)
-            for (long task = 0; task < kPoints * groups; task++) {
-                const long point = task / groups;
-                const int panel = static_cast<int>(task % groups) * kPanelsATask, count = smaller(kPanelsATask, panels - panel);
-                const float *a = inputs + point * layout.input_step(c, tiles), *b = c.filters + point * filter_step;
-                float* to = products + point * layout.product_step(c, tiles);
-                if (in_time)
-                    multiply_point_in_time(c, layout, tiles, a, b, to, panel, count, near);
-                else
-                    multiply_point(c, layout, tiles, a, b, to, panel, count);
-            }
+            for (long task = 0; task < kPoints * tasks.groups; task++) multiply_task(c, layout, tasks, tiles, task, inputs, products, near);
 #pragma omp for schedule(dynamic, 4)
             for (long r = 0; r < tiles; r++) transform_output(c, layout, first, tiles, r, products);
         }
