@@ -25,6 +25,7 @@ LEVELS = [
     {"run", "integrity", "c3d_blobs", "matrices", "compact", "classification", "evaluation", "plots"},
     {"extractor", "parts", "resume", "urls"},
     {"feeder"},
+    {"clip_frames"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {"catalog", "descriptors", "plan", "c3d_lists", "decode_worker", "lists", "clip_rows"},
     {"backbones", "preprocess", "clips", "video", "features", "provenance"},
@@ -42,6 +43,7 @@ LEVELS = [
         "resize",
         "errors",
         "weights",
+        "yuv",
     },
 ]
 LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
