@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import mmap
 import os
 import selectors
@@ -16,16 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
 from featx.errors import FeatxError, one_line
+from featx.yuv import YuvForm
 
-__all__ = ["Chunk", "DecodePool", "Ended", "Failed", "Picture", "Started"]
+__all__ = ["Arena", "Chunk", "DecodePool", "Ended", "Failed", "Picture", "Started"]
 
 # Imports this very featx, and nothing from the folder in which the user happens to be. Signals to all of a job are the parent's
 # to answer: it ends the workers when it has no more use for them.
@@ -37,6 +40,7 @@ _OWN_FOLDER = str(Path(__file__).resolve().parents[1])
 
 SLOT_BYTES = 8 * 2**20  # grown for larger frames
 TIMEOUT_SECONDS = 60.0
+HELD_POLL_SECONDS = 0.001  # how often memory is looked after that a device still copies from
 KEEP_BYTES = 384 * 2**20  # a worker that holds more after a video is replaced; an ordinary one holds some 80 MB
 MAX_LOST_STARTS = 3  # so often a worker may be killed from outside before it has begun
 
@@ -54,13 +58,39 @@ class Started:
     first_number: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
+class Arena:
+    """The memory that one worker shares with us, uint8, all of it.
+
+    `is_locked`: whether a device may read it by itself, None while nobody has asked; `before_closing`: called before it is
+    given up, the last one first.
+    """
+
+    memory: np.ndarray
+    is_locked: bool | None = None
+    before_closing: list[Callable[[], None]] = field(default_factory=list)
+
+    def close(self) -> None:
+        while self.before_closing:
+            self.before_closing.pop()()
+
+
+@dataclass(eq=False)
 class Chunk:
-    """The next frames of video `index`: BGR uint8 (n, H, W, 3), valid only until the next event is taken; seconds (n,)."""
+    """The next frames of video `index`; seconds (n,).
+
+    `frames`: BGR uint8 (n, H, W, 3). Where planes were asked for and the frames have them, `yuv` is not None, and `frames`
+    are their luma, U and V side by side, uint8 (n, bytes), of pictures of `size` (H, W). They lie in `arena` and are valid
+    until the next event is taken, or, where `held_until` is set by then, until it returns True.
+    """
 
     index: int
     frames: np.ndarray
     seconds: list[float]
+    size: tuple[int, int]
+    yuv: YuvForm | None = None
+    arena: Arena | None = None
+    held_until: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,15 +124,23 @@ class DecodePool:
     """Up to `num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
 
     `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails. Time in which this very
-    process stood still, in a suspended job say, does not count. `gpu`: see `featx.video.use_hardware`.
+    process stood still, in a suspended job say, does not count. `gpu`: see `featx.video.use_hardware`. `num_slots`: how many
+    chunks of a worker may be on their way at once.
     """
 
-    def __init__(self, num_workers: int, timeout_seconds: float = TIMEOUT_SECONDS, gpu: str | None = None) -> None:
-        self._gpu = gpu
+    def __init__(
+        self,
+        num_workers: int,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        gpu: str | None = None,
+        num_slots: int = NUM_SLOTS,
+    ) -> None:
+        self._gpu, self._num_slots = gpu, num_slots
         self._num_workers, self._timeout_seconds = num_workers, timeout_seconds
         self._poll_seconds = min(1.0, timeout_seconds / 4)
         self._num_lost_starts = 0
         self._workers: list[_WorkerProcess] = []  # started when there is work for them
+        self._held: deque[tuple[_WorkerProcess, int, Chunk]] = deque()  # slots that are still copied from
         self._busy_before = 0.0  # seconds of the workers that are gone
         self.num_started = 0
         self.closed = False
@@ -114,13 +152,15 @@ class DecodePool:
         count_first: bool = False,
         flow: bool = False,
         on_corrupt: str = "fail",
+        planar: bool = False,
     ) -> Iterator[Started | Chunk | Ended | Failed]:
         """Decode videos, several at once; events of one video come in order, those of different videos mixed.
 
         A video's `index` is its place in `paths`, which is read only as workers become free. `flow`: of folders, the
-        optical flow; `on_corrupt`: see `featx.damage`. One call at a time. Raises FeatxError where workers cannot start.
+        optical flow; `on_corrupt`: see `featx.damage`; `planar`: chunks of planes where frames have them. One call at a
+        time. Raises FeatxError where workers cannot start.
         """
-        options = {"fps": fps, "flow": flow, "count_first": count_first, "on_corrupt": on_corrupt}
+        options = {"fps": fps, "flow": flow, "count_first": count_first, "on_corrupt": on_corrupt, "planar": planar}
         yield from self._serve(enumerate({"decode": os.fspath(path)} | options for path in paths))
 
     def count(
@@ -166,12 +206,13 @@ class DecodePool:
 
             hand_out()
             while busy and not self.closed:
-                for key, _ in selector.select(timeout=self._poll_seconds):
+                for key, _ in selector.select(timeout=HELD_POLL_SECONDS if self._held else self._poll_seconds):
                     for message in key.data.messages():
                         yield from self._event(key.data, busy[key.data][0], message)
                         if message.keys() & {"end", "error", "picture"}:
                             take_back(key.data)
                             idle.append(key.data)
+                self._free_slots()
                 # A worker with something to say waits for us, however long we took; only a mute one is judged.
                 speaking = {key.data for key, _ in selector.select(timeout=0)}
                 for worker in list(busy):
@@ -198,10 +239,10 @@ class DecodePool:
     ) -> Iterator[Started | Chunk | Ended | Failed | Picture]:
         worker.touch()
         if "chunk" in message:
-            slot = message["chunk"]
-            yield Chunk(index, worker.frames(slot, message["shape"]), message["seconds"])
-            worker.send({"free": slot})
-            worker.touch()  # the wait was ours
+            chunk = worker.chunk(index, message)
+            yield chunk
+            self._held.append((worker, message["chunk"], chunk))
+            self._free_slots()
         elif "start" in message:
             yield Started(index, **message["start"])
         elif "end" in message:
@@ -215,19 +256,27 @@ class DecodePool:
         else:
             yield Failed(index, message["error"])
 
+    def _free_slots(self) -> None:
+        """Give back what nobody reads any more, in the order in which it came."""
+        while self._held and (self._held[0][2].held_until is None or self._held[0][2].held_until()):
+            worker, slot, _ = self._held.popleft()
+            worker.send({"free": slot})
+            worker.touch()  # the wait was ours
+
     def busy_seconds(self) -> float:
         """Processor time that decoding has taken so far, in all workers together; without their start."""
         return self._busy_before + sum(worker.busy_seconds() for worker in self._workers)
 
     def _start(self) -> _WorkerProcess:
         self.num_started += 1
-        self._workers.append(_WorkerProcess(self._gpu))
+        self._workers.append(_WorkerProcess(self._gpu, self._num_slots))
         return self._workers[-1]
 
     def _end(self, worker: _WorkerProcess) -> None:
         self._busy_before += worker.busy_seconds()
         worker.close()
         self._workers.remove(worker)
+        self._held = deque(held for held in self._held if held[0] is not worker)
 
     def _keep(self, worker: _WorkerProcess) -> bool:
         """Whether an idle worker may take another job.
@@ -246,6 +295,7 @@ class DecodePool:
         for worker in self._workers:
             worker.close()
         self._workers.clear()
+        self._held.clear()
         self.closed = True
 
     def __enter__(self) -> DecodePool:
@@ -258,9 +308,10 @@ class DecodePool:
 class _WorkerProcess:
     """The parent's side of one worker: the process, its pipes, its arena."""
 
-    def __init__(self, gpu: str | None) -> None:
+    def __init__(self, gpu: str | None, num_slots: int) -> None:
+        self._num_slots = num_slots
         self._arena = _anonymous_file()
-        os.ftruncate(self._arena, HEADER_BYTES + NUM_SLOTS * SLOT_BYTES)
+        os.ftruncate(self._arena, HEADER_BYTES + num_slots * SLOT_BYTES)
         self._map()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
@@ -291,21 +342,29 @@ class _WorkerProcess:
         *lines, self._unread = (self._unread + data).split(b"\n")
         yield from (json.loads(line) for line in lines if line.startswith(b"{"))
 
-    def frames(self, slot: int, shape: list[int]) -> np.ndarray:
-        size = int(np.prod(shape)) * 3
-        start = HEADER_BYTES + slot * self._slot_bytes
-        return np.frombuffer(self._memory, np.uint8, size, start).reshape(*shape, 3)
+    def chunk(self, index: int, message: dict) -> Chunk:
+        """What a worker says that it has put into a slot."""
+        n, height, width = message["shape"]
+        form = message["yuv"] and YuvForm(*message["yuv"])
+        half = (height + 1) // 2 * ((width + 1) // 2)
+        shape = (n, height, width, 3) if form is None else (n, height * width + 2 * half)
+        start = HEADER_BYTES + message["chunk"] * self._slot_bytes
+        frames = np.frombuffer(self._memory, np.uint8, math.prod(shape), start).reshape(shape)
+        return Chunk(index, frames, message["seconds"], (height, width), form, self._shared)
 
     def grow(self, frame_bytes: int) -> None:
         """Make every slot large enough for a frame of that size."""
-        os.ftruncate(self._arena, HEADER_BYTES + NUM_SLOTS * frame_bytes)
+        self._shared.close()
+        os.ftruncate(self._arena, HEADER_BYTES + self._num_slots * frame_bytes)
         self._map()
         self.send({"grown": frame_bytes})
 
     def _map(self) -> None:
         self._memory = mmap.mmap(self._arena, 0)
-        self._heartbeat, self._busy = np.split(np.frombuffer(self._memory, np.int64, 2), 2)
-        self._slot_bytes = (len(self._memory) - HEADER_BYTES) // NUM_SLOTS
+        self._shared = Arena(np.frombuffer(self._memory, np.uint8))
+        self._heartbeat, self._busy, num_slots = np.split(np.frombuffer(self._memory, np.int64, 3), 3)
+        num_slots[:] = self._num_slots
+        self._slot_bytes = (len(self._memory) - HEADER_BYTES) // self._num_slots
         self._last_beat = -1
 
     def busy_seconds(self) -> float:
@@ -355,6 +414,7 @@ class _WorkerProcess:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._shared.close()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             try:
                 pipe.close()

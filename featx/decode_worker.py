@@ -3,17 +3,19 @@
 It takes jobs as JSON lines on stdin and answers with JSON lines on stdout. Frames travel through shared memory: the arena
 that the parent opened as file descriptor FD, laid out as
 
-    | heartbeat int64 | busy int64 | ... 64 bytes | slot 0 | slot 1 | ... |
+    | heartbeat int64 | busy int64 | number of slots int64 | ... 64 bytes | slot 0 | slot 1 | ... |
 
-A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3). The heartbeat counts decoded frames, so that the parent
-sees that a long job is alive without a message a frame; busy is the processor time that decoding has taken, in nanoseconds.
+A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3), or where planes were asked for and the frames have them,
+luma, U and V of each, uint8 (n, bytes), with the numbers of their `YuvForm`. The heartbeat counts decoded frames, so that
+the parent sees that a long job is alive without a message a frame; busy is the processor time that decoding has taken, in
+nanoseconds.
 
-    parent -> worker   {"decode": PATH, "fps": F, "flow": B, "on_corrupt": POLICY, "count_first": B}
+    parent -> worker   {"decode": PATH, "fps": F, "flow": B, "on_corrupt": POLICY, "count_first": B, "planar": B}
                        {"count": PATH, "fps": F, "flow": B, "on_corrupt": POLICY}
                        {"picture": PATH, "seconds": S, "flow": B, "max_bytes": N}
                        {"free": SLOT}   {"grown": SLOT_BYTES}
     worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames", "first_number"}}   {"grow": FRAME_BYTES}
-                       {"chunk": SLOT, "shape": [n, H, W], "seconds": [...]}
+                       {"chunk": SLOT, "shape": [n, H, W], "seconds": [...], "yuv": [...] or null}
                        {"end": {"fps", "num_frames", "duration_seconds", "damage"}}   {"error": REASON}
                        {"picture": BASE64} of a thumbnail
 
@@ -41,13 +43,14 @@ from featx import video
 from featx.damage import Damage
 from featx.errors import VideoError, one_line
 from featx.images import encode_thumbnail
+from featx.yuv import Planes, YuvForm
 
 # What a worker may take for itself besides the arena: four 8-bit frames of MAX_PIXELS in a decoder, and their BGR twice
 MEMORY_BYTES = 2 * 2**30
 GPU_MEMORY_BYTES = 4 * MEMORY_BYTES  # a driver maps more than it uses
 HEADER_BYTES = 64
-NUM_SLOTS = 3
-MAX_CHUNK_FRAMES = 32
+NUM_SLOTS = 3  # where the parent does not say
+MAX_CHUNK_FRAMES = 32  # of BGR; twice as many of planes, which are half as large
 
 
 class _Arena:
@@ -59,8 +62,9 @@ class _Arena:
 
     def _map(self) -> None:
         self._memory = mmap.mmap(self._descriptor, 0)
-        self._heartbeat, self._busy = np.split(np.frombuffer(self._memory, np.int64, 2), 2)
-        self.slot_bytes = (len(self._memory) - HEADER_BYTES) // NUM_SLOTS
+        self._heartbeat, self._busy, (num_slots,) = np.split(np.frombuffer(self._memory, np.int64, 3), 3)
+        self.num_slots = int(num_slots)
+        self.slot_bytes = (len(self._memory) - HEADER_BYTES) // self.num_slots
 
     def grown(self) -> None:
         """Map again, after the parent made the file larger."""
@@ -72,15 +76,50 @@ class _Arena:
     def note_busy(self, nanoseconds: int) -> None:
         self._busy[0] = nanoseconds
 
-    def slot(self, index: int, num_bytes: int) -> np.ndarray:
-        return np.frombuffer(self._memory, np.uint8, num_bytes, HEADER_BYTES + index * self.slot_bytes)
+    def slot(self, index: int) -> np.ndarray:
+        return np.frombuffer(self._memory, np.uint8, self.slot_bytes, HEADER_BYTES + index * self.slot_bytes)
+
+
+class _Chunk:
+    """Frames of one size and form that are written into a slot as they come."""
+
+    def __init__(self, slot: int, memory: np.ndarray, pixels: np.ndarray | Planes) -> None:
+        self.slot, self.layout, self.seconds = slot, _layout(pixels), []
+        self._memory, self._frame_bytes = memory, _num_bytes(pixels)
+        most = MAX_CHUNK_FRAMES * (2 if isinstance(pixels, Planes) else 1)
+        self._capacity = min(len(memory) // self._frame_bytes, most)
+
+    def is_full(self) -> bool:
+        return len(self.seconds) == self._capacity
+
+    def write(self, pixels: np.ndarray | Planes, seconds: float) -> None:
+        start = len(self.seconds) * self._frame_bytes
+        place = self._memory[start : start + self._frame_bytes]
+        if isinstance(pixels, Planes):
+            pixels.write_to(place)
+        else:
+            place.reshape(pixels.shape)[:] = pixels
+        self.seconds.append(seconds)
+
+    def message(self) -> dict:
+        height, width, yuv = self.layout
+        return {"chunk": self.slot, "shape": [len(self.seconds), height, width], "seconds": self.seconds, "yuv": yuv}
+
+
+def _layout(pixels: np.ndarray | Planes) -> tuple[int, int, YuvForm | None]:
+    """What the frames of a chunk have in common: height, width, and how their planes become BGR."""
+    return (*pixels.luma.shape, pixels.form) if isinstance(pixels, Planes) else (*pixels.shape[:2], None)
+
+
+def _num_bytes(pixels: np.ndarray | Planes) -> int:
+    return pixels.num_bytes if isinstance(pixels, Planes) else pixels.nbytes
 
 
 class _Worker:
     def __init__(self, descriptor: int, answers: BinaryIO) -> None:
         self._arena = _Arena(descriptor)
         self._answers = answers
-        self._free = list(range(NUM_SLOTS))
+        self._free = list(range(self._arena.num_slots))
         self._started_at = time.process_time_ns()  # the imports are behind us
         self._messages: queue.SimpleQueue[dict] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -106,7 +145,7 @@ class _Worker:
                 elif "count" in job:
                     self._count(job["count"], job["fps"], job["flow"], damage)
                 else:
-                    self._decode(job["decode"], job["fps"], job["flow"], job["count_first"], damage)
+                    self._decode(job["decode"], job["fps"], job["flow"], job["count_first"], job["planar"], damage)
             except VideoError as error:
                 self._send({"error": str(error)})
             except MemoryError:
@@ -120,23 +159,32 @@ class _Worker:
         shown = fps or header.fps
         self._end(shown, num_frames, num_frames / shown, damage)
 
-    def _decode(self, path: str, fps: float | None, flow: bool, count_first: bool, damage: Damage) -> None:
+    def _decode(
+        self, path: str, fps: float | None, flow: bool, count_first: bool, planar: bool, damage: Damage
+    ) -> None:
         header = video.read_header(path, flow=flow)
         shown_fps = fps or header.fps
         num_counted = None
         if count_first:  # the symptoms are noted when it is decoded again
             num_counted = video.count_frames(path, fps, self._arena.beat, flow, Damage(damage.on_corrupt))
         self._send({"start": {"fps": shown_fps, "num_frames": num_counted, "first_number": header.first_number}})
-        chunk: list[np.ndarray] = []
-        seconds: list[float] = []
+        chunk: _Chunk | None = None
         num_frames, last, before_last = 0, 0.0, 0.0
-        for frame in video.read_frames(path, fps, self._arena.beat, flow, damage):
-            if chunk and (frame.pixels.shape != chunk[0].shape or len(chunk) == self._capacity(chunk[0].nbytes)):
-                self._flush(chunk, seconds)
-            chunk.append(frame.pixels)
-            seconds.append(frame.seconds)
-            num_frames, last, before_last = num_frames + 1, frame.seconds, last
-        self._flush(chunk, seconds)
+        try:
+            for frame in video.read_frames(path, fps, self._arena.beat, flow, damage, planar):
+                if chunk is not None and (chunk.is_full() or _layout(frame.pixels) != chunk.layout):
+                    self._send(chunk.message())
+                    chunk = None
+                if chunk is None:
+                    slot = self._take_slot(_num_bytes(frame.pixels))
+                    chunk = _Chunk(slot, self._arena.slot(slot), frame.pixels)
+                chunk.write(frame.pixels, frame.seconds)
+                num_frames, last, before_last = num_frames + 1, frame.seconds, last
+        except BaseException:
+            if chunk is not None:  # whose frames count for nothing
+                self._free.append(chunk.slot)
+            raise
+        self._send(chunk.message())
         # the last picture is shown as long as the one before it
         shown = last - before_last if num_frames > 1 else 1 / shown_fps
         self._end(shown_fps, num_frames, last + shown, damage)
@@ -150,27 +198,17 @@ class _Worker:
         }
         self._send({"end": end})
 
-    def _capacity(self, frame_bytes: int) -> int:
-        return max(1, min(MAX_CHUNK_FRAMES, self._arena.slot_bytes // frame_bytes))
-
-    def _flush(self, chunk: list[np.ndarray], seconds: list[float]) -> None:
-        """Copy the chunk into a slot and announce it; both lists are emptied."""
-        frame_bytes = chunk[0].nbytes
+    def _take_slot(self, frame_bytes: int) -> int:
+        """Wait for a free slot, and for the parent to make all of them larger where a frame does not fit."""
         if frame_bytes > self._arena.slot_bytes:
-            while len(self._free) < NUM_SLOTS:  # the parent may move memory only when it reads none of it
+            while len(self._free) < self._arena.num_slots:  # the parent may move memory only when it reads none of it
                 self._free.append(self._messages.get()["free"])
             self._send({"grow": frame_bytes})
             self._messages.get()
             self._arena.grown()
         while not self._free:
             self._free.append(self._messages.get()["free"])
-        slot = self._free.pop()
-        place = self._arena.slot(slot, frame_bytes * len(chunk)).reshape(len(chunk), *chunk[0].shape)
-        for i, pixels in enumerate(chunk):
-            place[i] = pixels
-        self._send({"chunk": slot, "shape": list(place.shape[:3]), "seconds": seconds})
-        chunk.clear()
-        seconds.clear()
+        return self._free.pop()
 
     def _send(self, message: dict) -> None:
         self._arena.note_busy(time.process_time_ns() - self._started_at)

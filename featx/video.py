@@ -8,6 +8,10 @@ are swapped though the order is right, so nothing is ever sorted by them.
 A GPU's decoder may take the place of the processor's for streams whose standard fixes every pixel; its frames, which come as
 NV12, are put into the form in which the processor's decoder gives them, and are the same from there on.
 
+Where the frames are to be converted elsewhere, those of the common kinds come as planes of luma and chroma instead: see
+featx/yuv.py. Whether the rule there gives swscale's pixels is tried out, once a process for each matrix and range; where it
+does not, as on a processor for which swscale has other code, frames come as BGR.
+
 A folder of images has no clock: its frame rate and all its times are NaN, and `fps` is refused. For optical flow the two
 images of a frame become two channels, x in the place of blue and y in that of green; red is 0.
 """
@@ -18,6 +22,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +38,7 @@ from featx.errors import VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
 from featx.frame_times import Clock, resample
 from featx.images import read_image, read_image_header
+from featx.yuv import FULL_RANGE, Planes, YuvForm, planes_to_bgr, yuv_form
 
 __all__ = [
     "Frame",
@@ -84,14 +90,14 @@ _gpu: str | None = None  # the number of the GPU that decodes for this process
 
 
 class Frame(NamedTuple):
-    """One picture: `index` from 0 in order of presentation, `seconds` after the first frame, BGR uint8 (H, W, 3).
+    """One picture: `index` from 0 in order of presentation, `seconds` after the first frame, BGR uint8 (H, W, 3) or planes.
 
     `seconds` is NaN in a folder of images.
     """
 
     index: int
     seconds: float
-    pixels: np.ndarray
+    pixels: np.ndarray | Planes
 
 
 @dataclass(frozen=True)
@@ -158,13 +164,15 @@ def read_frames(
     on_decoded: Callable[[], None] = lambda: None,
     flow: bool = False,
     damage: Damage | None = None,
+    planar: bool = False,
 ) -> Iterator[Frame]:
     """Decode a video, frame by frame.
 
     With `fps`, frames are dropped and repeated so that `fps` of them come a second (see `resample`). Rotation metadata is
     applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `flow` asks for optical flow,
     which only a folder can hold. `pixels` is a read-only view, strided where rows are padded or rotated; the same array
-    comes again where a frame is repeated.
+    comes again where a frame is repeated. With `planar` it is `featx.yuv.Planes` for every frame whose BGR follows from them
+    exactly: upright progressive 8-bit 4:2:0 of even height with a known matrix.
 
     Raises VideoError, after the last good frame, for a stream that is damaged or cut short: the reason says where. With
     `damage` of the policy keep, all frames come that the decoder gives, those it marks as corrupt included, and `damage`
@@ -179,7 +187,7 @@ def read_frames(
     converted, pixels = None, None
     for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow, damage)):
         if frame is not converted:
-            converted, pixels = frame, _to_bgr(reformatter, frame)
+            converted, pixels = frame, (_to_planes(frame) if planar else None) or _to_bgr(reformatter, frame)
         yield Frame(index, seconds, pixels)
 
 
@@ -487,8 +495,7 @@ def _stamp_seconds(stream) -> float:
 
 def _to_bgr(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
     """Convert to BGR uint8 (H, W, 3), upright."""
-    if frame.width * frame.height > MAX_PIXELS:
-        raise VideoError(f"a frame of {frame.width}x{frame.height} pixels; at most {MAX_PIXELS} pixels are taken")
+    _check_size(frame)
     bgr = reformatter.reformat(frame, format="bgr24", interpolation=Interpolation.BICUBIC, threads=1)
     plane = bgr.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(bgr.height, plane.line_size)
@@ -496,6 +503,46 @@ def _to_bgr(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
     if frame.rotation % 90 == 0:
         pixels = np.rot90(pixels, frame.rotation // 90 % 4)  # the stored angle is counterclockwise, as numpy's
     return pixels
+
+
+def _check_size(frame: av.VideoFrame) -> None:
+    if frame.width * frame.height > MAX_PIXELS:
+        raise VideoError(f"a frame of {frame.width}x{frame.height} pixels; at most {MAX_PIXELS} pixels are taken")
+
+
+def _to_planes(frame: av.VideoFrame) -> Planes | None:
+    """The planes of a frame, or None where its BGR does not follow from them."""
+    kind = frame.format.name
+    if kind not in ("yuv420p", "yuvj420p") or frame.height % 2 or frame.rotation or frame.interlaced_frame:
+        return None  # fields are converted one by one
+    form = _form(kind, int(frame.colorspace), int(frame.color_range))
+    planes = frame.planes
+    if form is None or any(plane.line_size <= 0 for plane in planes):  # a picture stored upside down
+        return None
+    _check_size(frame)
+    views = (
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] for plane in planes
+    )
+    return Planes(*views, form)
+
+
+@cache
+def _form(kind: str, matrix: int, color_range: int) -> YuvForm | None:
+    """The rule for frames that say this of themselves; None where swscale, tried on noise, gives other pixels."""
+    form = yuv_form(matrix, full_range=kind == "yuvj420p" or color_range == FULL_RANGE)
+    if form is None:
+        return None
+    frame = av.VideoFrame(70, 64, kind)
+    rng = np.random.default_rng(0)
+    for plane in frame.planes:
+        plane.update(rng.integers(0, 256, plane.buffer_size, dtype=np.uint8).tobytes())
+    try:
+        frame.colorspace, frame.color_range = matrix, color_range
+        expected = _to_bgr(VideoReformatter(), frame)
+    except (AttributeError, av.error.FFmpegError):
+        return None
+    views = (np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes)
+    return form if np.array_equal(planes_to_bgr(Planes(*views, form)), expected) else None
 
 
 def _text(error: BaseException) -> str:

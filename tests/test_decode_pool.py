@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import av
 import numpy as np
 import pytest
 from conftest import write_noise_video, write_video
@@ -16,6 +17,7 @@ from featx import decode_pool
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
 from featx.errors import FeatxError
 from featx.video import read_frames
+from featx.yuv import Planes, planes_to_bgr, yuv_form
 
 
 def collect(pool, paths, **options):
@@ -190,3 +192,98 @@ def alive(pid):
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+# ------------------------------------------------------------------------------------------------------------------- planes
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory):
+    """A stream whose size, and then whose range, change on the way."""
+    folder = tmp_path_factory.mktemp("changing")
+    parts = [("a", 9, (48, 64), "yuv420p"), ("b", 7, (64, 48), "yuv420p"), ("c", 5, (64, 48), "yuvj420p")]
+    out = folder / "changing.h264"
+    with open(out, "wb") as joined:
+        for name, num_frames, size, pix_fmt in parts:
+            path = folder / f"{name}.h264"
+            with av.open(str(path), "w") as container:
+                stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+                stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
+                for i in range(num_frames):
+                    picture = np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8)
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+                container.mux(stream.encode(None))
+            joined.write(path.read_bytes())
+    return out
+
+
+def as_bgr(chunk):
+    """The frames of a chunk, converted where they are planes."""
+    if chunk.yuv is None:
+        return [frame.copy() for frame in chunk.frames]
+    (height, width), half = chunk.size, [(length + 1) // 2 for length in chunk.size]
+    frames = []
+    for row in chunk.frames:
+        luma, u, v = np.split(row, [height * width, height * width + half[0] * half[1]])
+        planes = Planes(luma.reshape(height, width), u.reshape(half), v.reshape(half), chunk.yuv)
+        frames.append(planes_to_bgr(planes))
+    return frames
+
+
+def test_planes_give_the_frames_read_directly(paths, changing, tmp_path):
+    odd = write_noise_video(tmp_path / "odd.mkv", 9, codec="ffv1", pix_fmt="yuv420p", size=(33, 35))
+    wanted = [*paths[:4], changing, odd]
+    frames, forms = {i: [] for i in range(len(wanted))}, {i: [] for i in range(len(wanted))}
+    with DecodePool(2) as pool:
+        for event in pool.decode(wanted, planar=True):
+            if isinstance(event, Chunk):
+                frames[event.index] += as_bgr(event)
+                forms[event.index].append((event.size, event.yuv))
+                assert len(event.seconds) == len(event.frames) <= 64
+    for i, path in enumerate(wanted):
+        assert all(np.array_equal(a, b.pixels) for a, b in zip(frames[i], read_frames(path), strict=True))
+    assert [size for size, _ in forms[0]] == [(188, 64)] * 2  # 70 frames
+    limited, full = yuv_form(2, False), yuv_form(2, True)
+    assert forms[4] == [((48, 64), limited), ((64, 48), limited), ((64, 48), full)]
+    assert forms[5] == [((33, 35), None)]
+
+
+def test_a_slot_that_is_held_is_not_written_to(paths, monkeypatch):
+    """Neither while its worker decodes on, nor when slots grow, nor by the next videos."""
+    monkeypatch.setattr(decode_pool, "SLOT_BYTES", 60_000)  # a few frames
+    held = []
+
+    def hold(chunk):
+        before, polls = chunk.frames.copy(), iter(range(3))
+
+        def is_done():
+            assert np.array_equal(chunk.frames, before)
+            held.append(chunk.index)
+            return next(polls, None) is None
+
+        chunk.held_until = is_done
+        return as_bgr(chunk)
+
+    with DecodePool(2, num_slots=2) as pool:
+        for order in ([0, 1, 2, 3], [3, 0]):
+            frames = {i: [] for i in range(len(order))}
+            for event in pool.decode([paths[i] for i in order], planar=True):
+                if isinstance(event, Chunk):
+                    frames[event.index] += hold(event)
+            for i, place in enumerate(order):
+                expected = list(read_frames(paths[place]))
+                assert all(np.array_equal(a, b.pixels) for a, b in zip(frames[i], expected, strict=True))
+        arena = pool._workers[0]._shared
+        closed = []
+        arena.before_closing += [lambda: closed.append("unlocked"), lambda: closed.append("waited")]
+    assert len(held) > 40 and closed == ["waited", "unlocked"]
+
+
+def test_a_damaged_video_costs_no_slot(paths, tmp_path):
+    """Its last chunk is never sent."""
+    cut = tmp_path / "cut.mkv"
+    whole = write_noise_video(tmp_path / "whole.mkv", 40).read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    with DecodePool(1) as pool:
+        videos = collect(pool, [cut] * 5 + [paths[0]])
+    assert all(isinstance(videos[i][2][-1], Failed) for i in range(5)) and isinstance(videos[5][2][-1], Ended)

@@ -39,6 +39,7 @@ LEVELS = [
     {"extractor", "parts", "part_writer", "resume", "urls"},
     {"aggregation"},
     {"feeder"},
+    {"clip_frames"},
     {"devices"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
     {
@@ -70,6 +71,7 @@ LEVELS = [
         "views",
         "errors",
         "weights",
+        "yuv",
     },
 ]
 LEVEL_OF = {name: -i for i, names in enumerate(LEVELS) for name in names}
