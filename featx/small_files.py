@@ -12,27 +12,45 @@ __all__ = ["check_output", "write_bytes", "write_text"]
 
 TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 
+# What the tables and the JSON of svm-eval, similarity, embed and search begin with: these are replaced, since the same
+# command makes them again
+TABLES = (
+    b"name,features,dataset,dims,",
+    b"name,label,x,y\n",
+    b"query,rank,key,cosine",
+    b"group,first,second,cosine",
+    b'{\n  "features": ',
+    b'{\n  "results": ',
+)
 
-def check_output(path: str | os.PathLike, text: bool = True) -> None:
+
+def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, ...] = TABLES) -> None:
     """Raise UsageError where a file cannot be written: better now than after an hour's work.
 
-    `text` says that it is to be a table or JSON, which replaces no file that has the name of something else.
+    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`: no list of the
+    user's, no video.
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if text and path.is_file() and path.stat().st_size and path.suffix.lower() not in TEXT_SUFFIXES:
-        raise UsageError(
-            f"{path} exists and is not named as a table or JSON ({', '.join(TEXT_SUFFIXES)}); it is not replaced: choose "
-            "another name"
-        )
+    if text and path.is_file() and path.stat().st_size and not _head(path).startswith(own):
+        what = "table or JSON that featx wrote" if own == TABLES else "picture"
+        raise UsageError(f"{path} exists and is no {what}; it is not replaced: choose another name")
     try:
         with tempfile.TemporaryFile(dir=path.absolute().parent):
             pass
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(128)
+    except OSError:
+        return b""
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -116,6 +116,6 @@ def answer(job: dict) -> dict:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a suite in the background ignores
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing before main() is to answer it
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

@@ -23,14 +23,6 @@ from featx.interrupt import Interrupted, Interrupts
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(featx.__file__).parents[1])}
 
 
-@pytest.fixture(autouse=True)
-def as_at_a_terminal():
-    """A suite that was itself started in the background ignores SIGINT, as its runs then would."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def tell(number):
     """What a user or a cluster does."""
     os.kill(os.getpid(), number)

@@ -4,13 +4,17 @@ their own, with a network that takes no time (its pool5 has 120 dimensions).
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from conftest import write_noise_video, write_video
+
+from featx import decode_pool, run, store
 
 # Prints frames, failures, peak MB of the parent, the largest peak MB of a worker that is alive at the end, open descriptors.
 PROGRAM = """
@@ -64,18 +68,53 @@ def repeated(source: Path, path: Path, times: int) -> Path:
 
 
 @pytest.mark.long
-def test_three_minutes_of_1080p_need_no_more_than_fifteen_seconds(tmp_path):
-    """And so do two hours: what is remembered of a frame is its time, 8 bytes, which makes 1.4 MB in two hours."""
-    second = write_video(tmp_path / "second.mp4", 25, size=(1080, 1920), codec="mpeg4", options={"bf": "0"})
-    peaks = {}
-    for seconds in (15, 180):
-        video = repeated(second, tmp_path / f"{seconds}.mkv", seconds)
-        num_frames, failures, parent, worker, *_ = run_program(video, tmp_path / f"{seconds}.h5", 16, 120)
-        assert (num_frames, failures) == (25 * seconds, 0)
-        peaks[seconds] = parent, worker
+@pytest.mark.parametrize("seconds", [180, 2 * 60 * 60])
+def test_a_long_1080p_video_needs_no_more_than_fifteen_seconds_of_it(tmp_path, seconds):
+    """But for the time of every frame, 8 bytes, which makes 1.4 MB in two hours.
+
+    Two hours, 180,000 frames, took 380 MB in the parent and 98 MB in the worker, and so did fifteen seconds.
+    """
+    second = write_noise_video(tmp_path / "second.mp4", 25, size=(1080, 1920))
+    peaks = []
+    for length in (15, seconds):
+        video = repeated(second, tmp_path / f"{length}.mkv", length)
+        num_frames, failures, parent, worker, *_ = run_program(video, tmp_path / f"{length}.h5", 16, 120)
+        assert (num_frames, failures) == (25 * length, 0)
+        with store.open_features(tmp_path / f"{length}.h5") as features:
+            (key,) = features.keys
+            assert features[key].num_clips == (25 * length - 16) // 16 + 1
+        peaks.append((parent, worker))
         video.unlink()
     print(peaks)
-    assert peaks[180][0] < peaks[15][0] + 32 and peaks[180][1] < peaks[15][1] + 8
+    assert peaks[1][0] < peaks[0][0] + 32 and peaks[1][1] < peaks[0][1] + 8
+
+
+def test_hundreds_of_videos_leave_no_worker_and_no_descriptor(tmp_path, monkeypatch):
+    """Every tenth is a bad one; see below for thousands."""
+    tiny = write_noise_video(tmp_path / "tiny.mp4", 2, size=(16, 16))
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(tiny.read_bytes()[:500])
+    (tmp_path / "videos").mkdir()
+    for i in range(300):
+        (tmp_path / f"videos/{i:06d}.mp4").symlink_to(bad if i % 10 == 9 else tiny)
+    monkeypatch.setattr("featx.engine.Engine.run", lambda engine, clips: {"pool5": np.ones((len(clips), 120), "f4")})
+    monkeypatch.setattr("featx.parts.PART_SECONDS", 0.2)
+    workers, descriptors = [], []
+
+    class Noted(decode_pool._WorkerProcess):
+        def __init__(self) -> None:
+            super().__init__()
+            workers.append(self)
+
+    monkeypatch.setattr(decode_pool, "_WorkerProcess", Noted)
+    summary = run.extract_to(
+        tmp_path / "videos", tmp_path / "f.h5", layers=["pool5"],
+        on_result=lambda result: descriptors.append(len(os.listdir("/proc/self/fd"))),
+    )  # fmt: skip
+    assert (summary.num_videos, len(summary.failures), len(descriptors)) == (270, 30, 300)
+    assert 1 <= len(workers) <= decode_pool.default_num_workers() and all(worker.exited() for worker in workers)
+    assert min(descriptors[150:]) <= max(descriptors[:150])  # some come and go with every part
+    assert len(os.listdir("/proc/self/fd")) < min(descriptors)
 
 
 @pytest.mark.long

@@ -119,6 +119,7 @@ def test_the_suffix_decides_and_the_bytes_are_the_same_every_time(draw, suffix, 
     first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
     assert first == second and first.startswith(KINDS[suffix]) and len(first) > 2000
     assert len(list(tmp_path.iterdir())) == 2  # nothing is left beside
+    plots.check_picture(tmp_path / f"a{suffix}")  # the next one may replace it
     assert "matplotlib.pyplot" not in sys.modules
 
 
@@ -135,6 +136,12 @@ def test_the_settings_of_the_user_change_nothing(tmp_path):
 def test_what_cannot_be_drawn_is_refused_first(name, tmp_path):
     with pytest.raises(UsageError, match="cannot (draw|write) .*; "):
         plots.check_picture(tmp_path / name)
+
+
+def test_a_picture_replaces_nothing_else(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(UsageError, match="a.png exists and is no picture; it is not replaced"):
+        plots.check_picture(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("problem", [None, "broken"])

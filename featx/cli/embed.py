@@ -31,7 +31,13 @@ __all__ = ["command"]
     metavar="N",
     help="Of more rows draw a sample of N.",
 )
-@click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write the coordinates to FILE.")
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write the coordinates to FILE, which replaces one of before.",
+)
 def command(features, output, **options) -> None:
     """Draw the descriptors of videos, or clip features, as points on a plane, each class named where it lies.
 

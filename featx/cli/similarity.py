@@ -29,7 +29,11 @@ __all__ = ["command"]
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the solver.")
 @click.option("--allow-missing", is_flag=True, help="Leave out pairs of videos that the file does not have.")
 @click.option(
-    "--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything, the ROC curve too, to FILE."
+    "--json",
+    "json_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write everything, the ROC curve too, to FILE, which replaces one of before.",
 )
 @click.option("--plot", "plot_path", type=click.Path(), metavar="FILE", help="Draw the ROC curve (.png, .svg or .pdf).")
 @click.option("--quiet", is_flag=True, help="No progress bar.")

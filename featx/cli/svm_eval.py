@@ -81,8 +81,16 @@ CONCAT_OPTION = click.option(
 @DEVICE_OPTION
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of solver and folds.")
 @click.option("--per-class", is_flag=True, help="Print the accuracy of each class.")
-@click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything to FILE.")
-@click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write a table of the accuracies to FILE.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write everything to FILE, which replaces one of before.",
+)
+@click.option(
+    "--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write a table of the accuracies to FILE, likewise."
+)
 @click.option(
     "--plot-curves",
     "curves_path",

@@ -17,18 +17,18 @@ __all__ = ["command"]
 @click.option("--layer", help="Layer to use.  [default: the model's]")
 @CONCAT_OPTION
 @click.option("--allow-missing", is_flag=True, help="Leave out videos that a joined file does not have.")
-def command(features, output, **options) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def command(features, output, overwrite, **options) -> None:
     """Label the videos of a feature file with a trained SVM: key, label, score.
 
     A score is a distance from the class's boundary, positive on its side, and not a probability. Features that were made
     otherwise than those the model learned (another net, layer, or way of sampling) are refused.
     """
     from featx.evaluation import svm_predict, write_predictions
-    from featx.evaluation.results import check_output
-    from featx.evaluation.train import as_csv
+    from featx.evaluation.train import as_csv, check_predictions
 
     if output is not None:
-        check_output(output)
+        check_predictions(output, overwrite)
     predictions = svm_predict(features, **options)
     if output is None:
         click.echo(as_csv(predictions), nl=False)

@@ -27,6 +27,8 @@ __all__ = [
     "write_text",
 ]
 
+CSV_COLUMNS = ("name", "features", "dataset", "dims", "pca", "split", "C", "accuracy", "published")
+
 
 @dataclass(frozen=True)
 class SplitResult:
@@ -210,9 +212,6 @@ def curve(result: SVMResult) -> Curve:
         whole=whole.mean,
         whole_published=whole.published,
     )
-
-
-CSV_COLUMNS = ("name", "features", "dataset", "dims", "pca", "split", "C", "accuracy", "published")
 
 
 def save_csv(path: str | os.PathLike, results: Iterable[SVMResult]) -> None:

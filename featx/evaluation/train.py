@@ -21,15 +21,15 @@ from featx.evaluation.datasets import get_dataset
 from featx.evaluation.fitting import BAR, fit_with_c
 from featx.evaluation.model import SVMModel
 from featx.evaluation.protocol import Request
-from featx.evaluation.results import check_output, write_text
 from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
 from featx.evaluation.svm import settle_solver
 from featx.lists import few, match_names, read_text
 from featx.segments import video_of
+from featx.small_files import TEXT_SUFFIXES, check_output, write_text
 from featx.store import MODEL, require_replaceable
 
-__all__ = ["Prediction", "svm_fit", "svm_predict", "write_predictions"]
+__all__ = ["Prediction", "check_predictions", "svm_fit", "svm_predict", "write_predictions"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,20 @@ def svm_predict(
         Prediction(key, tuple(model.classes[c] for c in order), tuple(float(row[c]) for c in order))
         for key, row, order in zip(descriptors.keys, scores, best, strict=True)
     ]
+
+
+def check_predictions(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Raise UsageError where `write_predictions` is not to write: labels may have been corrected by hand since."""
+    path = Path(path)
+    check_output(path, text=False)
+    if path.is_file() and path.stat().st_size:
+        if path.suffix.lower() not in TEXT_SUFFIXES:
+            raise UsageError(
+                f"{path} exists and is not named as a table or JSON ({', '.join(TEXT_SUFFIXES)}); it is not replaced: choose "
+                "another name"
+            )
+        if not overwrite:
+            raise UsageError(f"{path} exists; choose another name, or allow it with --overwrite")
 
 
 def write_predictions(path: str | os.PathLike, predictions: Iterable[Prediction]) -> None:

@@ -11,13 +11,17 @@ from featx.evaluation.results import check_output
 __all__ = ["SUFFIXES", "check_picture", "require_matplotlib"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
+PICTURES = (b"\x89PNG\r\n", b"<?xml", b"%PDF-")  # what they begin with
 
 
 def check_picture(path: str | os.PathLike) -> None:
-    """Raise UsageError where a picture cannot be drawn or written: better now than after an hour's work."""
+    """Raise UsageError where a picture cannot be drawn or written: better now than after an hour's work.
+
+    It replaces a picture, and nothing else.
+    """
     if Path(path).suffix.lower() not in SUFFIXES:
         raise UsageError(f"cannot draw {path}: the suffix decides the kind of picture; use {', '.join(SUFFIXES)}")
-    check_output(path)
+    check_output(path, own=PICTURES)
     require_matplotlib()
 
 
