@@ -30,7 +30,7 @@ function placeCard(card, [x, y], [width, height]) {
 function fillPair(place, layer, chosen, onClear) {
   const slots = [0, 1].map((i) => {
     const slot = element("div", { class: i < chosen.length ? "slot" : "slot empty" });
-    if (i < chosen.length) slot.append(picture(chosen[i], { now: true }), element("p", { class: "name", title: shown(keys[chosen[i]]) }, `${"AB"[i]}  ${shown(baseName(keys[chosen[i]]))}`),
+    if (i < chosen.length) slot.append(element("span", { class: "letter" }, "AB"[i]), picture(chosen[i], { now: true }), name(keys[chosen[i]]),
       element("p", { class: "muted" }, facts(chosen[i])));
     else slot.append(element("span", { class: "picture" }, element("span", { class: "why" }, i ? "choose a second video" : "choose a video: on the map, or in the list below")));
     return slot;
