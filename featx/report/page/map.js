@@ -79,6 +79,7 @@ function createMap(canvas, isVisible) {
 
   function paint() {
     waiting = false;
+    if (!canvas.width || !canvas.height) return; // it is not laid out
     const r = radius();
     if (stale || sprites.theme !== theme()) paintPoints(r);
     draw.setTransform(1, 0, 0, 1, 0, 0);
