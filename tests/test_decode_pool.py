@@ -14,10 +14,12 @@ import pytest
 from conftest import write_noise_video, write_video
 
 from featx import decode_pool
-from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Picture, Started
 from featx.errors import FeatxError
 from featx.video import read_frames
 from featx.yuv import Planes, planes_to_bgr, yuv_form
+from featx.images import encode_thumbnail
+from featx.video import read_frames, read_picture
 
 
 def collect(pool, paths, **options):
@@ -54,6 +56,17 @@ def test_frames_equal_those_read_directly(paths, num_workers):
                 assert started == Started(i, 25.0, None)
                 assert ended == Ended(i, 25.0, len(expected), pytest.approx(len(expected) / 25))
             assert isinstance(videos[4][2][-1], Failed) and "not a video" in videos[4][2][-1].reason
+
+
+def test_pictures_come_from_the_middle_and_a_bad_video_costs_its_own_alone(paths):
+    with DecodePool(2) as pool:
+        videos = [(path, None if i % 2 else 0.1) for i, path in enumerate(paths)]
+        events = {event.index: event for event in pool.pictures(videos, max_bytes=4000)}
+        again = list(pool.decode(paths[1:2]))  # the workers serve on
+    assert sorted(events) == list(range(len(paths))) and isinstance(again[-1], Ended)
+    for i, (path, seconds) in enumerate(videos[:-1]):
+        assert events[i] == Picture(i, encode_thumbnail(read_picture(path, seconds), 4000))
+    assert isinstance(events[4], Failed) and "not a video" in events[4].reason
 
 
 def test_counting_first_and_resampling(paths):

@@ -16,6 +16,7 @@ import pytest
 from feature_files import write_file
 
 import featx
+from featx import images
 from featx.cli import main
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, FeatxError, UnknownNameError, UsageError
@@ -335,13 +336,18 @@ def test_where_a_video_is_looked_for(tmp_path, monkeypatch):
     assert find_video("secret", os.fspath(tmp_path / "secret.avi"), 5, near, near)[0] is None
 
 
-def test_thumbnails_keep_to_their_size(tmp_path, made):
-    from featx.images import encode_thumbnail
-
+@pytest.mark.parametrize("codecs", [images.av.codecs_available, frozenset({"mjpeg"})], ids=["webp", "jpeg"])
+def test_thumbnails_keep_to_their_size_and_colours(tmp_path, monkeypatch, codecs):
+    monkeypatch.setattr(images.av, "codecs_available", codecs)
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    large, small = encode_thumbnail(noise, 10**6), encode_thumbnail(noise, 2000)
-    assert len(small) <= 2000 < len(large)
-    assert len(encode_thumbnail(np.zeros((2, 3000, 3), np.uint8), 2000)) < 2000
+    large, small = images.encode_thumbnail(noise, 10**6), images.encode_thumbnail(noise, 5000)
+    assert len(small) <= 5000 < len(large)
+    assert len(images.encode_thumbnail(np.zeros((2, 3000, 3), np.uint8), 2000)) < 2000
+    colour = np.full((90, 120, 3), (40, 90, 200), np.uint8)
+    (tmp_path / "picture").write_bytes(images.encode_thumbnail(colour, 2000))
+    with images.av.open(str(tmp_path / "picture")) as container:
+        pixels = next(container.decode(video=0)).to_ndarray(format="bgr24")
+    assert pixels.shape == colour.shape and np.abs(pixels.astype(int) - colour).max() <= 6
 
 
 def test_a_thumbnail_is_of_the_middle(tmp_path):

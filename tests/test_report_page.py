@@ -10,6 +10,7 @@ from feature_files import write_file
 
 import featx
 from featx.descriptors import l2_normalise
+from featx.report import report
 
 CLASSES = ("fall", "run", "walk")
 ODD = "walk/<img src=x onerror=alert(1)>\u202e"
@@ -32,7 +33,8 @@ def cosines(rows):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, rows):
-    """ "r.html" of 30 videos, of which one has a file; "two.html" of two layers without pictures; "one.html" of one video."""
+    """ "r.html" of 30 videos, of which one has a file; "two.html" of two layers without pictures; "one.html" of one video;
+    "rough.html" with vectors that are not exact."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "fall").mkdir()
     write_video(folder / "fall/v_00.avi", 12, brightness=lambda i: 200)
@@ -44,6 +46,9 @@ def pages(tmp_path_factory, rows):
     other = {key: np.roll(row, 1) ** 2 for key, row in rows.items()}
     path = write_file(folder / "two.h5", {"fc6": rows, "fc7": other})
     featx.write_report(path, folder / "two.html", thumbnails=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "VECTOR_BYTES", 30 * 2 * 16)
+        featx.write_report(folder / "f.h5", folder / "rough.html", thumbnails=False)
     path = write_file(folder / "one.h5", {"fc6": {"a": np.ones(3)}})
     featx.write_report(path, folder / "one.html")
     return folder
@@ -141,6 +146,22 @@ def test_choosing_two_tells_their_cosine(shown, rows, cosines):
     assert "\\x202e" in text(shown, "#pair")
     shown.js("document.querySelector('.result .link').click()")
     assert shown.js("return document.getElementById('cosine')") is None
+
+
+def test_reduced_vectors_give_about_the_cosine_and_neighbours_the_exact_one(browser, pages, rows, cosines):
+    browser.open(pages / "rough.html")
+    keys, nearer = sorted(rows), nearest(rows, cosines, "run/v_04")
+    error = browser.js("return JSON.parse(document.getElementById('data').textContent).layers.fc6.pair_error")
+    assert 1e-4 < error < 0.5
+    for other, is_exact in ((nearer[0][0], True), ("fall/v_03", False)):
+        for key in ("run/v_04", other):
+            browser.pointer(*at(browser, key), click=True)
+        told, true = text(browser, "#cosine").replace("−", "-"), cosines[keys.index("run/v_04"), keys.index(other)]
+        if is_exact:
+            assert told == f"{true:.4f}"
+        else:
+            assert told.startswith("≈ ") and abs(float(told[2:]) - true) <= error + 6e-4
+            assert f"off by more than {error:.3f}" in text(browser, ".how")
 
 
 def test_a_class_can_be_hidden_and_names_searched(shown):

@@ -5,7 +5,7 @@ const GAP = 14; // pixels between a point and its card
 
 function fillCard(card, layer, video) {
   const items = neighboursOf(layer, video).slice(0, CARD_NEIGHBOURS).map((neighbour) =>
-    element("li", {}, picture(neighbour.video, { small: true, now: true }), name(keys[neighbour.video], 21),
+    element("li", {}, picture(neighbour.video, { small: true, now: true }), nameInLine(keys[neighbour.video]),
       element("span", { class: "cosine" }, cosineText(neighbour.cosine))));
   const words = element("div", {}, element("p", { class: "name" }, shown(keys[video])), element("p", { class: "muted" }, facts(video)));
   card.replaceChildren(element("div", { class: "head" }, picture(video, { now: true }), words));
@@ -30,7 +30,7 @@ function placeCard(card, [x, y], [width, height]) {
 function fillPair(place, layer, chosen, onClear) {
   const slots = [0, 1].map((i) => {
     const slot = element("div", { class: i < chosen.length ? "slot" : "slot empty" });
-    if (i < chosen.length) slot.append(picture(chosen[i], { now: true }), element("p", { class: "name", title: shown(keys[chosen[i]]) }, `${"AB"[i]}  ${shown(baseName(keys[chosen[i]]))}`),
+    if (i < chosen.length) slot.append(element("span", { class: "letter" }, "AB"[i]), picture(chosen[i], { now: true }), name(keys[chosen[i]]),
       element("p", { class: "muted" }, facts(chosen[i])));
     else slot.append(element("span", { class: "picture" }, element("span", { class: "why" }, i ? "choose a second video" : "choose a video: on the map, or in the list below")));
     return slot;
@@ -57,7 +57,7 @@ function fillNeighbours(layer, video, { onChoose, onPoint }) {
   if (!found.length) return list.replaceChildren();
   of.textContent = `of ${shown(baseName(keys[video]))}`;
   list.replaceChildren(...found.map((neighbour) => {
-    const words = element("span", {}, name(keys[neighbour.video], 24), element("small", {}, className(data.class_of[neighbour.video])));
+    const words = element("span", {}, nameInLine(keys[neighbour.video]), element("small", {}, className(data.class_of[neighbour.video])));
     const button = element("button", { type: "button", class: "neighbour", "data-video": neighbour.video }, picture(neighbour.video, { small: true }), words,
       element("span", { class: "cosine" }, cosineText(neighbour.cosine)));
     button.addEventListener("click", () => onChoose(neighbour.video));

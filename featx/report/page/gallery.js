@@ -10,7 +10,7 @@ function createGallery(place, end, { onChoose, onPoint }) {
     done += next.length;
     place.append(...next.map((video) => {
       const button = element("button", { type: "button", class: "thing", "aria-pressed": "false", "data-video": video },
-        picture(video), name(keys[video], 21), element("small", {}, facts(video)));
+        picture(video), nameInLine(keys[video]), element("small", {}, facts(video)));
       button.addEventListener("click", () => onChoose(video));
       button.addEventListener("focus", () => onPoint(video));
       button.addEventListener("blur", () => onPoint(-1));

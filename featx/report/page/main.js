@@ -46,6 +46,9 @@ function clear() {
 function showChosen() {
   const last = state.chosen.length ? state.chosen[state.chosen.length - 1] : -1;
   fillPair(byId("pair"), state.layer, state.chosen, clear);
+  const names = state.chosen.map((video) => shown(baseName(keys[video])));
+  byId("bar").textContent = names.length === 2 ? `${names.join(" and ")}: cosine ${byId("cosine").textContent}` : `${names[0] || ""} is chosen; choose another to compare`;
+  byId("bar").hidden = !names.length;
   fillNeighbours(state.layer, last, { onChoose: choose, onPoint: (video) => point(video, { card: false }) });
   gallery.press(state.chosen);
   point(state.at, { card: !card.hidden });

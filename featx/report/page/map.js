@@ -52,6 +52,8 @@ const REACH = 16; // pixels from the pointer
 
 function createMap(canvas, isVisible) {
   const draw = canvas.getContext("2d");
+  const below = element("canvas"), under = below.getContext("2d"); // the points alone: the pointer changes only what is above
+  let stale = true;
   let points = new Float32Array(0), width = 0, height = 0, dots = 1, waiting = false;
   let sprites = new Map();
   const view = { x: 0, y: 0, scale: 1, least: 1 };
@@ -61,7 +63,8 @@ function createMap(canvas, isVisible) {
     (points[2 * video] - view.x) * view.scale + width / 2,
     (view.y - points[2 * video + 1]) * view.scale + height / 2,
   ];
-  const radius = () => Math.max(3, Math.min(6, 5.6 - Math.log10(Math.max(1, numVideos / 40)))) * Math.min(1.7, (view.scale / view.least) ** 0.22);
+  // in whole quarters, so that a zoom does not draw every mark anew
+  const radius = () => Math.round(4 * Math.max(3, Math.min(6, 5.6 - Math.log10(Math.max(1, numVideos / 40)))) * Math.min(1.7, (view.scale / view.least) ** 0.22)) / 4;
 
   function sprite(number, r) {
     if (!sprites.has(number)) {
@@ -76,21 +79,28 @@ function createMap(canvas, isVisible) {
 
   function paint() {
     waiting = false;
+    if (!canvas.width || !canvas.height) return; // it is not laid out
     const r = radius();
-    if (sprites.r !== r || sprites.theme !== theme()) sprites = Object.assign(new Map(), { r, theme: theme() });
+    if (stale || sprites.theme !== theme()) paintPoints(r);
     draw.setTransform(1, 0, 0, 1, 0, 0);
     draw.clearRect(0, 0, canvas.width, canvas.height);
-    draw.globalAlpha = numVideos > 2000 ? 0.8 : 0.92;
+    draw.drawImage(below, 0, 0);
+    draw.setTransform(dots, 0, 0, dots, 0, 0);
+    paintMarks(r);
+  }
+
+  function paintPoints(r) {
+    stale = false;
+    if (sprites.r !== r || sprites.theme !== theme()) sprites = Object.assign(new Map(), { r, theme: theme() });
+    under.clearRect(0, 0, below.width, below.height);
+    under.globalAlpha = numVideos > 2000 ? 0.8 : 0.92;
     for (let video = 0; video < numVideos; video++) {
       if (!isVisible(video)) continue;
       const [x, y] = place(video);
       if (x < -9 || y < -9 || x > width + 9 || y > height + 9) continue;
       const mark = sprite(data.class_of[video], r);
-      draw.drawImage(mark, Math.round(x * dots - mark.width / 2), Math.round(y * dots - mark.height / 2));
+      under.drawImage(mark, Math.round(x * dots - mark.width / 2), Math.round(y * dots - mark.height / 2));
     }
-    draw.globalAlpha = 1;
-    draw.setTransform(dots, 0, 0, dots, 0, 0);
-    paintMarks(r);
   }
 
   function paintMarks(r) {
@@ -129,7 +139,9 @@ function createMap(canvas, isVisible) {
     draw.stroke();
   }
 
-  function repaint() {
+  // In the next frame; `points` says that more than the marks has changed
+  function repaint(points = true) {
+    stale ||= points;
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(paint);
@@ -155,7 +167,9 @@ function createMap(canvas, isVisible) {
     const before = [width, height];
     ({ width, height } = canvas.getBoundingClientRect());
     dots = window.devicePixelRatio || 1;
-    [canvas.width, canvas.height] = [Math.round(width * dots), Math.round(height * dots)];
+    canvas.width = below.width = Math.round(width * dots);
+    canvas.height = below.height = Math.round(height * dots);
+    stale = true;
     sprites = new Map();
     const wasWhole = view.scale === view.least;
     if (wasWhole || !before[0]) showAll();
@@ -209,7 +223,7 @@ function createMap(canvas, isVisible) {
   return {
     place, videoAt, videoTowards, reveal, zoom, move, showAll, repaint, resize,
     setPoints(next) { points = next; showAll(); },
-    setMarks(next) { marks = next; repaint(); },
+    setMarks(next) { marks = next; repaint(false); },
     get size() { return [width, height]; },
   };
 }

@@ -124,7 +124,7 @@ function fillMade() {
   group("Run", ...runs, ...[...left].map((field) => [field.replaceAll("_", " "), Array.isArray(made[field]) ? list(made[field]) : String(made[field])]));
   const span = file.videos_from === file.videos_to ? file.videos_from : `${file.videos_from} to ${file.videos_to}`;
   group("File", ["path", file.path], ["size", `${(file.num_bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB in ${plural(file.num_files, "file")}`],
-    ["written", file.written.replace("T", " ").replace("+00:00", " UTC")], ["videos of", file.videos_from === null ? "" : span]);
+    ["written", file.written.replace("T", " ").replace("+00:00", " UTC")], ["videos dated", file.videos_from === null ? "" : span]);
   byId("made").append(...groups.filter(([, rows]) => rows.length).map(([title, rows]) =>
     element("div", {}, element("h3", {}, title), element("dl", {},
       ...rows.flatMap(([label, value, kind = ""]) => [element("dt", {}, label), element("dd", { class: kind }, shown(String(value)))])))));

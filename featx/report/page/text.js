@@ -22,14 +22,15 @@ function shown(text) {
   return out + text.slice(end).replace(UNPRINTABLE, escape);
 }
 
-// Names of one class begin alike: what is too long loses its middle
-function shorten(text, length) {
-  const characters = [...text], tail = Math.ceil(0.6 * (length - 1));
-  return characters.length <= length ? text : [...characters.slice(0, length - 1 - tail), "…", ...characters.slice(-tail)].join("");
-}
-
 // The last part of a key; its title is the whole
-const name = (key, length = Infinity) => element("span", { class: "name", title: shown(key) }, shorten(shown(baseName(key)), length));
+const name = (key) => element("span", { class: "name", title: shown(key) }, shown(baseName(key)));
+
+// The same in one line. Names of one class begin alike: where room is short the beginning loses its end, not the name its own
+function nameInLine(key) {
+  const characters = [...shown(baseName(key))], end = characters.splice(-TAIL).join("");
+  return element("span", { class: "name line", title: shown(key) }, element("span", {}, characters.join("")), element("span", {}, end));
+}
+const TAIL = 8; // characters
 const baseName = (key) => key.slice(key.lastIndexOf("/") + 1);
 const className = (number) => (data.classes[number] === "" ? "no folder" : shown(data.classes[number]));
 const count = (value) => value.toLocaleString("en");
