@@ -213,8 +213,9 @@ class Feeder:
         elif isinstance(event, Chunk):
             for i, (seconds, frame) in enumerate(zip(event.seconds, prepared, strict=True)):
                 if not video.takes(seconds):
-                    if video.times and video.seconds_after is None:
+                    if video.times and video.seconds_after is None:  # the frame behind a segment
                         video.seconds_after = seconds
+                        yield from self._finish(video)
                     continue
                 if isinstance(frame, VideoError):
                     raise frame
@@ -228,9 +229,15 @@ class Feeder:
             if video.item.segment is not None:
                 video.item.segment.end_within(event.duration_seconds)
                 video.item.segment.require_frames(len(video.times))
-            yield from self._ready(video, video.window.finish())
+            if video.seconds_after is None:
+                yield from self._finish(video)
             _require_unchanged(video)
             yield self._ended(video, event)
+
+    def _finish(self, video: _VideoInDecode) -> Iterator[ClipReady]:
+        """The clips that the edge policies add after the last frame; the frames held are let go, of a segment at its end."""
+        window, video.window = video.window, None
+        yield from self._ready(video, window.finish())
 
     def _prepare(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
@@ -249,9 +256,9 @@ class Feeder:
                 yield ClipReady(video.index, torch.from_numpy(view))
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
-        expected, segment = video.window.num_frames, video.item.segment
-        if segment is None and event.num_frames != expected:
-            raise AssertionError(f"{expected} of {event.num_frames} frames of {video.item.path} came through")
+        num_frames, segment = len(video.times), video.item.segment
+        if segment is None and event.num_frames != num_frames:
+            raise AssertionError(f"{num_frames} of {event.num_frames} frames of {video.item.path} came through")
         after = event.duration_seconds if video.seconds_after is None else video.seconds_after
         times = np.append(np.frombuffer(video.times, np.float64), after)
         # a folder of images has no clock, and then no segments: NaN
@@ -262,7 +269,7 @@ class Feeder:
         features = Features(
             key=video.item.key,
             path=video.item.path_text,
-            num_frames=expected,
+            num_frames=num_frames,
             num_clips=len(video.clips),
             fps=event.fps,
             duration_seconds=event.duration_seconds if segment is None else end_seconds - start_seconds,

@@ -137,15 +137,16 @@ def missing(
     With `compare_hashes` the content of a video decides whether it changed, where its hash is stored, and not its time.
     """
     failed = {failure.key: failure for failure in done.failures}
-    stamps = zip(*(done.column(name) for name in ("size_bytes", "mtime_ns", "sha256", "label", "damage")), strict=True)
+    names = ("size_bytes", "mtime_ns", "sha256", "label", "damage", "start_seconds", "end_seconds")
+    stamps = zip(*(done.column(name) for name in names), strict=True)
     rows = dict(zip(done.keys, stamps, strict=True))
     todo, num_without_hash = Todo([]), 0
     for item in items:
         if item.key in rows:
-            size_bytes, mtime_ns, sha256, label, damage = rows[item.key]
+            size_bytes, mtime_ns, sha256, label, damage, *seconds = rows[item.key]
             num_without_hash += compare_hashes and not sha256 and not item.url
             changed = _changed(item, size_bytes, mtime_ns, sha256 if compare_hashes else "")
-            if changed or _listed_otherwise(item, done, label):
+            if changed or _listed_otherwise(item, done, label, *seconds):
                 todo.changed.append(item.key)
                 if refresh:
                     todo.items.append(item)
@@ -199,16 +200,15 @@ def _changed(item: VideoItem, size_bytes: int, mtime_ns: int, sha256: str = "") 
         return False
 
 
-def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str) -> bool:
-    """Whether a list now names other clips of a video, or another label, than the output holds."""
+def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str, start_seconds: float, end_seconds: float) -> bool:
+    """Whether a list now names other clips of a video, other times or another label, than the output holds."""
     if (item.listed_starts is None and item.segment is None) or not item.path.exists():
         return False
     if item.label != label:
         return True
     if item.segment is not None:
-        row = done[item.key]
-        same_end = 0 <= item.segment.end_seconds - row.end_seconds <= SLACK_SECONDS  # it was cut to the video's
-        return item.segment.start_seconds != row.start_seconds or not same_end
+        same_end = 0 <= item.segment.end_seconds - end_seconds <= SLACK_SECONDS  # it was cut to the video's
+        return item.segment.start_seconds != start_seconds or not same_end
     try:
         starts = listed_start_frames(item, done.provenance.channel_order == "flow")
     except VideoError:  # the video is gone, or the list is not right: not what was extracted

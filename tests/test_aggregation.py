@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import write_video
-from feature_files import write_file
+from feature_files import make_provenance, write_file
 from test_cli import run as run_cli
 
 import featx
@@ -15,6 +15,7 @@ from featx.aggregation import Aggregation
 from featx.bins import clip_centres, to_bins
 from featx.descriptors import MaxAccumulator, l2_normalise
 from featx.errors import FeatureFileError, ProvenanceError, UsageError
+from featx.evaluation.published import likely_causes
 from featx.features import ClipTable
 from featx.provenance import ADDED_LATER
 from featx.store.schema import attributes_crc
@@ -75,6 +76,13 @@ def test_files_without_the_attributes_read_as_the_defaults(tmp_path):
     assert featx.merge([old, new], tmp_path / "both.h5") == 2
     with featx.open(tmp_path / "both.h5") as features:
         assert (features.provenance.aggregate, features.provenance.bins) == ("mean", 0)
+
+
+def test_a_figure_far_from_the_published_one_may_come_from_them():
+    causes = list(likely_causes(make_provenance(aggregate="max", crops=5, flip=1), "ucf101"))
+    assert "a descriptor is the maximum of its clips, not their mean (--aggregate)" in causes
+    assert "10 views of every clip were averaged (--crops, --flip)" in causes
+    assert not any("views" in cause or "maximum" in cause for cause in likely_causes(make_provenance(), "ucf101"))
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_segments_fail_one_by_one_and_are_retried(folder, capsys, monkeypatch):
     assert (summary.num_videos, len(summary.failures), summary.num_present, summary.changed) == (1, 2, 2, [])
 
 
-def test_a_run_goes_on_and_redoes_what_was_relabelled(folder, monkeypatch):
+def test_a_run_goes_on_and_redoes_what_was_relabelled(folder, monkeypatch, capsys):
     see_brightness(monkeypatch)
     rows = ["a.mkv,0.4,0.88,x", "a.mkv,0.6,1.2,y", "b.mkv,0,1,y"]
     segments, output, notes = listed(folder, rows), folder / "f.h5", []
@@ -175,6 +175,9 @@ def test_a_run_goes_on_and_redoes_what_was_relabelled(folder, monkeypatch):
     assert (summary.num_videos, summary.changed) == (1, ["a/000000.600-000001.200"])
     with featx.open(output) as features:
         assert list(features.column("label")) == ["x", "z", "y"]
+    assert "a/000000.400-000000.880: 12 frames, 25 fps, 0.48 s, 2 clips, from 0.400 to 0.880 s, x\n" in run_cli(
+        capsys, "info", output, "--videos"
+    )[1]  # fmt: skip
 
 
 def test_a_dry_run_counts_the_frames_of_each(folder):

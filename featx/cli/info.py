@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from featx.errors import one_line
+from featx.segments import is_segment_key
 
 
 @click.command("info", epilog="Example: featx info features.h5")
@@ -97,7 +98,7 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             )
             click.echo(one_line(f"    {name:<18} {shown}"))
         if videos:
-            columns = ("num_frames", "fps", "duration_seconds", "num_clips")
+            columns = ("num_frames", "fps", "duration_seconds", "num_clips", "start_seconds", "end_seconds", "label")
             for key, *values in zip(features.keys, *map(features.column, columns), strict=True):
                 click.echo(one_line(_video_line(key, *values)))
         click.echo(f"failures  {len(features.failures)}")
@@ -105,7 +106,17 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             click.echo(one_line(f"    {failure.key} ({failure.path}): {failure.reason}"))
 
 
-def _video_line(key: str, num_frames: int, fps: float, duration_seconds: float, num_clips: int) -> str:
+def _video_line(
+    key: str,
+    num_frames: int,
+    fps: float,
+    duration_seconds: float,
+    num_clips: int,
+    start_seconds: float,
+    end_seconds: float,
+    label: str,
+) -> str:
     frames = f"{num_frames} frames" if num_frames else "frames unknown"
     clock = f"{fps:g} fps, {duration_seconds:.2f} s" if fps == fps else "no frame rate"
-    return f"{key}: {frames}, {clock}, {num_clips} clips"
+    part = f", from {start_seconds:.3f} to {end_seconds:.3f} s" if is_segment_key(key) else ""
+    return f"{key}: {frames}, {clock}, {num_clips} clips{part}" + f", {label}" * bool(label)

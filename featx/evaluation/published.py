@@ -106,6 +106,10 @@ def _other_clips(provenance: Provenance, card) -> Iterator[str]:
         yield f"{provenance.num_clips_even} evenly spread clips were taken, not all of them"
     if provenance.fps != (sampling.fps or 0):
         yield "the videos were resampled to another rate than the card says"
+    if provenance.aggregate == "max":
+        yield "a descriptor is the maximum of its clips, not their mean (--aggregate)"
+    if provenance.crops > 1 or provenance.flip:
+        yield f"{provenance.crops * (1 + provenance.flip)} views of every clip were averaged (--crops, --flip)"
 
 
 def _card(checkpoint: str):
