@@ -28,6 +28,7 @@ _PUBLIC = {
     "Index": ("featx.neighbours", "Index"),
     "classify": ("featx.classification", "classify"),
     "embed": ("featx.evaluation", "embed"),
+    "export": ("featx.exports", "export"),
     "export_c3d": ("featx.c3d_blobs", "export_c3d"),
     "extract": ("featx.extractor", "extract"),
     "extract_to": ("featx.run", "extract_to"),

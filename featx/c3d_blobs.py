@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from featx.durable import new_folder, require_new
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.extractor import provenance_of
 from featx.features import ClipTable, Features
+from featx.key_paths import check_key
 from featx.parts import Parts
 from featx.plan import key_of
 from featx.provenance import Provenance
@@ -98,7 +99,7 @@ def export_c3d(
                     f"in {made.backbone}; the architecture is not the one that it was extracted with"
                 )
         for key in features.keys:
-            _check_key(key)
+            check_key(key)
         for path in features.paths:
             store.verify(path)
         return _export(
@@ -220,16 +221,6 @@ def _arguments(text: str, path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise FeatureFileError(f"{path}: damaged: its attribute 'arguments' is no JSON object; extract again")
     return arguments
-
-
-def _check_key(key: str) -> None:
-    """A key is a stranger's word: as a path it must stay below the folder, be one line, and not be another key's folder too."""
-    parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts or key != "/".join(parts) or re.search(r"[\0-\x1f]", key):
-        raise UsageError(
-            f"the key {key!r} would lead out of the folder, or is no path of one line; extract with keys relative to a folder, "
-            "without '--keys-from path'"
-        )
 
 
 def _blob_shapes(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["locked", "new_folder", "require_new", "sync"]
+__all__ = ["locked", "new_file", "new_folder", "require_new", "sync"]
 
 
 def sync(path: Path) -> None:
@@ -110,3 +110,43 @@ def _cannot_write(folder: Path, error: OSError) -> UsageError:
     return UsageError(
         f"cannot write below {folder}: {error.strerror or error} ({free:,} bytes are free); make room, or choose another place"
     )
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the name of an empty file beside `path`; it takes that name when the ``with`` block ends well, or vanishes.
+
+    What a run that died left is taken over. Raises UsageError where `path` exists, while another run is writing it, and
+    where it cannot be written.
+    """
+    _require_no_file(path)
+    place = Path(os.path.realpath(path))
+    aside = place.with_name(f".{place.name}.unfinished")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        _lock(lock, aside, path)
+    except BaseException:
+        os.close(lock)
+        raise
+    try:
+        os.ftruncate(lock, 0)
+        yield aside
+        os.fsync(lock)
+        _require_no_file(path)
+        os.rename(aside, place)
+        sync(place.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        if aside.exists() and _is(lock, aside):
+            aside.unlink()
+        os.close(lock)
+
+
+def _require_no_file(path: Path) -> None:
+    if os.path.lexists(path):
+        raise UsageError(f"{path} exists; it is not replaced: name a new file")

@@ -1,9 +1,13 @@
-"""Descriptors from elsewhere, a matrix with a key a row, as a feature file: npy, npz, csv and HDF5.
+"""Features from elsewhere, most of them a matrix with a key a row, as a feature file.
 
-    npy     float (V, D); the keys in a list of their own
-    npz     arrays `keys` (V,) and `features` (V, D); or one matrix, and the keys in a list
-    csv     a line a video: the key, then D numbers; a first line of names is passed over
-    hdf5    two datasets, `keys` and `features` unless others are named; or one, and the keys in a list
+    npy          float (V, D), the keys in a list of their own; or a folder with such a file a video, (D,) or (clips, D)
+    npz          arrays `keys` (V,) and `features` (V, D); or one matrix, and the keys in a list
+    csv          a line a video: the key, then D numbers; a first line of names is passed over
+    hdf5         two datasets, `keys` and `features` unless others are named; or one, and the keys in a list
+    parquet      columns `key` and `features`, lists of D numbers, unless others are named
+    activitynet  HDF5, a group a video with the dataset `c3d_features` (clips, D) unless another is named
+
+npz, csv and parquet may have a row a clip, if they have the columns of `featx.exports` too, which tell where it lies.
 
 Such a file says nothing of videos, clips and weights. Its provenance is empty but for the engine, "imported", and the name
 that the user gives it in place of a checkpoint's.
@@ -12,36 +16,52 @@ that the user gives it in place of a checkpoint's.
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from featx import __version__, store
-from featx.descriptors import l2_normalise
+from featx import parquet, store
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.features import Features
 from featx.lists import read_text
 from featx.parts import Parts
-from featx.provenance import Provenance
+from featx.per_video import (
+    CLIP_COLUMNS,
+    Grid,
+    Video,
+    check_key,
+    clip_runs,
+    imported,
+    npy_folder,
+    unit_rows,
+    write_videos,
+)
 
-__all__ = ["FORMATS", "MatrixSummary", "import_matrix", "write_matrix"]
+__all__ = ["FORMATS", "VIDEO_FORMATS", "MatrixSummary", "import_matrix", "write_matrix"]
 
-ENGINE = "imported"
-FEATURE_DATASET = "features"
+FEATURE_DATASET, KEY_DATASET = "features", "keys"
+PARQUET_KEY = "key"
 
 
 @dataclass(frozen=True)
 class MatrixSummary:
-    """What `import_matrix` wrote: V videos of D dimensions, of which `num_zero` descriptors are zero."""
+    """What `import_matrix` wrote: V videos of D dimensions, of which `num_zero` descriptors are zero.
+
+    `num_clips`: clip features that came with them; `averaged` says that there were some, but not where they lie, so that only
+    their means were kept.
+    """
 
     output: Path
     num_videos: int
     num_dims: int
     num_zero: int
     layer: str
+    num_clips: int = 0
+    averaged: bool = False
 
 
 def import_matrix(
@@ -52,26 +72,50 @@ def import_matrix(
     keys: str | os.PathLike | None = None,
     name: str | None = None,
     layer: str = "features",
-    key_dataset: str = "keys",
-    feature_dataset: str = FEATURE_DATASET,
+    key_dataset: str | None = None,
+    feature_dataset: str | None = None,
+    length: int | None = None,
+    stride: int | None = None,
     overwrite: bool = False,
 ) -> MatrixSummary:
-    """Read a matrix of descriptors into a feature file; every row is L2-normalised, a zero row stays zero.
+    """Read another program's features into a feature file; descriptors are L2-normalised, those of zeros stay zero.
 
-    `format`: one of FORMATS. `keys`: a list of keys, a line a row, where the file has none. `name` says what they are, in
-    place of a checkpoint (default: the file's stem), and `layer` what the feature file is to call them. `key_dataset` and
-    `feature_dataset` name the arrays of npz and the datasets of HDF5.
+    A descriptor of unit length, and every clip feature, stays as it is to the bit. `format`: one of FORMATS or VIDEO_FORMATS;
+    with "npy" a folder has a file a video. `keys`: a list of keys, a line a row, where the file has none. `name` says what
+    they are, in place of a checkpoint (default: the file's stem), and `layer` what the feature file is to call them.
+    `key_dataset` and `feature_dataset` name the arrays of npz, the datasets of HDF5 and the columns of Parquet. `length` and
+    `stride` say where clips lie that come without a table of them: of so many frames, the starts so many apart.
 
     Raises UsageError for keys that are missing, twice there, or not as many as rows; FeatureFileError for a file that
     cannot be read, is no matrix, or holds values that are not finite.
     """
     path = Path(path)
-    if format not in FORMATS:
-        raise UnknownNameError("format", format, FORMATS)
-    if not path.is_file():
+    if format not in (*FORMATS, *VIDEO_FORMATS):
+        raise UnknownNameError("format", format, (*FORMATS, *VIDEO_FORMATS))
+    folder = format == "npy" and path.is_dir()
+    if not path.is_file() and not folder:
         raise UsageError(f"no such file: {path}")
+    _check_layer(layer)
+    if (length is None) != (stride is None):
+        raise UsageError("only one of length and stride is given, but clips lie by both; give both, or none")
+    grid = None if length is None else Grid(length, stride)
     listed = None if keys is None else [line.rstrip("\r") for line in read_text(keys).splitlines()]
-    own, rows = FORMATS[format](path, listed is None, key_dataset, feature_dataset)
+    if folder or format in VIDEO_FORMATS:
+        if listed is not None:
+            raise UsageError(f"{path} names its videos itself; leave --keys out")
+        videos = npy_folder(path) if folder else VIDEO_FORMATS[format](path, feature_dataset)
+        return _write_videos(output, videos, name or path.stem, layer, path, grid, overwrite)
+    own, rows, columns = FORMATS[format](path, listed is None, key_dataset or "", feature_dataset or "")
+    if columns and listed is None:
+        if grid is not None:
+            raise UsageError(f"{path} tells where its clips lie; leave --length and --stride out")
+        if rows.ndim != 2 or len(own) != len(rows):
+            raise FeatureFileError(
+                f"{path}: {len(own)} keys and features {rows.shape} do not go together; save a row a clip"
+            )
+        return _write_videos(output, clip_runs(own, columns, rows), name or path.stem, layer, path, None, overwrite)
+    if grid is not None:
+        raise UsageError(f"{path} has a row a video, and no clips; leave --length and --stride out")
     return write_matrix(
         output,
         own if listed is None else listed,
@@ -102,15 +146,15 @@ def write_matrix(
             f"{what}: {rows.dtype} {rows.shape}, but must be numbers (videos, dimensions); save a row a video"
         )
     _check_keys(keys, len(rows), what)
-    if not layer or "/" in layer or ":" in layer or " + " in layer:
-        raise UsageError(f"layer is '{layer}', but must be a name without '/', ':' and ' + '")
+    _check_layer(layer)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
         raise FeatureFileError(
             f"{what}: the row of '{keys[int(bad.argmax())]}' holds values that are not finite; "
             "leave it out, or compute it again"
         )
-    unit = l2_normalise(rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit = unit_rows(rows)
     if not np.isfinite(unit).all():
         raise FeatureFileError(f"{what}: holds values too large for float32; scale them down")
     with Parts(output) as parts:  # no run may be writing it
@@ -119,23 +163,32 @@ def write_matrix(
         store.require_replaceable(output)
         store.write_features(
             output,
-            _imported(name, layer),
+            imported(name, layer),
             (_video(key, os.fspath(path), layer, row) for key, row in zip(keys, unit, strict=True)),
         )
         parts.drop_parts()
     return MatrixSummary(output, len(unit), unit.shape[1], int((~unit.any(axis=1)).sum()), layer)
 
 
+def _write_videos(output, videos: Iterable[Video], name, layer, path: Path, grid, overwrite) -> MatrixSummary:
+    output = Path(output)
+    store.require_replaceable(output)
+    options = {"name": name, "layer": layer, "path": os.fspath(path), "grid": grid, "overwrite": overwrite}
+    done = write_videos(output, videos, **options)
+    return MatrixSummary(output, done.num_videos, done.num_dims, done.num_zero, layer, done.num_clips, done.averaged)
+
+
+def _check_layer(layer: str) -> None:
+    if not layer or "/" in layer or ":" in layer or " + " in layer:
+        raise UsageError(f"layer is '{layer}', but must be a name without '/', ':' and ' + '")
+
+
 def _check_keys(keys: Sequence[str], num_rows: int, what: str) -> None:
     if len(keys) != num_rows:
         raise UsageError(f"{what} has {num_rows} rows, but there are {len(keys)} keys; give a key a row, in its order")
     seen: set[str] = set()
-    for i, key in enumerate(keys):
-        if not key.strip() or "\n" in key:
-            raise UsageError(f"the key of row {i + 1} of {what} is '{key}', but must be a line of text")
-        if key in seen:
-            raise UsageError(f"the key '{key}' is given twice for {what}, but a video has one row; drop the others")
-        seen.add(key)
+    for key in keys:
+        check_key(key, seen, what)
 
 
 def _video(key: str, path: str, layer: str, row: np.ndarray) -> Features:
@@ -152,56 +205,31 @@ def _video(key: str, path: str, layer: str, row: np.ndarray) -> Features:
     )
 
 
-def _imported(name: str, layer: str) -> Provenance:
-    """Nothing is known but the name; the empty words and zeros agree with those of no extracted file."""
-    numbers = dict.fromkeys(("length", "frame_step", "num_clips_even", "crop", "batch_size"), 0)
-    words = dict.fromkeys(
-        (
-            *("checkpoint_sha256", "variant", "short", "tail", "resize", "interpolation", "crop_offset"),
-            *("mean_cube_sha256", "channel_order", "precision"),
-        ),
-        "",
-    )
-    return Provenance(
-        backbone="",
-        checkpoint=name,
-        arguments="{}",
-        stride=-1,
-        layers=(layer,),
-        fps=0.0,
-        scale=0.0,
-        mean=(),
-        std=(),
-        save="descriptors",
-        dtype="float32",
-        engine=ENGINE,
-        featx_version=__version__,
-        pixels_version=0,
-        **numbers,
-        **words,
-    )
+# readers: the file, whether it must give the keys, and what these and the matrix are called, "" for the usual names; keys are
+# [] where not asked for, and the columns of clips {} where there are none
+
+Read = tuple[list[str], np.ndarray, dict[str, np.ndarray]]
 
 
-# readers: the file, whether it must give the keys, and what these and the matrix are called; keys are [] where not asked for
-
-
-def _read_npy(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> tuple[list[str], np.ndarray]:
+def _read_npy(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     if wants_keys:
         raise UsageError(f"{path}: an npy file holds no keys; give a list of them, a line a row, with --keys")
-    return [], _load(path)
+    return [], _load(path), {}
 
 
-def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> tuple[list[str], np.ndarray]:
+def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     with _load(path) as arrays:
         names = arrays.files
-        if feature_name == FEATURE_DATASET and feature_name not in names and not wants_keys and len(names) == 1:
+        if not feature_name and FEATURE_DATASET not in names and not wants_keys and len(names) == 1:
             feature_name = names[0]
+        feature_name, key_name = feature_name or FEATURE_DATASET, key_name or KEY_DATASET
         for name in [feature_name] + [key_name] * wants_keys:
             if name not in names:
                 raise UnknownNameError(f"array in {path}:", name, names, "Name it, or give the keys with --keys.")
         try:
             keys = [_text(key) for key in arrays[key_name].tolist()] if wants_keys else []
-            return keys, arrays[feature_name]
+            clips = wants_keys and all(name in names for name in CLIP_COLUMNS)
+            return keys, arrays[feature_name], {name: arrays[name] for name in CLIP_COLUMNS if clips}
         except ValueError as error:
             raise FeatureFileError(f"{path}: an array holds Python objects, which are not read; save text") from error
 
@@ -216,14 +244,18 @@ def _load(path: Path):
         ) from error
 
 
-def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> tuple[list[str], np.ndarray]:
-    keys, rows = [], []
-    for number, cells in enumerate(csv.reader(read_text(path).splitlines()), 1):
+def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
+    keys, rows, places = [], [], []
+    num_before = 1  # columns before the numbers
+    for number, cells in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), 1):
         if not cells:
             continue
-        values = cells[1:] if wants_keys else cells
+        if number == 1 and cells[1:5] == list(CLIP_COLUMNS):
+            num_before = 5
+        values = cells[num_before:] if wants_keys else cells
         try:
             row = np.array(values, dtype=np.float64)
+            places += [[float(cell) for cell in cells[1:num_before]]]
         except ValueError:
             if not rows and number == 1:
                 continue  # a line of names
@@ -232,18 +264,46 @@ def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) ->
             raise FeatureFileError(f"{path}: line {number} has {len(row)} numbers, the ones before {len(rows[0])}")
         keys.append(cells[0])
         rows.append(row.astype(np.float32))
-    return keys if wants_keys else [], np.array(rows, dtype=np.float32).reshape(len(rows), -1)
+    clips = wants_keys and num_before == 5
+    columns = dict(zip(CLIP_COLUMNS, np.array(places).reshape(len(rows), 4).T, strict=True)) if clips else {}
+    return keys if wants_keys else [], np.array(rows, dtype=np.float32).reshape(len(rows), -1), columns
 
 
-def _read_hdf5(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> tuple[list[str], np.ndarray]:
-    rows = store.read_array(path, feature_name)
-    keys = store.read_array(path, key_name).tolist() if wants_keys else []
-    return [_text(key) for key in keys], rows
+def _read_hdf5(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
+    rows = store.read_array(path, feature_name or FEATURE_DATASET)
+    keys = store.read_array(path, key_name or KEY_DATASET).tolist() if wants_keys else []
+    return [_text(key) for key in keys], rows, {}
+
+
+def _read_parquet(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
+    clips, blocks = parquet.read(
+        path, (key_name or PARQUET_KEY) if wants_keys else None, feature_name or FEATURE_DATASET, CLIP_COLUMNS
+    )
+    found = list(blocks)
+    keys = [key for block in found for key in block[0]]
+    rows = np.concatenate([block[2] for block in found]) if found else np.zeros((0, 0), np.float32)
+    return (
+        keys,
+        rows,
+        {name: np.concatenate([block[1][name] for block in found]) for name in CLIP_COLUMNS if clips and found},
+    )
+
+
+def _read_activitynet(path: Path, feature_name: str | None) -> Iterator[Video]:
+    named = {} if feature_name is None else {"dataset": feature_name}
+    return ((key, values, None) for key, values in store.read_groups(path, **named))
 
 
 def _text(key: object) -> str:
     return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else str(key)
 
 
-Reader = Callable[[Path, bool, str, str], tuple[list[str], np.ndarray]]
-FORMATS: dict[str, Reader] = {"npy": _read_npy, "npz": _read_npz, "csv": _read_csv, "hdf5": _read_hdf5}
+Reader = Callable[[Path, bool, str, str], Read]
+FORMATS: dict[str, Reader] = {
+    "npy": _read_npy,
+    "npz": _read_npz,
+    "csv": _read_csv,
+    "hdf5": _read_hdf5,
+    "parquet": _read_parquet,
+}
+VIDEO_FORMATS: dict[str, Callable[[Path, str | None], Iterator[Video]]] = {"activitynet": _read_activitynet}

@@ -16,10 +16,9 @@ from conftest import write_noise_video, write_video
 from featx import decode_pool
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Picture, Started
 from featx.errors import FeatxError
-from featx.video import read_frames
-from featx.yuv import Planes, planes_to_bgr, yuv_form
 from featx.images import encode_thumbnail
 from featx.video import read_frames, read_picture
+from featx.yuv import Planes, planes_to_bgr, yuv_form
 
 
 def collect(pool, paths, **options):

@@ -22,6 +22,12 @@ def write(path, format, keys=KEYS, rows=ROWS):
         np.save(path, rows)
     elif format == "npz":
         np.savez(path, features=rows, **({"keys": np.array(keys)} if keys is not None else {}))
+    elif format == "parquet":
+        import pyarrow.parquet
+
+        native = rows.astype(rows.dtype.newbyteorder("="))
+        columns = {"features": native.tolist()} if native.dtype.kind == "i" else {"features": list(native)}
+        pyarrow.parquet.write_table(pyarrow.table(({"key": keys} if keys is not None else {}) | columns), path)
     elif format == "hdf5":
         with h5py.File(path, "w") as h5:
             h5["features"] = rows

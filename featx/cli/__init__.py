@@ -40,7 +40,7 @@ SUMMARIES = {
     "check": "Check whether a feature file is whole: structure, checksums, values.",
     "classify": "Name what a network sees in videos: its best classes, with scores.",
     "extract": "Extract features from videos into a feature file.",
-    "export": "Write clip features in the form of the C3D tool for Caffe.",
+    "export": "Write features as npy, npz, CSV, Parquet or HDF5 of other programs.",
     "import": "Read another program's features into a feature file.",
     "info": "Print what a feature file holds and how it was made.",
     "merge": "Join a feature file with its parts, or several shards, into one file.",

@@ -9,14 +9,19 @@ import click
 from featx.cli.checkpoint_options import settle_backbone
 from featx.errors import UsageError
 
-FORMATS = ("c3d", "npy", "npz", "csv", "hdf5")
+FORMATS = ("c3d", "npy", "npz", "csv", "hdf5", "parquet", "activitynet")
+
+
+MATRIX_OPTIONS = ("keys", "name", "key_dataset", "feature_dataset", "length", "stride")
 
 
 @click.command("import", epilog="Example: featx import idt.npz --format npz -o idt.h5 --name idt")
 @click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option(
-    "--format", type=click.Choice(FORMATS), help="What PATH is.  [default: c3d for a folder, else by the suffix]"
+    "--format",
+    type=click.Choice(FORMATS),
+    help="What PATH is.  [default: of a folder npy where it holds such files, else c3d; of a file by the suffix]",
 )
 @click.option("--backbone", help="c3d: the card of the net that made the features; 'featx weights list' lists them.")
 @click.option("--card", type=click.Path(path_type=Path), help="c3d: a card of your own (JSON), in place of --backbone.")
@@ -28,20 +33,31 @@ FORMATS = ("c3d", "npy", "npz", "csv", "hdf5")
 )
 @click.option("--keys", type=click.Path(path_type=Path), metavar="LIST", help="Keys, a line a row of the matrix.")
 @click.option("--name", help="What made the features, such as idt.  [default: the file's name]")
-@click.option("--key-dataset", metavar="NAME", help="npz, hdf5: where the keys are.  [default: keys]")
-@click.option("--feature-dataset", metavar="NAME", help="npz, hdf5: where the matrix is.  [default: features]")
+@click.option(
+    "--key-dataset", metavar="NAME", help="npz, hdf5, parquet: where the keys are.  [default: keys; parquet: key]"
+)
+@click.option(
+    "--feature-dataset",
+    metavar="NAME",
+    help="npz, hdf5, parquet, activitynet: where the features are.  [default: features; activitynet: c3d_features]",
+)
+@click.option("--length", type=int, help="npy folder, activitynet: frames a clip, where rows are clips.")
+@click.option("--stride", type=int, help="npy folder, activitynet: frames between the starts of clips.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def command(source: Path, output: Path, format: str | None, **options: object) -> None:
     """Read features that another program made into a feature file, to evaluate them or to join them to others.
 
-    PATH is a matrix with a row a video (npy, npz, csv, hdf5), its keys in the file or in a list of their own; or the folder
-    of the C3D tool for Caffe, which holds a folder a video, and in it a file a clip and layer, such as 000016.fc6-1.
+    PATH is a matrix with a row a video (npy, npz, csv, hdf5, parquet), its keys in the file or in a list of their own; a
+    folder of npy files, one a video, or ActivityNet's HDF5 of a group a video, each a descriptor or a row a clip; or the
+    folder of the C3D tool for Caffe, which holds a folder a video, and in it a file a clip and layer, such as 000016.fc6-1.
+    What 'featx export' wrote is read back to the bit. Where nothing tells where clips lie, give --length and --stride, or only
+    the mean of a video's rows is kept.
     What such files do not tell, such as the frame rate, stays unknown. The output cannot be continued by 'featx extract'.
     """
     if not source.exists():
         raise UsageError(f"no such file or folder: {source}; check the path")
     format = format or _guess(source)
-    matrix_only = {name: options.pop(name) for name in ("keys", "name", "key_dataset", "feature_dataset")}
+    matrix_only = {name: options.pop(name) for name in MATRIX_OPTIONS}
     if format == "c3d":
         _refuse(matrix_only, "a matrix, and this is a folder of the C3D tool")
         _import_c3d(source, output, options)
@@ -59,12 +75,17 @@ def command(source: Path, output: Path, format: str | None, **options: object) -
         given["layer"] = layers[0]
     summary = import_matrix(source, output, format, **given, **options)
     zero = f", {summary.num_zero} of them zero" if summary.num_zero else ""
-    click.echo(f"{output}: {summary.num_videos} videos{zero}, layer {summary.layer}, {summary.num_dims} dimensions")
+    clips = f", {summary.num_clips} clips" if summary.num_clips else ""
+    click.echo(
+        f"{output}: {summary.num_videos} videos{zero}{clips}, layer {summary.layer}, {summary.num_dims} dimensions"
+    )
+    if summary.averaged:
+        click.echo("nothing tells where the clips lie (--length and --stride can), so that only their means are kept")
 
 
 def _guess(source: Path) -> str:
     if source.is_dir():
-        return "c3d"
+        return "npy" if next(source.rglob("*.npy"), None) is not None else "c3d"
     suffix = {".h5": "hdf5", ".hdf5": "hdf5"}.get(source.suffix.lower(), source.suffix.lower().lstrip("."))
     if suffix not in FORMATS[1:]:
         raise click.UsageError(

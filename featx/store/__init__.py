@@ -16,6 +16,7 @@ renamed: a file with its final name is whole.
 
 from featx.store.check import problems, verify, verify_tables
 from featx.store.foreign import read_array
+from featx.store.groups import group_names, read_groups, write_groups
 from featx.store.model_file import read_model, write_model
 from featx.store.outputs import MODEL, require_output, require_replaceable
 from featx.store.pieces import Piece, pieces
@@ -32,18 +33,21 @@ __all__ = [
     "Transform",
     "find_files",
     "free_bytes",
+    "group_names",
     "merge",
     "open_features",
     "parts_folder",
     "pieces",
     "problems",
     "read_array",
+    "read_groups",
     "read_model",
     "require_output",
     "require_replaceable",
     "verify",
     "verify_tables",
     "write_features",
+    "write_groups",
     "write_model",
     "write_transformed",
 ]

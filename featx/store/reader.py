@@ -83,6 +83,13 @@ class Member:
     def strings(self, name: str) -> list[str]:
         return list(self.h5[name].asstr()[:]) if len(self.h5[name]) else []
 
+    def value(self, name: str, row: int) -> object:
+        """One row of a column, a str or a number, without the others."""
+        if name in OPTIONAL and name not in self.h5:
+            return OPTIONAL[name]
+        dataset = self.h5[name]
+        return dataset.asstr()[row] if dataset.dtype.kind == "O" else dataset[row].item()
+
     def array(self, name: str) -> np.ndarray:
         """A dataset as an array that is read when it is touched: contiguous datasets are memory-mapped."""
         if name in OPTIONAL and name not in self.h5:
@@ -304,6 +311,13 @@ class FeatureSet:
         self.require_rows(layer, clips=True)
         return self._clip_values(layer, np.asarray(indices, np.int64))
 
+    def clip_column(self, name: str) -> np.ndarray:
+        """A column of /clips, (M,), of all videos in the order of `keys`. Raises UsageError where clips were not kept."""
+        if name not in SCHEMA["clips"]:
+            raise UnknownNameError("clip column", name, SCHEMA["clips"])
+        self._check_clips()
+        return self._clip_values(name, np.arange(self.num_clips if len(self) else 0))
+
     def require_rows(self, layer: str, clips: bool = False) -> None:
         """Raise UnknownNameError for a layer that is not held, UsageError where descriptors, or clips, were not kept."""
         self._check_layer(layer)
@@ -315,11 +329,11 @@ class FeatureSet:
     def __getitem__(self, key: str) -> Features:
         """Everything held of one video."""
         member, row = self._place(key)
-        values = {name: member.array(f"videos/{name}")[row] for name in SCHEMA["videos"]}
-        first = int(values.pop("first_clip"))
-        clips = slice(first, first + int(values["num_clips"]))
+        values = {name: member.value(f"videos/{name}", row) for name in SCHEMA["videos"]}
+        first = values.pop("first_clip")
+        clips = slice(first, first + values["num_clips"])
         return Features(
-            **{name: value if isinstance(value, str) else value.item() for name, value in values.items()},
+            **values,
             descriptors={n: member.h5[f"descriptors/{n}"][row] for n in self.layers} if self.has_descriptors else {},
             clips={n: member.h5[f"clips/{n}"][clips] for n in self.layers} if self.has_clips else {},
             bins={n: member.h5[f"bins/{n}"][row] for n in self.layers} if self.has_bins else {},
@@ -331,7 +345,7 @@ class FeatureSet:
         member, row = self._place(key)
         if not self.provenance.has_clip_table:
             return None
-        first, count = (int(member.array(f"videos/{name}")[row]) for name in ("first_clip", "num_clips"))
+        first, count = (member.value(f"videos/{name}", row) for name in ("first_clip", "num_clips"))
         return ClipTable(**{name: member.h5[f"clips/{name}"][first : first + count] for name in SCHEMA["clips"]})
 
     def close(self) -> None:
