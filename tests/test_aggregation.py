@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from brightness import see_brightness
 from conftest import write_video
 from feature_files import make_provenance, write_file
 from test_cli import run as run_cli
@@ -25,9 +26,11 @@ from featx.store.schema import attributes_crc
 def everything(clips_folder, tmp_path_factory):
     """Clips, their maximum and their bins, of the same videos: (a file of maxima, a file of bins)."""
     folder = tmp_path_factory.mktemp("aggregated")
-    options = {"stride": 3, "save": "both"}
-    featx.extract_to(clips_folder, folder / "max.h5", aggregate="max", **options)
-    featx.extract_to(clips_folder, folder / "bins.h5", aggregate="bins", bins=7, **options)
+    options = {"stride": 3, "save": "both", "engine": "torch"}
+    with pytest.MonkeyPatch.context() as patch:
+        see_brightness(patch)
+        featx.extract_to(clips_folder, folder / "max.h5", aggregate="max", **options)
+        featx.extract_to(clips_folder, folder / "bins.h5", aggregate="bins", bins=7, **options)
     return folder / "max.h5", folder / "bins.h5"
 
 
@@ -60,7 +63,7 @@ def test_the_descriptor_is_the_largest_of_the_clips_with_unit_length(everything)
 def test_it_is_recorded_shown_kept_and_refused_elsewhere(everything, clips_folder, capsys):
     assert "aggregate          max" in run_cli(capsys, "info", everything[0])[1]
     with pytest.raises(ProvenanceError, match="aggregate is 'max' in .*, 'mean' in this run"):
-        featx.extract_to(clips_folder, everything[0], stride=3, save="both")
+        featx.extract_to(clips_folder, everything[0], stride=3, save="both", engine="torch")
     with pytest.raises(ProvenanceError, match="aggregate is 'max' in .*'bins' in .*; bins is 0 in .*7"):
         featx.merge(everything, everything[0].with_name("both.h5"))
 
@@ -167,8 +170,11 @@ def test_the_file_holds_a_table_a_layer(everything):
     assert store.problems(everything[1]) == []
 
 
-def test_bins_without_clips_in_float16_and_their_bits_after_an_interruption(clips_folder, everything, tmp_path):
-    options = {"stride": 3, "aggregate": "bins", "bins": 7, "dtype": "float16"}
+def test_bins_without_clips_in_float16_and_their_bits_after_an_interruption(
+    clips_folder, everything, tmp_path, monkeypatch
+):
+    see_brightness(monkeypatch)
+    options = {"stride": 3, "aggregate": "bins", "bins": 7, "dtype": "float16", "engine": "torch"}
     output = tmp_path / "f.h5"
     featx.extract_to(clips_folder / "cat", output, **options, keys_from="path")
 
@@ -184,8 +190,9 @@ def test_bins_without_clips_in_float16_and_their_bits_after_an_interruption(clip
     assert store.problems(output) == []
 
 
-def test_bins_are_merged_and_projected_with_the_rest(everything, clips_folder, tmp_path, capsys):
-    options = {"stride": 3, "save": "both", "aggregate": "bins", "bins": 7}
+def test_bins_are_merged_and_projected_with_the_rest(everything, clips_folder, tmp_path, capsys, monkeypatch):
+    see_brightness(monkeypatch)
+    options = {"stride": 3, "save": "both", "aggregate": "bins", "bins": 7, "engine": "torch"}
     featx.extract_to([clips_folder / "dog/000.mp4"], tmp_path / "one.h5", **options)
     write_video(tmp_path / "other.mp4", 30)
     featx.extract_to([tmp_path / "other.mp4"], tmp_path / "two.h5", **options)
