@@ -21,6 +21,7 @@ from featx.cli import main
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, FeatxError, UnknownNameError, UsageError
 from featx.report import layers, neighbours, page, report, thumbnails
+from featx.report.gather import class_names
 from featx.report.thumbnails import Thumbnails, find_video
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&<!--\u202e%%program%%"
@@ -191,6 +192,21 @@ def test_clip_features_alone_give_their_mean(tmp_path):
     expected = cosines_of({key: own.mean(axis=0) for key, own in clips["fc6"].items()})
     np.testing.assert_allclose(told[:, 0], [np.delete(row, i).max() for i, row in enumerate(expected)], atol=1e-6)
     assert any("mean of a video's clips" in note for note in summary.notes) and not data["with_pictures"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels", "classes", "class_of", "by"),
+    [
+        (["a/x", "b/y", "a/z"], ["", "", ""], ["a", "b"], [0, 1, 0], "folder"),
+        (["t/a/x", "t/b/y", "z"], ["", "run", ""], ["", "a", "b"], [1, 2, 0], "folder"),
+        (["a/x", "b/y", "a/z"], ["3", "1", "3"], ["a", "b"], [0, 1, 0], "folder"),  # of a C3D list
+        (["a/x", "b/y", "a/z"], ["run", "run", "walk"], ["run", "walk"], [0, 0, 1], "label"),
+        (["x", "y", "z"], ["3", "", "3"], ["", "3"], [1, 0, 1], "label"),
+        ([], [], [], [], "folder"),
+    ],
+)
+def test_classes_are_folders_or_labels(keys, labels, classes, class_of, by):
+    assert class_names(keys, labels) == (classes, class_of, by)
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])

@@ -50,12 +50,14 @@ def gather(features: FeatureSet, path: Path) -> dict[str, object]:
 
 
 def class_names(keys: Sequence[str], labels: Sequence[str]) -> tuple[list[str], list[int], str]:
-    """The classes, the class of each video as an index, and what names them: "folder", or "label" where no key has a folder.
+    """The classes, the class of each video as an index, and what names them: "folder" or "label".
 
-    A folder's class is the name of the folder that the video lies in; "" stands for a video without one.
+    A class is the name of the folder that the video lies in, "" for a video without one. Labels take its place where every
+    video has one in words, as segments do, and where no video lies in a folder.
     """
     names, grouped_by = [PurePosixPath(key).parent.name for key in keys], "folder"
-    if not any(names) and any(labels):
+    in_words = bool(labels) and all(labels) and not all(label.isdigit() for label in labels)
+    if in_words or (any(labels) and not any(names)):
         names, grouped_by = list(labels), "label"
     classes = sorted(set(names))
     number = {name: i for i, name in enumerate(classes)}

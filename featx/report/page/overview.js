@@ -104,15 +104,16 @@ function fillMade() {
   take("checkpoint", "backbone", "variant", "arguments", "checkpoint_sha256");
   const kept = [holds.descriptors && "descriptors", holds.clip_features && "clip features"].filter(Boolean).join(" and ");
   group("Features", ["layers", Object.entries(holds.dims).map(([layer, n]) => `${layer}, ${count(n)} dimensions`).join("; ")], ["kept", kept],
-    ["stored as", made.dtype], ...Object.entries(holds.reduced_by_pca).map(([layer, on]) => ["PCA", `${layer}, fitted on ${on}`]),
+    ["stored as", made.dtype], ["aggregate", made.aggregate], ["bins of time", made.bins || ""], ...Object.entries(holds.reduced_by_pca).map(([layer, on]) => ["PCA", `${layer}, fitted on ${on}`]),
     ["basis", made.basis_sha256, "code"]);
-  take("save", "dtype", "basis_sha256");
+  take("save", "dtype", "basis_sha256", "aggregate", "bins", "clip_times", "crops", "flip");
   if (known) {
     const stride = made.stride > 0 ? plural(made.stride, "frame") : "starts listed";
     group("Clips", ["length", plural(made.length, "frame")], ["frame step", made.frame_step],
       ["stride", made.num_clips_even ? `${made.num_clips_even} clips, evenly spread` : stride],
       ["frame rate", made.fps ? `${made.fps} frames/s` : "as filmed"], ["short videos", made.short], ["tail", made.tail]);
     group("Preprocessing", ["resize", made.resize], ["interpolation", made.interpolation], ["crop", `${made.crop}, ${made.crop_offset}`],
+      ["views of a clip", made.crops > 1 || made.flip ? `${plural(made.crops, "crop")}${made.flip ? ", each mirrored too" : ""}` : ""],
       ["channels", made.channel_order], ["scale", Number(made.scale.toPrecision(9))], ["mean", list(made.mean)], ["std", list(made.std)],
       ["mean cube", made.mean_cube_sha256, "code"], ["pixels version", made.pixels_version]);
   }
