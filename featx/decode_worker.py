@@ -43,6 +43,7 @@ MEMORY_BYTES = 2 * 2**30
 HEADER_BYTES = 64
 NUM_SLOTS = 3
 MAX_CHUNK_FRAMES = 32
+NICENESS = 10  # of a worker beside the forward pass: about a tenth of a core that both want
 
 
 class _Arena:
@@ -180,6 +181,8 @@ def _leave_with_parent(parent: int) -> None:
 def main(descriptor: int) -> None:
     """Serve the parent that opened the arena with this file descriptor, until it goes away."""
     _limit_memory()
+    os.nice(NICENESS)
+    threading.Thread(target=_give_way_as_session, daemon=True).start()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not stand between our lines
@@ -193,6 +196,23 @@ def main(descriptor: int) -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
+
+
+def _give_way_as_session() -> None:
+    """The same niceness for this process's session, where Linux shares cores out between sessions ("autogroup").
+
+    There a worker, a session of its own, would get as much of a core as all threads of the forward pass together, whose
+    threads on the other cores would wait for the one that lost its core.
+    """
+    for _ in range(20):
+        try:
+            with open("/proc/self/autogroup", "w") as autogroup:
+                autogroup.write(str(NICENESS))
+            return
+        except BlockingIOError:  # the system takes ten a second
+            time.sleep(0.1)
+        except OSError:  # it has none
+            return
 
 
 def _limit_memory() -> None:
