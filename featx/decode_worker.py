@@ -51,6 +51,7 @@ GPU_MEMORY_BYTES = 4 * MEMORY_BYTES  # a driver maps more than it uses
 HEADER_BYTES = 64
 NUM_SLOTS = 3  # where the parent does not say
 MAX_CHUNK_FRAMES = 32  # of BGR; twice as many of planes, which are half as large
+NICENESS = 10  # of a worker beside the forward pass: about a tenth of a core that both want
 
 
 class _Arena:
@@ -226,6 +227,8 @@ def _leave_with_parent(parent: int) -> None:
 def main(descriptor: int, gpu: str | None = None) -> None:
     """Serve the parent that opened the arena with this file descriptor, until it goes away. `gpu`: which is to decode."""
     _limit_memory(MEMORY_BYTES if gpu is None else GPU_MEMORY_BYTES)
+    os.nice(NICENESS)
+    threading.Thread(target=_give_way_as_session, daemon=True).start()
     video.use_hardware(gpu)
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
@@ -240,6 +243,23 @@ def main(descriptor: int, gpu: str | None = None) -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
+
+
+def _give_way_as_session() -> None:
+    """The same niceness for this process's session, where Linux shares cores out between sessions ("autogroup").
+
+    There a worker, a session of its own, would get as much of a core as all threads of the forward pass together, whose
+    threads on the other cores would wait for the one that lost its core.
+    """
+    for _ in range(20):
+        try:
+            with open("/proc/self/autogroup", "w") as autogroup:
+                autogroup.write(str(NICENESS))
+            return
+        except BlockingIOError:  # the system takes ten a second
+            time.sleep(0.1)
+        except OSError:  # it has none
+            return
 
 
 def _limit_memory(most: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import write_noise_video, write_video
 
-from featx import decode_pool
+from featx import decode_pool, decode_worker
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Picture, Started
 from featx.errors import FeatxError
 from featx.images import encode_thumbnail
@@ -66,6 +66,35 @@ def test_pictures_come_from_the_middle_and_a_bad_video_costs_its_own_alone(paths
     for i, (path, seconds) in enumerate(videos[:-1]):
         assert events[i] == Picture(i, encode_thumbnail(read_picture(path, seconds), 4000))
     assert isinstance(events[4], Failed) and "not a video" in events[4].reason
+
+
+def test_workers_give_way_to_the_forward_pass(paths):
+    with DecodePool(1) as pool:
+        collect(pool, paths[1:2])
+        (worker,) = pool._workers
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        assert os.getpriority(os.PRIO_PROCESS, worker._process.pid) == min(own + decode_worker.NICENESS, 19)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "written"), [([], "10"), ([BlockingIOError(), BlockingIOError()], "10"), ([FileNotFoundError()], "")]
+)
+def test_a_worker_gives_way_as_a_session(tmp_path, monkeypatch, refusals, written):
+    """Where the system has such a thing; it takes a few a second, and says so."""
+    file = tmp_path / "autogroup"
+    file.touch()
+
+    def answer(name, mode):
+        assert name == "/proc/self/autogroup"
+        if refusals:
+            raise refusals.pop(0)
+        return file.open(mode)
+
+    monkeypatch.setattr("builtins.open", answer)
+    monkeypatch.setattr(decode_worker.time, "sleep", lambda seconds: None)
+    decode_worker._give_way_as_session()
+    monkeypatch.undo()
+    assert file.read_text() == written
 
 
 def test_counting_first_and_resampling(paths):
