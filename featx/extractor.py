@@ -23,6 +23,7 @@ import featx
 from featx import checkpoints, decode_pool
 from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
+from featx.clip_frames import DeviceFrames, HostFrames
 from featx.clip_rows import ClipRows
 from featx.clips import Sampling
 from featx.damage import check_policy
@@ -41,6 +42,8 @@ __all__ = ["Extractor", "extract", "provenance_of"]
 
 SAVE_FORMS = ("descriptors", "clips", "both")
 CLIP_DTYPES = ("float32", "float16")
+PIXELS = ("auto", "host", "device")
+DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
 
 
 class Extractor:
@@ -60,7 +63,9 @@ class Extractor:
     `save`: "descriptors", "clips" or "both"; `dtype` of clip features: "float32" or "float16". `device`: "auto", "cpu",
     "cuda" or "cuda:N"; `batch_size` in clips (default: chosen by the device);
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
-    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long.
+    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long. `pixels`: where frames
+    become what the network is shown, on the "host" or on the "device" that computes, with the same result; "auto" is the
+    device where that is a GPU.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -90,6 +95,7 @@ class Extractor:
         engine: str = "auto",
         on_corrupt: str = "fail",
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
+        pixels: str = "auto",
     ) -> None:
         check_policy(on_corrupt)
         self.on_corrupt, self.timeout_seconds = on_corrupt, timeout_seconds
@@ -104,13 +110,18 @@ class Extractor:
         if num_clips_random is not None:
             self.sampling = _random_clips(self.sampling, num_clips_random, clips_seed, stride)
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
-        for name, value, known in (("save", save, SAVE_FORMS), ("dtype", dtype, CLIP_DTYPES)):
+        for name, value, known in (
+            ("save", save, SAVE_FORMS),
+            ("dtype", dtype, CLIP_DTYPES),
+            ("pixels", pixels, PIXELS),
+        ):
             if value not in known:
                 raise UsageError(f"{name} is '{value}', but must be one of {', '.join(known)}")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
+        self._pixels_on_device = pixels == "device" or (pixels == "auto" and chosen.type == "cuda")
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
@@ -135,6 +146,7 @@ class Extractor:
         self.checkpoint_sha256 = loaded.sha256
         self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
         self._pool: DecodePool | None = None
+        self._frames: HostFrames | DeviceFrames | None = None
         self._extracting = False
 
     @property
@@ -180,11 +192,12 @@ class Extractor:
             self._extracting = False
 
     def _extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
-        ahead = 2 * self.engine.batch_size
+        ahead, pool = 2 * self.engine.batch_size, self._decoders()
         feeder = Feeder(
-            *(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead),
+            *(pool, items, self.sampling, self.checkpoint.preprocess, ahead),
             stopwatch=self.stopwatch,
             on_corrupt=self.on_corrupt,
+            frames=self._frames,
         )
         videos: dict[int, _VideoInWork] = {}
         batch: list[tuple[_VideoInWork, torch.Tensor]] = []
@@ -241,8 +254,19 @@ class Extractor:
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds)
+            num_slots = DEVICE_NUM_SLOTS if self._pixels_on_device else decode_pool.NUM_SLOTS
+            self._pool = DecodePool(decode_pool.default_num_workers(), self.timeout_seconds, num_slots)
+            # new with the pool: a feeder that was left before its end, and closed the pool, may still use the others
+            self._frames = self._make_frames()
         return self._pool
+
+    def _make_frames(self) -> HostFrames | DeviceFrames:
+        """Where frames become what the network is shown."""
+        preprocess, sampling = self.checkpoint.preprocess, self.sampling
+        if not self._pixels_on_device:
+            return HostFrames(preprocess)
+        sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
+        return DeviceFrames(preprocess, self.engine.device, sparse=sparse)
 
     def _forward(self, batch: list[tuple[_VideoInWork, torch.Tensor]]) -> None:
         """Run the batch, hand each row to its video in clip order, and empty the batch."""

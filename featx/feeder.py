@@ -1,6 +1,8 @@
 """Steps 2b and 3, resize and window: a thread that turns decoded frames into clips, a bounded way ahead of the forward pass.
 
 Chunk (n, H, W, 3) uint8  ->  resize, crop once a frame  ->  window  ->  ClipReady (T, crop, crop, 3) uint8
+
+The pixels are made on the CPU or on the device that computes: see featx/clip_frames.py.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
 from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
-from featx.engine.resize import resize
 from featx.errors import UsageError, VideoError
 from featx.features import ClipTable, Failure, Features
 from featx.frame_folders import file_stamp
@@ -36,6 +38,7 @@ class ClipReady:
 
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
+    ready: torch.cuda.Event | None = None  # after which frames on a GPU are there
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ class _VideoInDecode:
     mtime_ns: int
     failed: bool = False
     num_counted: int | None = None
-    window: ClipWindow[torch.Tensor] | None = None
+    window: ClipWindow[torch.Tensor | FrameOnDevice] | None = None
     clips: list[Clip] = field(default_factory=list)
     times: array = field(default_factory=lambda: array("d"))  # seconds of every frame
 
@@ -74,6 +77,7 @@ class Feeder:
 
     Leaving its ``with`` block before the last event closes the pool, whose workers are then in the middle of videos. The thread
     is then waited for JOIN_SECONDS; where it takes longer, it ends by itself once it comes back from what holds it.
+    `frames`: where and how pixels are made (default: on the CPU).
     """
 
     def __init__(
@@ -85,9 +89,11 @@ class Feeder:
         ahead: int,
         stopwatch: Stopwatch | None = None,
         on_corrupt: str = "fail",
+        frames: HostFrames | DeviceFrames | None = None,
     ) -> None:
         self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
         self._stopwatch, self._on_corrupt = stopwatch or Stopwatch(), on_corrupt
+        self._frames = frames or HostFrames(preprocess)
         self._videos: dict[int, _VideoInDecode] = {}
         self._queue: queue.Queue = queue.Queue(maxsize=max(ahead, 4))
         self._stop = threading.Event()
@@ -117,8 +123,9 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            for event in self._clips():
-                self._put(event)
+            with self._frames.at_work():
+                for event in self._clips():
+                    self._put(event)
             self._put(None)
         except _Stopped:
             pass
@@ -139,7 +146,8 @@ class Feeder:
     def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         count_first = self._sampling.counts_first
         flow = self._preprocess.channel_order == "flow"
-        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first, flow, self._on_corrupt):
+        planar = self._frames.planar
+        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first, flow, self._on_corrupt, planar):
             try:
                 yield from self._advance(self._videos[event.index], event)
             except VideoError as error:
@@ -173,7 +181,9 @@ class Feeder:
             video.window = ClipWindow(self._sampling, event.num_frames, starts)
         elif isinstance(event, Chunk):
             video.times.extend(event.seconds)
-            for frame in self._prepare(event.frames):
+            with self._stopwatch.time("resize"):
+                frames = self._frames.prepare(event)
+            for frame in frames:
                 yield from self._ready(event.index, video, video.window.push(frame))
         else:
             if video.num_counted not in (None, event.num_frames):
@@ -182,20 +192,15 @@ class Feeder:
             _require_unchanged(video)
             yield self._ended(video, event)
 
-    def _prepare(self, frames: np.ndarray) -> torch.Tensor:
-        """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
-        with self._stopwatch.time("resize"):
-            return self._preprocess.prepare_frames(torch.from_numpy(frames), resize)
-
     def _ready(
-        self, index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None
+        self, index: int, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor | FrameOnDevice]] | None
     ) -> Iterator[ClipReady]:
         if clip is not None:
             video.clips.append(clip[0])
             with self._stopwatch.time("resize"):
-                # numpy's, since torch would take threads of its own beside those of the forward pass
-                frames = torch.from_numpy(np.stack([frame.numpy() for frame in clip[1]]))
-            yield ClipReady(index, frames)
+                frames = self._frames.clip(clip[1])
+                ready = self._frames.mark()
+            yield ClipReady(index, frames, ready)
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
         expected = video.window.num_frames

@@ -162,6 +162,10 @@ class Preprocess:
             return self.crop_frames(frames).clone(memory_format=torch.contiguous_format)
         return (resizer or resize)(frames, size, self.interpolation, window)
 
+    def crop_windows(self, height: int, width: int, crops: int = 1) -> list[Window]:
+        """Where the crop lies in a resized frame of `height` x `width`. Raises VideoError where that is smaller."""
+        return [self._window(height, width)]
+
     def resize_frames(self, frames: Tensor) -> Tensor:
         """Resize uint8 (N, H, W, C) frames on the CPU to uint8 (N, h, w, C)."""
         size = self.resized_shape(*frames.shape[1:3])
