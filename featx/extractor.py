@@ -25,6 +25,7 @@ from featx import checkpoints, decode_pool
 from featx.aggregation import Aggregation, VideoInWork
 from featx.backbones import ARCHITECTURES
 from featx.catalog import Checkpoint, get_checkpoint
+from featx.clip_frames import DeviceFrames, HostFrames
 from featx.clips import Sampling
 from featx.damage import check_policy
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
@@ -43,6 +44,8 @@ from featx.views import Views
 __all__ = ["Extractor", "extract", "provenance_of"]
 
 DECODE_FORMS = ("auto", "cpu", "cuda")
+PIXELS = ("auto", "host", "device")
+DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
 
 
 class Extractor:
@@ -66,7 +69,9 @@ class Extractor:
     `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
     see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long; `num_decoders`: decode
     workers at most (default: a core each); `decode`: "cpu", "cuda" for the video decoder of the GPU, which gives the same
-    frames but does not tell damage inside of a picture, or "auto", which is "cpu".
+    frames but does not tell damage inside of a picture, or "auto", which is "cpu". `pixels`: where frames become what the
+    network is shown, on the "host" or on the "device" that computes, with the same result; "auto" is the device where that
+    is a GPU.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -103,6 +108,7 @@ class Extractor:
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
         num_decoders: int | None = None,
         decode: str = "auto",
+        pixels: str = "auto",
     ) -> None:
         check_policy(on_corrupt)
         self.on_corrupt, self.timeout_seconds = on_corrupt, timeout_seconds
@@ -119,11 +125,14 @@ class Extractor:
         self.checkpoint = checkpoints.with_chosen_mean(self.checkpoint, mean, self.sampling.length)
         self.aggregation = Aggregation(aggregate, bins, save, dtype, clip_times)
         self.views = _check_views(self.checkpoint, crops, flip)
+        if pixels not in PIXELS:
+            raise UsageError(f"pixels is '{pixels}', but must be one of {', '.join(PIXELS)}")
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}, but must be at least 1 clip")
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
         self._gpu = _gpu_to_decode(decode, chosen)
+        self._pixels_on_device = pixels == "device" or (pixels == "auto" and chosen.type == "cuda")
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
@@ -149,6 +158,7 @@ class Extractor:
         self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
         self._max_decoders = num_decoders
         self._pool: DecodePool | None = None
+        self._frames: HostFrames | DeviceFrames | None = None
         self._extracting = False
 
     @property
@@ -199,12 +209,12 @@ class Extractor:
             self._extracting = False
 
     def _extract_many(self, items: Iterable[VideoItem]) -> Iterator[Features | Failure]:
-        ahead = 2 * self.engine.batch_size
+        ahead, pool = 2 * self.engine.batch_size, self._decoders()
         feeder = Feeder(
-            *(self._decoders(), items, self.sampling, self.checkpoint.preprocess, ahead),
+            *(pool, items, self.sampling, self.checkpoint.preprocess, ahead),
             stopwatch=self.stopwatch,
             on_corrupt=self.on_corrupt,
-            views=self.views,
+            frames=self._frames,
         )
         videos: dict[int, VideoInWork] = {}
         batch: list[tuple[VideoInWork, torch.Tensor]] = []
@@ -281,10 +291,20 @@ class Extractor:
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            self._pool = DecodePool(
-                self._max_decoders or decode_pool.default_num_workers(), self.timeout_seconds, self._gpu
-            )
+            num_slots = DEVICE_NUM_SLOTS if self._pixels_on_device else decode_pool.NUM_SLOTS
+            num_workers = self._max_decoders or decode_pool.default_num_workers()
+            self._pool = DecodePool(num_workers, self.timeout_seconds, self._gpu, num_slots)
+            # new with the pool: a feeder that was left before its end, and closed the pool, may still use the others
+            self._frames = self._make_frames()
         return self._pool
+
+    def _make_frames(self) -> HostFrames | DeviceFrames:
+        """Where frames become what the network is shown."""
+        preprocess, sampling = self.checkpoint.preprocess, self.sampling
+        if not self._pixels_on_device:
+            return HostFrames(preprocess, self.views)
+        sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
+        return DeviceFrames(preprocess, self.engine.device, self.views, sparse=sparse)
 
     def _forward(self, batch: list[tuple[VideoInWork, torch.Tensor]]) -> None:
         """Run the batch, hand each row to its video in clip order, and empty the batch."""

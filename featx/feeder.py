@@ -1,6 +1,8 @@
 """Steps 2b and 3, resize and window: a thread that turns decoded frames into clips, a bounded way ahead of the forward pass.
 
 Chunk (n, H, W, 3) uint8  ->  resize, crop once a frame  ->  window  ->  ClipReady (T, crop, crop, 3) uint8
+
+The pixels are made on the CPU or on the device that computes: see featx/clip_frames.py.
 """
 
 from __future__ import annotations
@@ -15,16 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
 from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
-from featx.engine.resize import resize
 from featx.errors import UsageError, VideoError
 from featx.features import ClipTable, Failure, Features
 from featx.frame_folders import file_stamp
 from featx.plan import VideoItem
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
-from featx.views import Views
 
 __all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed", "check_item"]
 
@@ -37,6 +38,7 @@ class ClipReady:
 
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
+    ready: torch.cuda.Event | None = None  # after which frames on a GPU are there
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class _VideoInDecode:
     mtime_ns: int
     failed: bool = False
     num_counted: int | None = None
-    window: ClipWindow[torch.Tensor] | None = None
+    window: ClipWindow[torch.Tensor | FrameOnDevice] | None = None
     clips: list[Clip] = field(default_factory=list)
     times: array = field(default_factory=lambda: array("d"))  # seconds of every frame
     first_frame: int = 0  # of a segment, among the frames of the whole video
@@ -90,6 +92,7 @@ class Feeder:
 
     Leaving its ``with`` block before the last event closes the pool, whose workers are then in the middle of videos. The thread
     is then waited for JOIN_SECONDS; where it takes longer, it ends by itself once it comes back from what holds it.
+    `frames`: where and how pixels are made (default: on the CPU).
     """
 
     def __init__(
@@ -101,11 +104,11 @@ class Feeder:
         ahead: int,
         stopwatch: Stopwatch | None = None,
         on_corrupt: str = "fail",
-        views: Views | None = None,
+        frames: HostFrames | DeviceFrames | None = None,
     ) -> None:
-        self._views = views or Views()
         self._pool, self._items, self._sampling, self._preprocess = pool, items, sampling, preprocess
         self._stopwatch, self._on_corrupt = stopwatch or Stopwatch(), on_corrupt
+        self._frames = frames or HostFrames(preprocess)
         self._decoding: dict[int, _Decoding] = {}
         self._queue: queue.Queue = queue.Queue(maxsize=max(ahead, 4))
         self._stop = threading.Event()
@@ -135,8 +138,9 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            for event in self._clips():
-                self._put(event)
+            with self._frames.at_work():
+                for event in self._clips():
+                    self._put(event)
             self._put(None)
         except _Stopped:
             pass
@@ -157,7 +161,8 @@ class Feeder:
     def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         count_first = self._sampling.counts_first
         flow = self._preprocess.channel_order == "flow"
-        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first, flow, self._on_corrupt):
+        planar = self._frames.planar
+        for event in self._pool.decode(self._paths(), self._sampling.fps, count_first, flow, self._on_corrupt, planar):
             decoding = self._decoding[event.index]
             frames = self._prepare_wanted(decoding, event) if isinstance(event, Chunk) else ()
             for video in decoding.videos:
@@ -183,14 +188,17 @@ class Feeder:
                 self.num_started += 1
             yield items[0].path
 
-    def _prepare_wanted(self, decoding: _Decoding, chunk: Chunk) -> Sequence[torch.Tensor | VideoError | None]:
+    def _prepare_wanted(
+        self, decoding: _Decoding, chunk: Chunk
+    ) -> Sequence[torch.Tensor | FrameOnDevice | VideoError | None]:
         """The frames of a chunk that any video takes, prepared, in their places; VideoError where that cannot be."""
-        frames: list[torch.Tensor | VideoError | None] = [None] * len(chunk.seconds)
+        frames: list[torch.Tensor | FrameOnDevice | VideoError | None] = [None] * len(chunk.seconds)
         try:
             wanted = [i for i, t in enumerate(chunk.seconds) if any(video.takes(t) for video in decoding.videos)]
             if wanted:
                 taken = slice(wanted[0], wanted[-1] + 1)
-                frames[taken] = self._prepare(chunk.frames[taken])
+                with self._stopwatch.time("resize"):
+                    frames[taken] = self._frames.prepare(chunk, taken)
             return frames
         except VideoError as error:
             return [error] * len(frames)
@@ -200,7 +208,7 @@ class Feeder:
         video: _VideoInDecode,
         event: Started | Chunk | Ended | Failed,
         decoding: _Decoding,
-        prepared: Sequence[torch.Tensor | VideoError | None],
+        prepared: Sequence[torch.Tensor | FrameOnDevice | VideoError | None],
     ) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         if video.failed:  # by us; what the decoder still has to say of it is passed over
             return
@@ -239,21 +247,16 @@ class Feeder:
         window, video.window = video.window, None
         yield from self._ready(video, window.finish())
 
-    def _prepare(self, frames: np.ndarray) -> torch.Tensor:
-        """Resize and crop a chunk: uint8 (n, H, W, 3) -> (n, crop, crop, 3), a copy that outlives the chunk."""
-        with self._stopwatch.time("resize"):
-            if self._views.crops > 1:  # (n, H, W, 3) -> (n, crops, crop, crop, 3)
-                return self._preprocess.prepare_crops(torch.from_numpy(frames), self._views.crops, resize)
-            return self._preprocess.prepare_frames(torch.from_numpy(frames), resize)
-
-    def _ready(self, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor]] | None) -> Iterator[ClipReady]:
+    def _ready(
+        self, video: _VideoInDecode, clip: tuple[Clip, list[torch.Tensor | FrameOnDevice]] | None
+    ) -> Iterator[ClipReady]:
         if clip is not None:
             video.clips.append(clip[0])
             with self._stopwatch.time("resize"):
-                # numpy's, since torch would take threads of its own beside those of the forward pass
-                frames = np.stack([frame.numpy() for frame in clip[1]])
-            for view in self._views.of_clip(frames):
-                yield ClipReady(video.index, torch.from_numpy(view))
+                views = self._frames.views(clip[1])
+                ready = self._frames.mark()
+            for view in views:
+                yield ClipReady(video.index, view, ready)
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
         num_frames, segment = len(video.times), video.item.segment

@@ -163,8 +163,11 @@ class Preprocess:
             return self.crop_frames(frames).clone(memory_format=torch.contiguous_format)
         return (resizer or resize)(frames, size, self.interpolation, window)
 
-    def crop_windows(self, height: int, width: int, crops: int) -> list[Window]:
-        """Where `crops` crops lie in a resized frame of `height` x `width`; see `featx.views.Views`."""
+    def crop_windows(self, height: int, width: int, crops: int = 1) -> list[Window]:
+        """Where `crops` crops lie in a resized frame of `height` x `width`; see `featx.views.Views`.
+
+        Raises VideoError where the frame is smaller than a crop.
+        """
         return place_crops(self._window(height, width), height, width, crops)
 
     def prepare_crops(self, frames: Tensor, crops: int, resizer: Resizer | None = None) -> Tensor:

@@ -1,0 +1,29 @@
+"""Memory that a GPU may copy from by itself, while the program goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+__all__ = ["page_lock"]
+
+PORTABLE = 1  # cudaHostRegisterPortable: for every GPU of the process
+
+
+def page_lock(memory: np.ndarray, device: torch.device) -> Callable[[], None] | None:
+    """Lock memory that lies there already, such as a shared one; returns what undoes it, or None where that is refused.
+
+    It must be undone before the memory is given back, once nothing is copied from it any more.
+    """
+    runtime = torch.cuda.cudart()
+    with torch.cuda.device(device):
+        if int(runtime.cudaHostRegister(memory.ctypes.data, memory.nbytes, PORTABLE)) == 0:
+            address = memory.ctypes.data
+            return lambda: runtime.cudaHostUnregister(address)
+        try:  # CUDA remembers the refusal, and would report it as the failure of whatever comes next
+            torch.zeros(1, device=device)
+        except RuntimeError:
+            pass
+    return None

@@ -1,0 +1,306 @@
+"""clip_frames.py: clips made on a device are those made on the CPU, and no memory is used again too early."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_noise_video
+from test_decode_pool import changing  # noqa: F401 - a fixture
+from test_frame_folders import flow_card, write_frames  # noqa: F401 - a fixture
+
+from featx import clip_frames
+from featx.catalog import CHECKPOINTS
+from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
+from featx.clips import Sampling, plan_clips
+from featx.decode_pool import Arena, Chunk, DecodePool
+from featx.errors import UsageError
+from featx.extractor import Extractor
+from featx.features import Failure
+from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
+from featx.plan import VideoItem, plan_videos
+from featx.preprocess import Preprocess
+from featx.views import Views
+
+CPU = torch.device("cpu")
+MINI = CHECKPOINTS["res3d-mini"].preprocess
+SMALL = Preprocess(crop=24, resize=(30, 40))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with DecodePool(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, changing):  # noqa: F811
+    """Of all kinds, by name."""
+    folder = tmp_path_factory.mktemp("videos")
+    made = {
+        "mpeg4": write_noise_video(folder / "a.avi", 150, size=(48, 64)),  # three chunks
+        "h264": write_noise_video(folder / "b.mp4", 30, size=(66, 90), codec="libx264"),
+        "short": write_noise_video(folder / "c.mp4", 5),
+        "odd height": write_noise_video(folder / "d.mkv", 20, codec="ffv1", size=(33, 35)),
+        "4:4:4": write_noise_video(folder / "e.mkv", 20, codec="ffv1", pix_fmt="yuv444p"),
+        "changing": changing,
+        "images": folder / "images",
+        "damaged": folder / "damaged.mp4",
+    }
+    write_frames(made["images"], 20)
+    made["damaged"].write_bytes(made["h264"].read_bytes()[:-300])
+    return made
+
+
+def clips_of(pool, paths, frames, sampling, preprocess=SMALL):
+    """index -> (clips, what it ended with)"""
+    items = [VideoItem(str(i), path, (0, 4) if sampling.listed else None) for i, path in enumerate(paths)]
+    clips, ends = {i: [] for i in range(len(items))}, {}
+    with Feeder(pool, items, sampling, preprocess, 8, frames=frames) as feeder:
+        for event in feeder.events():
+            if isinstance(event, ClipReady):
+                assert event.ready is None
+                clips[event.index].append(event.frames.clone())
+            else:
+                ends[event.index] = event
+    return clips, ends
+
+
+SAMPLINGS = [
+    Sampling(16, 8), Sampling(16, 1), Sampling(4, 3, 2), Sampling(16, 100), Sampling(8, 8, 9), Sampling(16, 8, short="pad"),
+    Sampling(16, 8, tail="pad"), Sampling(8, num_clips_even=3), Sampling(8, fps=12.5), Sampling(8, fps=60), Sampling(1, 1),
+    Sampling(8, listed=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_clips_equal_those_of_the_host(pool, videos, sampling, sparse):
+    """Videos of every kind, whatever way clips are cut."""
+    paths = list(videos.values())
+    expected, ends = clips_of(pool, paths, HostFrames(SMALL), sampling)
+    clips, ends_on_device = clips_of(pool, paths, DeviceFrames(SMALL, CPU, sparse=sparse), sampling)
+    for i, name in enumerate(videos):
+        assert type(ends[i]) is type(ends_on_device[i])
+        if isinstance(ends[i], VideoFailed):
+            assert ends[i].failure.reason == ends_on_device[i].failure.reason
+            continue
+        assert isinstance(ends[i], VideoEnded) and len(clips[i]) == len(expected[i]) == ends[i].features.num_clips
+        assert all(torch.equal(a, b) for a, b in zip(clips[i], expected[i], strict=True)), name
+    if sampling == SAMPLINGS[0]:
+        assert [name for i, name in enumerate(videos) if isinstance(ends[i], VideoFailed)] == ["damaged"]
+
+
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
+def test_every_card(pool, videos, name):
+    preprocess, sampling = CHECKPOINTS[name].preprocess, Sampling(8, 8)
+    paths = [videos["h264"], videos["4:4:4"]] if preprocess.channel_order != "flow" else []
+    expected, _ = clips_of(pool, paths, HostFrames(preprocess), sampling, preprocess)
+    clips, _ = clips_of(pool, paths, DeviceFrames(preprocess, CPU), sampling, preprocess)
+    for i in range(len(paths)):
+        for ours, host in zip(clips[i], expected[i], strict=True):
+            limit = 1 if preprocess.interpolation == "bilinear-float" else 0
+            assert (ours.int() - host.int()).abs().max() <= limit
+
+
+def test_features_are_the_same(clips_folder):
+    both = []
+    for pixels in ("host", "device"):
+        with Extractor(pixels=pixels, save="both", batch_size=3, tail="pad") as extractor:
+            both.append({f.key: f for f in extractor.extract_many(plan_videos([clips_folder]))})
+            assert extractor._frames.planar == (pixels == "device")
+    host, device = both
+    assert host.keys() == device.keys() and len(host) == 3
+    for key, features in host.items():
+        for layer, clips in features.clips.items():
+            assert np.array_equal(clips, device[key].clips[layer])
+            assert np.array_equal(features.descriptors[layer], device[key].descriptors[layer])
+
+
+def test_optical_flow(tmp_path, flow_card):  # noqa: F811
+    card, weights = flow_card
+    for letter, seed in (("x", 1), ("y", 2)):
+        write_frames(tmp_path / "v", 20, f"flow_{letter}_{{:05d}}.png", grey=True, seed=seed, size=(96, 130))
+    descriptors = []
+    for pixels in ("host", "device"):
+        with Extractor(card, weights=weights, layers=["pool5"], pixels=pixels) as extractor:
+            descriptors.append(extractor.extract(tmp_path / "v").descriptors["pool5"])
+    assert np.array_equal(*descriptors)
+
+
+@pytest.mark.parametrize("views", [Views(flip=True), Views(3), Views(10), Views(5, True, is_flow=True)], ids=str)
+def test_views_are_the_same(pool, videos, views):
+    paths = [videos["h264"], videos["mpeg4"]]
+    expected, _ = clips_of(pool, paths, HostFrames(SMALL, views), Sampling(16, 8))
+    clips, _ = clips_of(pool, paths, DeviceFrames(SMALL, CPU, views), Sampling(16, 8))
+    for i in range(2):
+        assert len(clips[i]) == len(expected[i]) and len(clips[i]) % views.num_views == 0
+        assert all(torch.equal(a, b) for a, b in zip(clips[i], expected[i], strict=True))
+
+
+def test_frames_smaller_than_the_crop_fail_alone(pool, videos):
+    """As on the CPU: the video, and no other."""
+    preprocess = Preprocess(crop=60)
+    paths = [videos["h264"], videos["short"]]
+    for frames in (HostFrames(preprocess), DeviceFrames(preprocess, CPU)):
+        clips, ends = clips_of(pool, paths, frames, Sampling(16, 8), preprocess)
+        assert len(clips[0]) == 2 and isinstance(ends[1], VideoFailed)
+        assert "64x48 pixels are smaller than the crop of 60" in ends[1].failure.reason
+
+
+def test_words_for_where():
+    with pytest.raises(UsageError, match="pixels is 'gpu', but must be one of auto, host, device"):
+        Extractor(pixels="gpu")
+    with Extractor(device="cpu") as extractor:
+        assert isinstance(extractor._make_frames(), HostFrames)  # the CPU's own way is the faster one there
+
+
+# ------------------------------------------------------------------------------------------------------------------- clips
+
+
+def numbered(num_frames):
+    """A block of frames, each of its number."""
+    return torch.arange(num_frames, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 2, 2, 3).contiguous()
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_parts"),
+    [([(0, 3), (0, 4), (0, 5)], 1), ([(0, 1), (0, 4), (0, 7)], 1), ([(0, 8), (0, 9), (1, 0), (1, 1)], 2), ([(1, 2)], 1),
+     ([(0, 0), (0, 1), (0, 1), (0, 1)], 3), ([(0, 0), (0, 1), (0, 2), (0, 0), (0, 1)], 2), ([(0, 9), (1, 0), (2, 0)], 3)],
+)  # fmt: skip
+def test_a_clip_is_cut_from_blocks(rows, num_parts):
+    blocks = [numbered(10) + 10 * i for i in range(3)]
+    frames = [FrameOnDevice(blocks[block], row) for block, row in rows]
+    assert len(clip_frames._runs(frames)) == num_parts
+    for sparse in (False, True):
+        (clip,) = DeviceFrames(SMALL, CPU, sparse=sparse).views(frames)
+        assert clip[:, 0, 0, 0].tolist() == [10 * block + row for block, row in rows]
+        shares = any(clip.data_ptr() == blocks[b][r].data_ptr() for b, r in rows[:1])
+        assert shares == (num_parts == 1 and not sparse)
+
+
+@pytest.mark.parametrize("num_frames", [15, 16, 64, 65, 100, 150])
+def test_few_copies(num_frames):
+    """Of the clips of a video that is decoded in chunks of 64 frames, only those are copied that lie in two."""
+    blocks = [numbered(min(64, num_frames - first)) for first in range(0, num_frames, 64)]
+    frames = [FrameOnDevice(block, row) for block in blocks for row in range(len(block))]
+    clips = [clip for clip in plan_clips(num_frames, Sampling(16, 8)) if clip.end_frame - clip.start_frame == 16]
+    num_split = sum(clip.start_frame // 64 != (clip.end_frame - 1) // 64 for clip in clips)
+    runs = [len(clip_frames._runs([frames[i] for i in clip.frames])) for clip in clips]
+    assert runs.count(2) == num_split and runs.count(1) == len(clips) - num_split
+
+
+# --------------------------------------------------------------------------------------------------------- a GPU's stand-in
+
+
+class FakeEvent:
+    """An event that has not happened until the test says so."""
+
+    happened = False
+    num_recorded = 0
+
+    def record(self, stream):
+        FakeEvent.num_recorded += 1
+
+    def query(self):
+        return FakeEvent.happened
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """DeviceFrames that believes in a GPU, whose memory is the CPU's: what it holds, marks and unlocks, and in which order."""
+    log = []
+    frames = DeviceFrames(SMALL, CPU)
+    frames._stream = types.SimpleNamespace(synchronize=lambda: log.append("waited"))
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(FakeEvent, "happened", False)
+    monkeypatch.setattr(FakeEvent, "num_recorded", 0)
+    monkeypatch.setattr(clip_frames, "page_lock", lambda memory, device: lambda: log.append("unlocked"))
+    return frames, log
+
+
+def chunk_of(num_frames, arena):
+    pictures = np.zeros((num_frames, 48, 64, 3), np.uint8)
+    return Chunk(0, pictures, [0.0] * num_frames, (48, 64), arena=arena)
+
+
+def test_a_slot_is_held_until_it_is_copied(fake_gpu):
+    frames, log = fake_gpu
+    arena = Arena(np.zeros(10, np.uint8))
+    first, second = chunk_of(4, arena), chunk_of(4, arena)
+    frames.prepare(first)
+    frames.prepare(second)
+    assert arena.is_locked and len(arena.before_closing) == 2  # locked once
+    assert not first.held_until() and not second.held_until()
+    FakeEvent.happened = True
+    assert first.held_until() and second.held_until()
+    arena.close()
+    assert log == ["waited", "unlocked"]
+
+
+def test_memory_that_cannot_be_locked_is_copied_once_more(fake_gpu, monkeypatch):
+    frames, _ = fake_gpu
+    monkeypatch.setattr(clip_frames, "page_lock", lambda memory, device: None)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *args, pin_memory=False, **kwargs: empty(*args, **kwargs))
+    chunk = chunk_of(4, Arena(np.zeros(10, np.uint8)))
+    frames.prepare(chunk)
+    assert chunk.held_until is None and chunk.arena.is_locked is False and not chunk.arena.before_closing
+
+
+def test_a_mark_for_all_clips_that_nothing_came_after(fake_gpu):
+    frames, _ = fake_gpu
+    some = frames.prepare(chunk_of(20, Arena(np.zeros(10, np.uint8))))
+    copied = FakeEvent.num_recorded
+    marks = [(frames.views(some[i : i + 8]), frames.mark())[1] for i in range(5)]
+    assert len(set(map(id, marks))) == 1 and FakeEvent.num_recorded == copied + 1
+    more = frames.prepare(chunk_of(20, Arena(np.zeros(10, np.uint8))))
+    frames.views([some[19], more[0]])
+    assert frames.mark() is not marks[0]
+
+
+# ------------------------------------------------------------------------------------------------------------------ a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestOnAGpu:
+    @pytest.mark.parametrize("locked", [True, False])
+    def test_clips_equal_those_of_the_host(self, pool, videos, monkeypatch, locked):
+        if not locked:
+            monkeypatch.setattr(clip_frames, "page_lock", lambda memory, device: None)
+        device, paths = torch.device("cuda"), list(videos.values()) * 3
+        for sampling in SAMPLINGS:
+            expected, _ = clips_of(pool, paths, HostFrames(SMALL), sampling)
+            items = [VideoItem(str(i), path, (0, 4) if sampling.listed else None) for i, path in enumerate(paths)]
+            clips = {i: [] for i in range(len(items))}
+            with Feeder(pool, items, sampling, SMALL, 8, frames=DeviceFrames(SMALL, device)) as feeder:
+                for event in feeder.events():
+                    if isinstance(event, ClipReady):
+                        event.ready.wait()
+                        clips[event.index].append(event.frames.cpu())
+            for i in range(len(items)):
+                assert all(torch.equal(a, b) for a, b in zip(clips[i], expected[i], strict=True))
+
+    def test_shared_memory_is_locked(self, videos):
+        """Where this fails, the pixels are right, and every frame is copied once more on the CPU."""
+        with DecodePool(1, num_slots=4) as pool:
+            feeder = Feeder(
+                pool, [VideoItem("a", videos["mpeg4"])], Sampling(), SMALL, 8,
+                frames=DeviceFrames(SMALL, torch.device("cuda")),
+            )  # fmt: skip
+            with feeder:
+                assert sum(isinstance(event, ClipReady) for event in feeder.events()) == 17
+            assert all(worker._shared.is_locked for worker in pool._workers)
+
+    def test_features_are_the_same(self, clips_folder):
+        results = []
+        for pixels in ("host", "device"):
+            with Extractor(device="cuda", pixels=pixels, batch_size=4) as extractor:
+                results.append({f.key: f.descriptors for f in extractor.extract_many(plan_videos([clips_folder]))})
+        for key, descriptors in results[0].items():
+            assert not isinstance(descriptors, Failure)
+            for layer, values in descriptors.items():
+                assert 1 - float(values @ results[1][key][layer]) < 1e-6
