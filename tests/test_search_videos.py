@@ -89,7 +89,11 @@ def test_the_command_prints_moments_and_duplicates(world, capsys, tmp_path):
     assert code == 0 and "query c (1 clip)" in out and out.count("(query 0.00-0.35 s)") == 2
     code, out, _ = run(capsys, "search", world / "f.h5", "--duplicates", "--threshold", "0.1", "--csv", table)
     found = featx.find_duplicates(world / "f.h5", 0.1)
-    assert code == 0 and f"{len(found.pairs)} pairs of cosine 0.1 or more" in out and "group 1: a, b, c\n" in out
+    assert (
+        code == 0
+        and f"{len(found.pairs)} pairs of cosine 0.1 or more: 3 videos in 1 group\n" in out
+        and "group 1: a, b, c\n" in out
+    )
     assert [float(row["cosine"]) for row in csv.DictReader(table.open())] == [pair.cosine for pair in found.pairs]
     assert json.loads(run(capsys, "search", world / "f.h5", "--duplicates", "--json")[1])["threshold"] == 0.995
 

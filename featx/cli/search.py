@@ -96,7 +96,7 @@ def _lines(result: SearchResult) -> list[str]:
         one_line(f"{result.features}: {result.num_rows} {result.unit}s, {result.checkpoint} {result.layer}; cosine")
     ]
     for answer in result.answers:
-        clips = f" ({answer.num_clips} clip{'s' * (answer.num_clips != 1)})" * bool(answer.num_clips)
+        clips = f" ({_count(answer.num_clips, 'clip')})" * bool(answer.num_clips)
         lines += ["", one_line(f"query {answer.query}{clips}")]
         if answer.made:
             lines.append(one_line(f"  {answer.made}"))
@@ -119,12 +119,11 @@ def _span(moment: Moment) -> str:
 
 def _pair_lines(result: Duplicates) -> list[str]:
     """A head, the groups, and a line a pair."""
-    num_videos = sum(map(len, result.groups))
-    found = f"{len(result.pairs)} pairs of cosine {result.threshold:g} or more"
-    lines = [
-        one_line(f"{result.features}: {result.num_rows} videos, {result.checkpoint} {result.layer}; {found}"),
-        f"{num_videos} videos in {len(result.groups)} groups",
-    ]
+    found = f"{_count(len(result.pairs), 'pair')} of cosine {result.threshold:g} or more"
+    if result.groups:
+        found += f": {_count(sum(map(len, result.groups)), 'video')} in {_count(len(result.groups), 'group')}"
+    head = f"{result.features}: {_count(result.num_rows, 'video')}, {result.checkpoint} {result.layer}; {found}"
+    lines = [one_line(head)]
     if result.pairs:
         lines.append("")
     for i, group in enumerate(result.groups, 1):
@@ -133,3 +132,7 @@ def _pair_lines(result: Duplicates) -> list[str]:
         lines.append("")
     lines += [f"  {pair.cosine:.6f}  {one_line(pair.first)}  {one_line(pair.second)}" for pair in result.pairs]
     return lines + [f"note: {note}" for note in result.notes]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"

@@ -77,8 +77,12 @@ def scan(pieces: Sequence[Piece], queries: Sequence[np.ndarray], num_rows: int) 
 
     num_threads = max(1, min(len(tasks), _num_cores()))
     with threadpool_limits(1 if num_threads > 1 else None), ThreadPoolExecutor(num_threads) as pool:
-        for _ in pool.map(work, tasks):
-            pass
+        try:
+            for _ in pool.map(work, tasks):
+                pass
+        except BaseException:  # damage, or Ctrl-C: the other blocks are of no use any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return out
 
 
@@ -164,7 +168,7 @@ def _exact(
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Row by row, float64 (n,) of (n, D) and (n, D), none of them zero: 1 for equal rows, and the same two always the same."""
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    # along contiguous rows, so that the order of additions depends on D alone
+    # along contiguous rows, also where one vector was broadcast, so that the order of additions depends on D alone
+    first, second = first.astype(np.float64, order="C"), second.astype(np.float64, order="C")
     dots, a, b = ((x * y).sum(axis=1) for x, y in ((first, second), (first, first), (second, second)))
     return np.clip(dots / np.sqrt(a * b), -1, 1)
