@@ -5,7 +5,7 @@ function fillTop() {
   const { made, file } = data;
   const dims = Object.entries(data.holds.dims).map(([layer, n]) => `${layer} (${count(n)})`).join(", ");
   byId("subtitle").textContent = shown([made.checkpoint, dims, `written ${file.written.slice(0, 10)}`].join(" · "));
-  byId("footer").textContent = shown(`${file.path} · ${(file.num_bytes / 1e6).toFixed(1)} MB · page by featx ${data.featx_version}`);
+  byId("footer").textContent = shown(`${file.path} · ${size(file.num_bytes)} · page by featx ${data.featx_version}`);
 }
 
 function fillTiles() {
@@ -124,7 +124,7 @@ function fillMade() {
   // what this page has no word for yet
   group("Run", ...runs, ...[...left].map((field) => [field.replaceAll("_", " "), Array.isArray(made[field]) ? list(made[field]) : String(made[field])]));
   const span = file.videos_from === file.videos_to ? file.videos_from : `${file.videos_from} to ${file.videos_to}`;
-  group("File", ["path", file.path], ["size", `${(file.num_bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB in ${plural(file.num_files, "file")}`],
+  group("File", ["path", file.path], ["size", `${size(file.num_bytes)} in ${plural(file.num_files, "file")}`],
     ["written", file.written.replace("T", " ").replace("+00:00", " UTC")], ["videos dated", file.videos_from === null ? "" : span]);
   byId("made").append(...groups.filter(([, rows]) => rows.length).map(([title, rows]) =>
     element("div", {}, element("h3", {}, title), element("dl", {},

@@ -36,6 +36,8 @@ const className = (number) => (data.classes[number] === "" ? "no folder" : shown
 const count = (value) => value.toLocaleString("en");
 const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 
+const size = (bytes) => (bytes < 1e6 ? `${count(Math.ceil(bytes / 1e3))} kB` : `${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`);
+
 function duration(seconds) {
   if (seconds < 120) return `${seconds.toLocaleString("en", { maximumFractionDigits: 1 })} s`;
   if (seconds < 7200) return `${(seconds / 60).toFixed(1)} min`;
