@@ -3,6 +3,8 @@
     python examples/benchmark.py                                   a net of each family; takes about 20 minutes
     python examples/benchmark.py --backbone c3d-sports1m --plan "torch.jit freeze" --plan "featx winograd"
     python examples/benchmark.py --only end-to-end --videos ucf101/Archery
+    python examples/benchmark.py --device cuda                     against what a GPU and its machine can do
+    python examples/benchmark.py --only workers                    several processes, and what handing out videos costs
 
 Plans take turns, round by round, and figures are medians over the rounds: machines are noisy, so compare rows of one run only.
 "equivalent GFLOP/s" are those of the network as it is written, twice its multiply-adds, whatever a plan really computes;
@@ -26,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from benchmark_device import DEVICE_PARTS, measure_device
 from benchmark_inputs import first_clips, made_up_weights, render
 from benchmark_plans import OTHERS, PLANS, TORCH_PLANS, Absent
 from torch import Tensor
@@ -35,12 +38,10 @@ from featx import checkpoints
 from featx.backbones.base import Backbone
 from featx.backbones.counting import count
 from featx.catalog import Checkpoint, get_checkpoint
-from featx.decode_pool import Chunk, DecodePool, default_num_workers
 from featx.engine import native
 from featx.parts import Parts
 from featx.plan import VideoItem, plan_videos
 from featx.profile import Profile, Stopwatch
-from featx.video import read_frames
 
 BACKBONES = (
     *("c3d-sports1m", "res3d-sports1m", "resnet34-kinetics", "resnet18-kinetics", "p3d199-kinetics"),
@@ -54,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _arguments(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(f"{processor()}, {default_num_workers()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
+    if set(args.only) & set(DEVICE_PARTS):
+        measure_device(args)
+    if not set(args.only) & set(PARTS):
+        return
     peak = say_peak()
     with tempfile.TemporaryDirectory() as folder:
         sets = {"given": args.videos} if args.videos else render(Path(folder), args.num_videos, args.num_frames)
@@ -83,14 +90,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", action="append", help="a card's name; repeatable (default: one a family)")
-    parser.add_argument("--only", action="append", choices=PARTS, help="a part of the benchmark; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=(*PARTS, *DEVICE_PARTS), help="a part of the benchmark; repeatable"
+    )
     parser.add_argument("--plan", action="append", choices=list(PLANS), help="of the forward pass; repeatable")
     parser.add_argument("--videos", type=Path, help="a folder of videos (default: rendered ones)")
     parser.add_argument("--num-videos", type=int, default=4, help="rendered videos a codec")
     parser.add_argument("--num-frames", type=int, default=180, help="of a rendered video")
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, help="default: 4, on a GPU what is best for it")
     parser.add_argument("--threads", type=int, help="of the forward pass (default: PyTorch's, a core each)")
     parser.add_argument("--engine", default="auto", help="of the end-to-end part: winograd, onednn or torch")
+    parser.add_argument("--device", default="cpu", help="cuda, cuda:0,cuda:1 …: how near featx comes to what it can do")
+    parser.add_argument(
+        "--precision", action="append", help="of the forward pass on a device; repeatable (default: all)"
+    )
+    parser.add_argument("--num-files", type=int, default=2000, help="files to extract end to end on a device, a codec")
+    parser.add_argument("--decode", default="auto", help="of the files on a device: auto, cpu or cuda")
+    parser.add_argument("--compile", action="store_true", help="let the engine try torch.compile, which takes minutes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="least time for one plan in one round")
     parser.add_argument(
@@ -103,6 +119,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             name for name in PLANS if name != "torch.compile, freezing"
         ]  # compiling takes a while
         args.rounds, args.seconds, args.num_videos, args.num_frames, args.batch_size = 1, 0.0, 1, 32, 2
+        args.num_files = 4
+    if args.device != "cpu" and not args.only:
+        args.only = list(DEVICE_PARTS[:3])
+    if args.batch_size is None and args.device == "cpu":
+        args.batch_size = 4
     args.backbone, args.only, args.plan = args.backbone or BACKBONES, args.only or PARTS, args.plan or list(PLANS)
     return args
 
@@ -130,6 +151,9 @@ def say_peak() -> float | None:
 
 
 def compare_decoders(sets: dict[str, Path], seconds: float) -> None:
+    from featx.decode_pool import Chunk, DecodePool, default_num_workers
+    from featx.video import read_frames
+
     print("\ndecode to BGR, frames/s               one process   all cores")
     for name, videos in sets.items():
         paths = [item.path for item in plan_videos([videos])]

@@ -1,10 +1,14 @@
-"""What examples/benchmark.py measures with: rendered videos, and made-up weights, since speed does not depend on them."""
+"""What examples/benchmark.py measures with: rendered videos, and made-up weights, since speed does not depend on them.
+
+PyAV is imported by what needs it only: the forward pass is measured without.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,15 +17,16 @@ from featx.backbones import build
 from featx.backbones.blocks import BatchNorm
 from featx.catalog import Checkpoint
 from featx.checkpoints.safetensors import write_safetensors
-from featx.video import read_frames
 
-__all__ = ["first_clips", "made_up_weights", "render"]
+__all__ = ["drawn_clips", "first_clips", "link_many", "made_up_weights", "render"]
 
 CODECS = {"MPEG-4": ("mpeg4", "avi", {"qscale": "4"}), "H.264": ("libx264", "mp4", {"crf": "23", "preset": "fast"})}
 
 
 def render(folder: Path, num_videos: int, num_frames: int) -> dict[str, Path]:
     """Videos of 320x240, 25 frames/s: moving noise, about as hard to decode as a real clip; a folder of them a codec."""
+    import av
+
     rng = np.random.default_rng(0)
     made = {}
     for name, (codec, suffix, options) in CODECS.items():
@@ -42,8 +47,33 @@ def render(folder: Path, num_videos: int, num_frames: int) -> dict[str, Path]:
     return made
 
 
+def link_many(originals: Path, folder: Path, num_files: int) -> Path:
+    """A folder of `num_files` names for the few files of another: to a reader they are files like any."""
+    folder.mkdir()
+    paths = sorted(originals.iterdir())
+    for i in range(num_files):
+        path = paths[i % len(paths)]
+        target = folder / f"v_{i:06d}{path.suffix}"
+        try:
+            os.link(path, target)
+        except OSError:  # a file system without links
+            shutil.copy(path, target)
+    return folder
+
+
+def drawn_clips(card: Checkpoint, num_clips: int) -> Tensor:
+    """Clips of moving noise, made without a video: uint8 BGR (N, T, crop, crop, 3)."""
+    generator = torch.Generator().manual_seed(0)
+    length, crop = card.sampling.length, card.preprocess.crop
+    coarse = torch.rand((num_clips, 3, 4, crop // 8 + 1, crop // 8 + 1), generator=generator)
+    clips = torch.nn.functional.interpolate(coarse, (length, crop, crop), mode="trilinear") * 255
+    return clips.to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()  # (N, 3, T, h, w) -> (N, T, h, w, 3)
+
+
 def first_clips(card: Checkpoint, video: Path, num_clips: int) -> Tensor:
     """Clips of a video, of the card's length, a frame apart: uint8 BGR (N, T, crop, crop, 3)."""
+    from featx.video import read_frames
+
     needed = card.sampling.length + num_clips - 1
     frames = [frame.pixels for frame, _ in zip(read_frames(video), range(needed), strict=False)]
     prepared = card.preprocess.prepare_frames(torch.from_numpy(np.stack(frames)))

@@ -13,7 +13,7 @@ import json
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +181,9 @@ class Extractor:
             batch_size=self.engine.batch_size,
         )
 
+    def prepare(self, items: Sequence[VideoItem], on_note: Callable[[str], None] = lambda note: None) -> None:
+        """Settle how the network is run, before the first of these videos; here all is known from the start."""
+
     def extract(self, path: str | os.PathLike) -> Features:
         """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
 
@@ -278,11 +281,6 @@ class Extractor:
     def __del__(self) -> None:
         if getattr(self, "_pool", None) is not None:
             self.close()
-
-    @property
-    def note(self) -> str:
-        """Why a slower engine had to be taken, in one line; "" where none had to."""
-        return self.engine.note
 
     @property
     def num_decoders(self) -> int:

@@ -21,23 +21,23 @@ class PartWriter:
     An error of the disk is raised by the next `add`, or by `finish`, by which everything taken is written.
     """
 
-    def __init__(self, parts: Parts, provenance: Provenance) -> None:
-        self._parts, self._provenance = parts, provenance
-        self._waiting: deque[Features | Failure] = deque()
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._waiting: deque[tuple[Features | Failure, Provenance]] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._finishing = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def add(self, result: Features | Failure) -> None:
-        """Take a result; waits while too many are not yet written."""
+    def add(self, result: Features | Failure, provenance: Provenance) -> None:
+        """Take a result, and how it was made; waits while too many are not yet written."""
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="featx-writer", daemon=True)
                 self._thread.start()
             self._changed.wait_for(lambda: self._error is not None or self._has_room())
-            self._waiting.append(result)  # also after an error: the end of a run tries once more
+            self._waiting.append((result, provenance))  # also after an error: the end of a run tries once more
             self._waiting_bytes += _num_bytes(result)
             self._changed.notify_all()
             if self._error is not None:
@@ -52,9 +52,9 @@ class PartWriter:
                 self._changed.wait_for(lambda: self._waiting or self._finishing)
                 if not self._waiting:
                     return
-                result = self._waiting.popleft()
+                result, provenance = self._waiting.popleft()
             try:
-                self._parts.add(result, self._provenance)
+                self._parts.add(result, provenance)
             except BaseException as error:
                 with self._changed:
                     self._error = error
@@ -64,15 +64,15 @@ class PartWriter:
                 self._waiting_bytes -= _num_bytes(result)
                 self._changed.notify_all()
 
-    def finish(self) -> None:
+    def finish(self, provenance: Provenance) -> None:
         """Write all that was taken, even if that is interrupted, which is raised afterwards; nothing more may be added."""
         try:
             self._drain()
         except KeyboardInterrupt:
             self._drain()
-            self._parts.flush_all(self._provenance)
+            self._parts.flush_all(provenance)
             raise
-        self._parts.flush_all(self._provenance)
+        self._parts.flush_all(provenance)
 
     def _drain(self) -> None:
         with self._changed:
@@ -81,7 +81,7 @@ class PartWriter:
         if self._thread is not None:
             self._thread.join()
         while self._waiting:  # the thread has ended with an error; perhaps there is room again
-            self._parts.add(self._waiting[0], self._provenance)
+            self._parts.add(*self._waiting[0])
             self._waiting.popleft()
 
 

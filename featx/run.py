@@ -131,10 +131,11 @@ def extract_to(
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
-    with open_extractor(backbone, on_note, **options) as extractor:
+    with open_extractor(backbone, **options) as extractor:
+        extractor.prepare(items, on_note)
         provenance = extractor.provenance
-        if extractor.note:
-            on_note(extractor.note)
+        if extractor.engine.note:
+            on_note(extractor.engine.note)
         if before is not None and before.differences(provenance) and resume.holds_no_video(output):
             on_note(f"{output} held failed videos only, of other settings; it is begun anew")
             before, anew = None, True
@@ -163,7 +164,7 @@ def extract_to(
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
             flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
-            writer = PartWriter(parts, provenance)
+            writer = PartWriter(parts)
             urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.stopping)
             with flight.interrupts.graceful(flight.keys, on_note):
                 try:
@@ -172,7 +173,7 @@ def extract_to(
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
                         with stopwatch.time("write"):
-                            writer.add(result)
+                            writer.add(result, provenance)
                         flight.land(result.key)
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
@@ -180,7 +181,7 @@ def extract_to(
                             break
                 finally:
                     with stopwatch.time("write"):
-                        writer.finish()
+                        writer.finish(provenance)
             summary.stopped_by = flight.interrupts.asked
             if summary.stopped_by:
                 summary.parts_left = parts.count()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -156,6 +158,36 @@ def test_the_benchmark_runs_and_says_what_it_leaves_out(capsys):
         and "where the time went: decode " in said
         and said.count("multiply-adds") >= 2
     )
+
+
+def test_the_benchmark_of_a_device_runs_on_the_cpu_too(capsys):
+    benchmark.main(["--quick", "--only", "ceilings", "--only", "precisions", "--only", "files"])
+    said = capsys.readouterr().out
+    assert re.search(r"ceilings: fp32 matrix products +[\d.,]+ TFLOP/s", said)
+    rows = re.findall(r"^  fp32 .* ([\d.,]+) clips/s .* ([\d.]+)% of the fp32 matrix rate", said, re.MULTILINE)
+    assert len(rows) == 1 and all(float(number.replace(",", "")) > 0 for number in rows[0])
+    ends = re.findall(r"^  (\S+) 320x240: 4 videos, (\d+) clips in .* clips/s", said, re.MULTILINE)
+    assert ends == [("MPEG-4", "12")] and said.count("of the smaller (") == 1
+
+
+def test_the_forward_pass_of_a_device_is_measured_without_pyav(capsys, monkeypatch):
+    def none(name, *args):
+        return None if name == "av" else find_spec(name, *args)
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", none)
+    benchmark.main(["--quick", "--only", "files"])
+    assert "the files are left out: PyAV is not installed" in capsys.readouterr().out
+    program = "import sys; sys.modules['av'] = None; import benchmark; print('without')"
+    run = subprocess.run([sys.executable, "-c", program], cwd=EXAMPLES, capture_output=True, text=True, check=True)
+    assert run.stdout == "without\n"
+
+
+@pytest.mark.long
+def test_the_benchmark_of_workers_runs(capsys):
+    benchmark.main(["--quick", "--only", "workers"])
+    said = capsys.readouterr().out
+    assert re.search(r"  2 workers +[\d.]+ videos/s +[\d.]+% of linear", said) and "µs of processor time" in said
 
 
 @pytest.mark.parametrize("name", SMALL)

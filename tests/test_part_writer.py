@@ -36,38 +36,38 @@ def results(count):
 def test_the_caller_does_not_wait_for_the_disk_until_much_waits(monkeypatch):
     monkeypatch.setattr(part_writer, "QUEUE_RESULTS", 5)
     parts = Recorded()
-    writer = PartWriter(parts, "made so")
+    writer = PartWriter(parts)
     for result in results(5):
-        writer.add(result)  # while nothing can be written
+        writer.add(result, "made so")  # while nothing can be written
     assert parts.kept == []
     open_gate = threading.Timer(0.05, parts.gate.set)
     open_gate.start()
     for result in results(7)[5:]:
-        writer.add(result)
-    writer.finish()
+        writer.add(result, "made so")
+    writer.finish("made so")
     assert parts.kept == [str(i) for i in range(7)] and parts.flushed == 1
 
 
 def test_an_error_ends_the_run_and_the_end_tries_once_more():
     parts = Recorded([FeatxError("the disk is full")])
     parts.gate.set()
-    writer = PartWriter(parts, "made so")
+    writer = PartWriter(parts)
     with pytest.raises(FeatxError, match="the disk is full"):
         for result in results(100_000):
-            writer.add(result)
-    writer.finish()
+            writer.add(result, "made so")
+    writer.finish("made so")
     assert parts.kept == sorted(parts.kept, key=int) and parts.flushed == 1 and not writer._waiting
-    writer = PartWriter(parts := Recorded([FeatxError("full"), FeatxError("still full")]), "made so")
-    writer.add(results(1)[0])
-    writer.add(results(2)[1])
+    writer = PartWriter(parts := Recorded([FeatxError("full"), FeatxError("still full")]))
+    writer.add(results(1)[0], "made so")
+    writer.add(results(2)[1], "made so")
     parts.gate.set()
     with pytest.raises(FeatxError, match="still full"):
-        writer.finish()
+        writer.finish("made so")
 
 
 def test_an_interrupt_while_the_rest_is_written_loses_nothing():
     parts = Recorded()
-    writer = PartWriter(parts, "made so")
+    writer = PartWriter(parts)
     drain, calls = writer._drain, []
 
     def interrupted():
@@ -79,7 +79,7 @@ def test_an_interrupt_while_the_rest_is_written_loses_nothing():
 
     writer._drain = interrupted
     for result in results(3):
-        writer.add(result)
+        writer.add(result, "made so")
     with pytest.raises(KeyboardInterrupt):
-        writer.finish()
+        writer.finish("made so")
     assert parts.kept == ["0", "1", "2"] and parts.flushed == 1

@@ -25,7 +25,7 @@ from featx.features import ClipTable, Failure, Features
 from featx.interrupt import Interrupts
 from featx.plan import VideoItem
 from featx.workers import ExtractorPool, local, wire
-from featx.workers.protocol import Drained, Finished, Lost, Opened, Refused, Wanted
+from featx.workers.protocol import Drained, Finished, Lost, Noted, Opened, Refused, Wanted
 
 CARD = get_checkpoint("res3d-mini")
 PROVENANCE = provenance_of(
@@ -43,8 +43,8 @@ class Scripted:
         self.asked, self.taken, self.most_waiting, self.options, self.closed = queue.Queue(), [], 0, None, False
         threading.Thread(target=self._run, daemon=True).start()
 
-    def open(self, options):
-        self.options = options
+    def open(self, options, items):
+        self.options, self.shown = options, items
         self.asked.put("open")
 
     def give(self, item):
@@ -63,7 +63,8 @@ class Scripted:
             if asked == "open" and self._refuse:
                 return self._hear(self, self._refuse)
             if asked == "open":
-                self._hear(self, Opened(self._provenance, CARD.sampling, {"pool5": 512}, ""))
+                self._hear(self, Noted("ready"))
+                self._hear(self, Opened({"provenance": self._provenance, "num_dims": {"pool5": 512}}, ""))
             elif asked is None:
                 self._hear(self, Drained({"forward": 1.0, "decode": 1.0}, 1))
             else:
@@ -72,7 +73,7 @@ class Scripted:
                     self._deadly[asked.key] -= 1
                     return self._hear(self, Lost("it was ended by SIGSEGV"))
                 self.taken.append(asked.key)
-                self._hear(self, Finished(Features(asked.key, str(asked.path), 16, 1, 25.0, 0.64)))
+                self._hear(self, Finished(Features(asked.key, str(asked.path), 16, 1, 25.0, 0.64), 4))
 
 
 def scripted_pool(num=2, start=Scripted, notes=None, **options):
@@ -82,10 +83,12 @@ def scripted_pool(num=2, start=Scripted, notes=None, **options):
         workers.append(start(device, hear))
         return workers[-1]
 
-    note = (notes if notes is not None else []).append
-    pool = ExtractorPool(
-        "res3d-mini", tuple(f"cuda:{i}" for i in range(num)), start_worker=start_one, on_note=note, **options
-    )
+    pool = ExtractorPool("res3d-mini", tuple(f"cuda:{i}" for i in range(num)), start_worker=start_one, **options)
+    try:
+        pool.prepare(items(3), (notes if notes is not None else []).append)
+    except UsageError:
+        pool.close()
+        raise
     return pool, workers
 
 
@@ -114,6 +117,7 @@ def test_a_worker_that_is_lost_costs_nothing_but_time(num_workers):
     assert sorted(result.key for result in results) == [item.key for item in items(30)]
     assert not any(isinstance(result, Failure) for result in results)
     assert len(workers) == num_workers + 2 and all(worker.closed for worker in workers)
+    notes = [note for note in notes if not note.endswith(": ready")]
     assert len(notes) == 2 and all("was lost (it was ended by SIGSEGV)" in note for note in notes)
 
 
@@ -150,7 +154,7 @@ def test_a_worker_that_cannot_be_replaced_leaves_the_others_to_do_the_work():
 def test_the_first_worker_settles_what_was_left_open_and_the_others_must_agree():
     pool, workers = scripted_pool(3)
     with pool:
-        assert workers[0].options == {"backbone": "res3d-mini"}
+        assert workers[0].options == {"backbone": "res3d-mini"} and len(workers[0].shown) == 3
         settled = {"backbone": "res3d-mini", "batch_size": 4, "engine": "torch"}
         assert all(settled.items() <= worker.options.items() for worker in workers[1:])
     others = iter([PROVENANCE, replace(PROVENANCE, batch_size=2)])
@@ -236,6 +240,7 @@ def test_several_processes_give_the_bits_of_one_though_a_worker_is_killed(clips_
     )
     assert (summary.num_videos, summary.exit_code) == (3, 0)
     require_same(output, whole)
+    assert run.estimate(clips_folder, device="cpu,cpu", save="both").num_videos == 3
     assert not any(lives(worker.pid) for worker in started) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 

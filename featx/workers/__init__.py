@@ -10,7 +10,6 @@ wire.py       messages through a pipe, large arrays uncopied
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from featx.catalog import Checkpoint
 from featx.devices import worker_devices
@@ -20,14 +19,12 @@ from featx.workers.pool import ExtractorPool
 __all__ = ["ExtractorPool", "open_extractor"]
 
 
-def open_extractor(
-    backbone: str | os.PathLike | Checkpoint, on_note: Callable[[str], None] = lambda note: None, **options: object
-) -> Extractor | ExtractorPool:
+def open_extractor(backbone: str | os.PathLike | Checkpoint, **options: object) -> Extractor | ExtractorPool:
     """An Extractor on the device that `options` name, or where they name several, as many in processes of their own.
 
-    Both are used in the same way. `on_note` gets one-line remarks. Raises what `Extractor` raises.
+    Both are used in the same way, once `prepare` has been called. Raises what `Extractor` raises.
     """
     devices = worker_devices(str(options.pop("device", "auto")))
     if len(devices) == 1:
         return Extractor(backbone, device=devices[0], **options)
-    return ExtractorPool(backbone, devices, on_note=on_note, **options)
+    return ExtractorPool(backbone, devices, **options)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from featx.plan import VideoItem
@@ -23,7 +24,8 @@ __all__ = ["LocalWorker"]
 # Imports this very featx, and nothing from the folder in which the user happens to be.
 _PROGRAM = (
     "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]; "
-    "import sys; sys.path[0] = sys.argv[1]; from featx.workers.program import main; main(sys.argv[2], *map(int, sys.argv[3:]))"
+    "import sys; from importlib import import_module; sys.path[:1] = sys.argv[1].split('|'); "
+    "import_module(sys.argv[2]).main(sys.argv[3], *map(int, sys.argv[4:]))"
 )
 _OWN_FOLDER = str(Path(__file__).resolve().parents[2])
 END_SECONDS = 2.0  # a process that is told to end and does not is killed
@@ -32,15 +34,27 @@ END_SECONDS = 2.0  # a process that is told to end and does not is killed
 class LocalWorker:
     """A process with an Extractor on `device`, `num_threads` of the processor for it, and `num_decoders` decode workers.
 
+    `program`: a module whose `main` serves as that of `featx.workers.program` does, found in `folders` where featx has it not.
     `hear` is called from a thread of this worker's, in the order of what the process says. See `protocol.ExtractionWorker`.
     """
 
-    def __init__(self, device: str, hear: Hear, num_threads: int = 1, num_decoders: int = 1) -> None:
+    def __init__(
+        self,
+        device: str,
+        hear: Hear,
+        num_threads: int = 1,
+        num_decoders: int = 1,
+        program: str = "featx.workers.program",
+        folders: Sequence[str] = (),
+    ) -> None:
         self.device = device
         self._hear, self._closed = hear, False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, _OWN_FOLDER, device, str(num_threads), str(num_decoders)],
+            [
+                *(sys.executable, "-c", _PROGRAM, "|".join((_OWN_FOLDER, *folders))),
+                *(program, device, str(num_threads), str(num_decoders)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -54,9 +68,9 @@ class LocalWorker:
     def pid(self) -> int:
         return self._process.pid
 
-    def open(self, options: dict) -> None:
-        """Make the Extractor; `Opened` or `Refused` will be heard."""
-        self._send(("open", options))
+    def open(self, options: dict, items: Sequence[VideoItem]) -> None:
+        """Make the Extractor and prepare it for such videos; `Opened` or `Refused` will be heard."""
+        self._send(("open", (options, list(items))))
 
     def give(self, item: VideoItem) -> None:
         """One more video of this round."""

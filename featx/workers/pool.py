@@ -11,15 +11,14 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import torch
 
 from featx import decode_pool
-from featx.catalog import Checkpoint, get_checkpoint
+from featx.catalog import Checkpoint
 from featx.errors import FeatxError, UsageError
 from featx.features import Failure, Features
 from featx.plan import VideoItem
@@ -32,6 +31,7 @@ from featx.workers.protocol import (
     ExtractionWorker,
     Finished,
     Lost,
+    Noted,
     Opened,
     Refused,
     StartWorker,
@@ -40,7 +40,8 @@ from featx.workers.protocol import (
 
 __all__ = ["ExtractorPool"]
 
-BESIDE = ("wait", "forward", "resize")  # stages of which every worker has one thread: their mean is shown
+ALL_TOGETHER = "decode"  # is processor time of all workers; of the other stages their mean is shown
+SAMPLE_ITEMS = 1000  # as many videos are shown to the first worker, which may look at their first clips
 
 
 @dataclass(eq=False)
@@ -56,14 +57,20 @@ class _Seat:
     drained: Drained = field(default_factory=lambda: Drained({}, 0))
 
 
+@dataclass
+class _Engines:
+    """What a run asks of an Engine, of all workers' together."""
+
+    note: str
+    batch_size: int  # the smallest, where memory became short
+    is_beside: bool  # batches are computed by GPUs
+
+
 class ExtractorPool:
     """Several Extractors in processes of their own, used as if they were one. Use it in a ``with`` block, or call `close`.
 
-    The first worker settles what an Extractor finds out for itself, such as batch size and engine; the others are made so, and
-    all must make features in the same way. `options` are those of `Extractor`; `on_note` gets one-line remarks; `start_worker`
-    starts a worker on one of `devices`.
-
-    Raises what `Extractor` raises, and FeatxError where no worker lives.
+    After `prepare` it has the attributes of an Extractor that `protocol.FACTS` names, and `engine`. `options` are those of
+    `Extractor`; `start_worker` starts a worker on one of `devices`.
     """
 
     def __init__(
@@ -71,16 +78,13 @@ class ExtractorPool:
         backbone: str | os.PathLike | Checkpoint,
         devices: tuple[str, ...],
         *,
-        on_note: Callable[[str], None] = lambda note: None,
         start_worker: StartWorker | None = None,
         **options: object,
     ) -> None:
-        self.checkpoint = get_checkpoint(backbone)
-        if options.get("variant"):
-            self.checkpoint = self.checkpoint.with_variant(options["variant"])
         self._options = {"backbone": backbone, **options}
         self._options.pop("num_decoders", None)
-        self._on_note, self._start_worker = on_note, start_worker or _local(len(devices), options.get("num_decoders"))
+        self._on_note = lambda note: None
+        self._start_worker = start_worker or _local(len(devices), options.get("num_decoders"))
         self._inbox: queue.Queue[tuple[object, object]] = queue.Queue(maxsize=4 * len(devices))
         self._seats: list[_Seat] = []
         self._gone: list[Drained] = []  # of workers that were lost
@@ -88,28 +92,30 @@ class ExtractorPool:
         self._extracting = False
         self.stopwatch = Stopwatch()
         self.num_decoders = 0
-        try:
-            self._open_all(devices)
-        except BaseException:
-            self.close()
-            raise
+        for device in devices:  # all load their libraries meanwhile
+            self._seats.append(_Seat(self._start_worker(device, self._hear)))
 
     # ------------------------------------------------------------------------------------------------------------- workers
 
-    def _open_all(self, devices: tuple[str, ...]) -> None:
-        for device in devices:  # all load their libraries meanwhile
-            self._seats.append(_Seat(self._start_worker(device, self._hear)))
-        self._seats[0].worker.open(self._options)
-        first = self._wait_until_open(self._seats[0])
-        self.provenance, self.sampling, self.num_dims = first.provenance, first.sampling, first.num_dims
-        self.note, self.save, self.dtype = first.note, self.provenance.save, np.dtype(self.provenance.dtype)
-        self.on_corrupt = self._options.get("on_corrupt", "fail")
-        settled = {**self._options, "device": self._seats[0].worker.device}
+    def prepare(self, items: Sequence[VideoItem], on_note: Callable[[str], None] = lambda note: None) -> None:
+        """Make the Extractors ready for these videos; `on_note` gets one-line remarks, now and later.
+
+        The first worker settles what an Extractor finds out for itself, such as batch size and engine; the others are made
+        so, and all must make features in the same way. Raises what `Extractor` raises, UsageError where they do not agree,
+        and FeatxError where a worker cannot start.
+        """
+        self._on_note = on_note
+        first = self._seats[0]
+        first.worker.open(self._options, items[:SAMPLE_ITEMS])
+        for name, value in self._wait_until_open(first).facts.items():
+            setattr(self, name, value)
+        self.engine = _Engines(first.opened.note, self.provenance.batch_size, first.worker.device.startswith("cuda"))
+        settled = {**self._options, "device": first.worker.device}
         keep_plan(self.provenance, settled)
         del settled["device"]
         self._options = settled
         for seat in self._seats[1:]:
-            seat.worker.open(settled)
+            seat.worker.open(settled, ())
         for seat in self._seats[1:]:
             self._wait_until_open(seat)
 
@@ -118,16 +124,19 @@ class ExtractorPool:
             source, event = self._inbox.get()
             if isinstance(event, Lost):
                 raise FeatxError(f"the worker for '{source.device}' cannot start: {event.reason}")
-            self._note_opened(source, event)
+            self._on_event(source, event)
         return seat.opened
 
-    def _note_opened(self, worker: ExtractionWorker, event: Event) -> None:
+    def _on_event(self, worker: ExtractionWorker, event: Event) -> None:
+        if isinstance(event, Noted):
+            self._on_note(f"{worker.device}: {event.text}")
+            return
         if isinstance(event, Refused):
             raise event.error()
         seat = self._seat_of(worker)
         seat.opened, seat.wanted = event, 1
-        first, now = self._seats[0], event.provenance
-        provenance = getattr(self, "provenance", now)
+        first, now = self._seats[0], event.facts["provenance"]
+        provenance = self.provenance if hasattr(self, "provenance") else now
         provenance.require_agreement(
             now, f"on {first.worker.device}", f"on {worker.device}", "Name devices of one kind with --device."
         )
@@ -186,7 +195,7 @@ class ExtractorPool:
                 f"the worker on {device} was lost ({reason}); its {len(lost)} videos in flight are given out again"
             )
             self._seats.append(_Seat(self._start_worker(device, self._hear)))
-            self._seats[-1].worker.open(self._options)
+            self._seats[-1].worker.open(self._options, ())
         elif self._seats:
             self._on_note(f"no new worker can start on {device} ({reason}); the others go on without it")
         else:
@@ -199,7 +208,7 @@ class ExtractorPool:
         self.num_decoders = sum(each.num_decoders for each in told)
         for stage in {name for each in told for name in each.seconds}:
             total = sum(each.seconds.get(stage, 0.0) for each in told)
-            share = total / len(self._seats) if stage in BESIDE and self._seats else total
+            share = total / len(self._seats) if stage != ALL_TOGETHER and self._seats else total
             self.stopwatch.add(stage, share - self.stopwatch.seconds(stage))
 
     def close(self) -> None:
@@ -263,6 +272,8 @@ class _Deal:
             seat.wanted += 1
         elif isinstance(event, Finished):
             del seat.in_flight[event.result.key]
+            engine = self._pool.engine
+            engine.batch_size = min(engine.batch_size, event.batch_size)
             yield event.result
         elif isinstance(event, Drained):
             if seat.in_flight:
@@ -272,7 +283,7 @@ class _Deal:
             reason = event.reason if isinstance(event, Lost) else event.message
             yield from self._again(self._pool._replace(seat, reason), worker.device, reason)
         else:
-            self._pool._note_opened(worker, event)
+            self._pool._on_event(worker, event)
 
     def _again(self, items: list[VideoItem], device: str, reason: str) -> Iterator[Failure]:
         for item in items:

@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -22,7 +22,7 @@ from featx.errors import FeatxError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
 from featx.plan import VideoItem
-from featx.workers.protocol import Drained, Event, Finished, Opened, Refused, Wanted
+from featx.workers.protocol import Drained, Event, Finished, Noted, Opened, Refused, Wanted
 from featx.workers.wire import read_message, write_message
 
 __all__ = ["main"]
@@ -46,16 +46,17 @@ class _Program:
         with self._sending:
             write_message(self._answers, event)
 
-    def serve(self) -> None:
+    def serve(self, make: Callable[..., Extractor]) -> None:
         """Round after round, until the run closes the pipe."""
-        _, options = self._asked.get()
+        _, (options, items) = self._asked.get()
         try:
-            with Extractor(device=self._device, num_decoders=self._num_decoders, **options) as extractor:
-                self._say(Opened(extractor.provenance, extractor.sampling, extractor.num_dims, extractor.note))
+            with make(device=self._device, num_decoders=self._num_decoders, **options) as extractor:
+                extractor.prepare(items, lambda text: self._say(Noted(text)))
+                self._say(Opened.of(extractor))
                 while True:
                     _, first = self._asked.get()
                     for result in extractor.extract_many(self._videos(first)):
-                        self._say(Finished(_plain(result)))
+                        self._say(Finished(_plain(result), extractor.engine.batch_size))
                     self._say(Drained(extractor.stopwatch.all_seconds(), extractor.num_decoders))
         except FeatxError as error:
             self._say(Refused.of(error))
@@ -75,15 +76,15 @@ def _plain(result: Features | Failure) -> Features | Failure:
     return replace(result, clips={layer: rows.view(np.ndarray) for layer, rows in result.clips.items()})
 
 
-def main(device: str, num_threads: int, num_decoders: int) -> None:
-    """Serve the run that started this process, until it goes away."""
+def main(device: str, num_threads: int, num_decoders: int, make: Callable[..., Extractor] = Extractor) -> None:
+    """Serve the run that started this process with what `make` gives, until it goes away."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not stand between our messages
     torch.set_num_threads(num_threads)
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(device)
     try:
-        _Program(answers, device, num_decoders).serve()
+        _Program(answers, device, num_decoders).serve(make)
     except BrokenPipeError:  # the run is gone
         os._exit(0)
     except BaseException:

@@ -1,7 +1,7 @@
 """What a run says to an extraction worker, and what it hears, wherever the worker runs.
 
     run     open ─────────▶ give, give, give … end_round ──────────────▶ give … end_round ─▶ …  close
-    worker        ▶ Opened        ▶ Wanted, Finished, Wanted … ▶ Drained       ▶ …
+    worker        ▶ Opened        ▶ Wanted, Finished, Wanted … ▶ Drained       ▶ …         and Noted, at any time
 
 A round is one call of `Extractor.extract_many`: it begins with the first video given, and after `end_round` the batch that is
 left over goes through the network. A worker that is lost in any way says `Lost` last.
@@ -9,16 +9,14 @@ left over goes through the network. A worker that is lost in any way says `Lost`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from featx import errors
-from featx.clips import Sampling
 from featx.errors import FeatxError, UsageError
 from featx.features import Failure, Features
 from featx.plan import VideoItem
-from featx.provenance import Provenance
 
 __all__ = [
     "Drained",
@@ -27,21 +25,34 @@ __all__ = [
     "Finished",
     "Hear",
     "Lost",
+    "Noted",
     "Opened",
     "Refused",
     "StartWorker",
     "Wanted",
 ]
 
+# what a run asks of an Extractor, besides the features of its videos
+FACTS = ("checkpoint", "sampling", "provenance", "num_dims", "save", "dtype", "on_corrupt")
+
 
 @dataclass(frozen=True)
 class Opened:
-    """The worker's Extractor is ready; what a run needs to know of it."""
+    """The worker's Extractor is ready; its attributes of the names in FACTS, and what is to be said of its engine."""
 
-    provenance: Provenance
-    sampling: Sampling
-    num_dims: dict[str, int]
-    note: str  # of its engine
+    facts: dict[str, object]
+    note: str
+
+    @classmethod
+    def of(cls, extractor: object) -> Opened:
+        return cls({name: getattr(extractor, name) for name in FACTS}, extractor.engine.note)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A one-line remark for the user."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,10 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """One video is done."""
+    """One video is done, in batches of so many clips, which can become fewer where a GPU's memory is full."""
 
     result: Features | Failure
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ class Lost:
     reason: str
 
 
-Event = Opened | Wanted | Finished | Drained | Refused | Lost
+Event = Opened | Noted | Wanted | Finished | Drained | Refused | Lost
 
 
 class ExtractionWorker(Protocol):
@@ -96,8 +108,8 @@ class ExtractionWorker(Protocol):
 
     device: str
 
-    def open(self, options: dict) -> None:
-        """Make the Extractor. `options`: its arguments, `backbone` among them, less the device."""
+    def open(self, options: dict, items: Sequence[VideoItem]) -> None:
+        """Make the Extractor, for such videos. `options`: its arguments, `backbone` among them, less the device."""
 
     def give(self, item: VideoItem) -> None:
         """One more video of this round."""
