@@ -36,6 +36,7 @@ class ClipReady:
 
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
+    ready: torch.cuda.Event | None = None  # after which frames on a GPU are there
 
 
 @dataclass(frozen=True, eq=False)

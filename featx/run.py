@@ -19,6 +19,7 @@ from featx.interrupt import Interrupts
 from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
+from featx.provenance import Provenance
 from featx.store import FeatureSet
 from featx.urls import UrlVideos
 from featx.video import read_header
@@ -121,6 +122,7 @@ def extract_to(
         resume.require_own(before, output)
         resume.keep_plan(before, options)
     with Extractor(backbone, **options) as extractor:
+        extractor.prepare(items, on_note)
         provenance = extractor.provenance
         if extractor.engine.note:
             on_note(extractor.engine.note)
@@ -128,7 +130,8 @@ def extract_to(
             on_note(f"{output} held failed videos only, of other settings; it is begun anew")
             before, anew = None, True
         if before is not None:
-            resume.require_continuation(before, provenance, output, on_note)
+            asked = replace(provenance, batch_size=options["batch_size"])
+            resume.require_continuation(before, asked, output, on_note)
         with Parts(output) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
@@ -160,7 +163,7 @@ def extract_to(
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
                         with stopwatch.time("write"):
-                            parts.add(result, provenance)
+                            parts.add(result, made_by(extractor, provenance))
                         flight.land(result.key)
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
@@ -168,7 +171,7 @@ def extract_to(
                             break
                 finally:
                     with stopwatch.time("write"):
-                        parts.flush_all(provenance)
+                        parts.flush_all(made_by(extractor, provenance))
             summary.stopped_by = flight.interrupts.asked
             if summary.stopped_by:
                 summary.parts_left = parts.count()
@@ -181,9 +184,15 @@ def extract_to(
             summary.profile = Profile.of(
                 *(stopwatch, began - started, ended - began),
                 num_decoders=decoders, num_frames=summary.num_frames, num_clips=summary.num_clips,
+                beside=extractor.engine.is_beside,
             )  # fmt: skip
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
+    """How results are made now: as at first, but a GPU whose memory became full goes on with smaller batches."""
+    return replace(provenance, batch_size=extractor.engine.batch_size)
 
 
 class _Flight:
@@ -318,7 +327,7 @@ def estimate(
     """
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls)
     options["listed_clips"] = items[0].listed_starts is not None
-    with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
+    with Extractor(backbone, **{**options, "engine": "torch", "precision": "auto"}) as extractor:
         found = _estimate(items, extractor, count, on_video)
     if output is not None:
         found.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
