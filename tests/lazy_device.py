@@ -49,13 +49,13 @@ class LazyStreams:
     def advance(self, lane: str, place: int) -> None:
         while self.num_done[lane] < place:
             work = self._given[lane][self.num_done[lane]]
+            self.num_done[lane] += 1  # also where it fails
             if isinstance(work, LazyMark):
                 work.synchronize()
             else:
                 work()
                 self._now += 1
                 self.log.append(lane)
-            self.num_done[lane] += 1
             self.times[lane, self.num_done[lane]] = self._now
 
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

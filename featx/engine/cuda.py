@@ -180,7 +180,7 @@ class _Trials:
         _require_right({layer: x[:1].cpu() for layer, x in self._expected.items()}, plans.on_cpu(clips[:1].cpu()))
         self._ready: dict[tuple[str, str], Forward] = {}
 
-    def run(self, plan: str, precision: str, headroom: bool = False) -> Tried:
+    def run(self, plan: str, precision: str, headroom: bool = False, timed: bool = True) -> Tried:
         """Try one way. With `headroom` fp16 is left out where the activations come near its limit."""
         name = precision if headroom else plan
         try:
@@ -201,7 +201,7 @@ class _Trials:
             apart = agreement(found, self._expected, self.num_clips)
             if apart == math.inf:
                 return Tried(name, problem="it gives values that are not finite")
-            tried = Tried(name, self._seconds_of(forward, self.clips), apart)
+            tried = Tried(name, self._seconds_of(forward, self.clips) if timed else math.inf, apart)
         except Exception as error:  # whatever a compiler, a driver or a library says: another way is taken
             if is_out_of_memory(error):
                 return Tried(name, problem="it does not fit into the memory")
@@ -243,7 +243,7 @@ def settle(
     if precision == "auto":
         precision = _choose_precision(trials, plan, limit, on_note)
     if plan != "auto":
-        tried = trials.run(plan, precision)
+        tried = trials.run(plan, precision, timed=False)
         if tried.problem or tried.apart > max(limit, ASKED_AGREEMENT[precision]):
             problem = tried.problem or f"its features are 1 - cos {tried.apart:.1e} from fp32's"
             raise UsageError(
