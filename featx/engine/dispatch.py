@@ -146,4 +146,10 @@ class Dispatch:
         if self.device.type != "cuda":
             raise UsageError(f"batch_size must be given for '{self.device}'")
         torch.cuda.empty_cache()
-        return batch_size_for(peak_of, torch.cuda.mem_get_info(self.device)[0])
+        free_bytes = torch.cuda.mem_get_info(self.device)[0]
+        try:
+            return batch_size_for(peak_of, free_bytes)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return 1  # and if that is too many, the first batch will say so
