@@ -98,6 +98,7 @@ def classify(
     ):
         if extractor.engine.note:
             on_note(extractor.engine.note)
+        extractor.engine.on_note = on_note
         on_planned(len(items))
         urls = UrlVideos(Path(folder) / "fetched")
         for features in urls.results(extractor.extract_many(urls.local(items))):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from featx.clips import Sampling
 from featx.damage import check_policy
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
+from featx.engine.flight import Done, Handle
 from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder
@@ -46,6 +47,9 @@ __all__ = ["Extractor", "extract", "provenance_of"]
 DECODE_FORMS = ("auto", "cpu", "cuda")
 PIXELS = ("auto", "host", "device")
 DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
+
+PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
+LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay
 
 
 class Extractor:
@@ -66,12 +70,12 @@ class Extractor:
     clip. `aggregate`, `bins`, `save`, `dtype`, `clip_times`: see `featx.aggregation.Aggregation`. `device`: "auto", "cpu",
     "cuda" or "cuda:N" (`featx.extract_to` also takes several, "cuda:0,cuda:2"); `batch_size` in clips (default: chosen by the
     device);
-    `engine`: "auto" or one of `featx.engine.ENGINES`. `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it,
-    see `featx.damage`; `timeout_seconds`: a video fails when its decoder gives no frame for so long; `num_decoders`: decode
-    workers at most (default: a core each); `decode`: "cpu", "cuda" for the video decoder of the GPU, which gives the same
-    frames but does not tell damage inside of a picture, or "auto", which is "cpu". `pixels`: where frames become what the
-    network is shown, on the "host" or on the "device" that computes, with the same result; "auto" is the device where that
-    is a GPU.
+    `engine`: "auto" or one of `featx.engine.ENGINES` or `GPU_ENGINES`; `precision`: see `featx.engine.precision`.
+    `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it, see `featx.damage`; `timeout_seconds`: a video fails
+    when its decoder gives no frame for so long; `num_decoders`: decode workers at most (default: a core each); `decode`:
+    "cpu", "cuda" for the video decoder of the GPU, which gives the same frames but does not tell damage inside of a picture,
+    or "auto", which is "cpu". `pixels`: where frames become what the network is shown, on the "host" or on the "device" that
+    computes, with the same result; "auto" is the device where that is a GPU.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -104,6 +108,7 @@ class Extractor:
         device: str = "auto",
         batch_size: int | None = None,
         engine: str = "auto",
+        precision: str = "auto",
         on_corrupt: str = "fail",
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
         num_decoders: int | None = None,
@@ -145,6 +150,7 @@ class Extractor:
                 device=chosen,
                 batch_size=batch_size,
                 name=engine,
+                precision=precision,
             )
         except RuntimeError as error:
             if "memory" not in str(error):
@@ -155,7 +161,7 @@ class Extractor:
                 "smaller --batch-size or --length"
             ) from error
         self.checkpoint_sha256 = loaded.sha256
-        self.stopwatch = Stopwatch()  # of "decode", "resize", "wait" and "forward", in all calls together
+        self.stopwatch = Stopwatch()  # of the stages of `featx.profile`, in all calls together
         self._max_decoders = num_decoders
         self._pool: DecodePool | None = None
         self._frames: HostFrames | DeviceFrames | None = None
@@ -163,7 +169,12 @@ class Extractor:
 
     @property
     def provenance(self) -> Provenance:
-        """How this extractor makes features: what a feature file records."""
+        """How this extractor makes features: what a feature file records.
+
+        On a GPU `prepare` should have been called before: what is not known yet is settled now, without real clips.
+        """
+        if self.engine.wants_clips:
+            self.engine.settle()
         return provenance_of(
             self.checkpoint,
             self.sampling,
@@ -182,7 +193,29 @@ class Extractor:
         )
 
     def prepare(self, items: Sequence[VideoItem], on_note: Callable[[str], None] = lambda note: None) -> None:
-        """Settle how the network is run, before the first of these videos; here all is known from the start."""
+        """Settle how the network is run, on a GPU by the first clips of the videos that are to come.
+
+        What "auto" stands for, as precision and as engine, is known afterwards. `on_note` gets what was chosen, in lines, and
+        later what becomes of it where a GPU's memory is full.
+        """
+        self.engine.on_note = on_note
+        if not self.engine.wants_clips:
+            return
+        clips: list[torch.Tensor] = []
+        local = [item for item in items if not item.url][:PROBED_VIDEOS]
+        if local:
+            pool = self._decoders()
+            with Feeder(
+                *(pool, local, self.sampling, self.checkpoint.preprocess, self.engine.batch_size), frames=self._frames
+            ) as feeder:
+                for event in feeder.events():
+                    if isinstance(event, ClipReady):
+                        if event.ready is not None:
+                            event.ready.synchronize()
+                        clips.append(event.frames)
+                    if len(clips) == self.engine.batch_size:
+                        break
+        self.engine.settle(clips, long_run=len(items) >= LONG_RUN_VIDEOS)
 
     def extract(self, path: str | os.PathLike) -> Features:
         """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
@@ -220,7 +253,8 @@ class Extractor:
             frames=self._frames,
         )
         videos: dict[int, VideoInWork] = {}
-        batch: list[tuple[VideoInWork, torch.Tensor]] = []
+        batch: list[tuple[VideoInWork, ClipReady]] = []
+        in_flight: deque[tuple[list[VideoInWork], Handle | Done]] = deque()
         num_results = 0
         with feeder:
             for event in self.stopwatch.time_each("wait", feeder.events()):
@@ -229,16 +263,20 @@ class Extractor:
                         self.aggregation, self.num_dims, self.sampling.listed, self.views.num_views
                     )
                 if isinstance(event, ClipReady):
-                    batch.append((videos[event.index], event.frames))
-                    if len(batch) == self.engine.batch_size:
-                        self._forward(batch)
+                    batch.append((videos[event.index], event))
+                    if len(batch) >= self.engine.batch_size:
+                        in_flight.append(self._forward(batch))
                 else:
                     videos[event.index].outcome = event
+                while in_flight and (len(in_flight) > self.engine.max_in_flight or in_flight[0][1].done()):
+                    self._collect(*in_flight.popleft())
                 for index in [i for i, video in videos.items() if video.is_complete()]:
                     num_results += 1
                     yield videos.pop(index).result()
             if batch:
-                self._forward(batch)
+                in_flight.append(self._forward(batch))
+            while in_flight:
+                self._collect(*in_flight.popleft())
             for video in videos.values():
                 yield video.result()
         if num_results + len(videos) != feeder.num_started:
@@ -304,13 +342,25 @@ class Extractor:
         sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
         return DeviceFrames(preprocess, self.engine.device, self.views, sparse=sparse)
 
-    def _forward(self, batch: list[tuple[VideoInWork, torch.Tensor]]) -> None:
-        """Run the batch, hand each row to its video in clip order, and empty the batch."""
-        with self.stopwatch.time("forward"):
-            activations = self.engine.run([frames for _, frames in batch])
-        for row, (video, _) in enumerate(batch):
-            video.add({layer: values[row] for layer, values in activations.items()})
+    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[list[VideoInWork], Handle | Done]:
+        """Begin the batch, and empty it; who its rows belong to, and where they will be."""
+        ready = [clip.ready for _, clip in batch if clip.ready is not None]
+        with self.stopwatch.time("launch" if self.engine.is_beside else "forward"):
+            handle = self.engine.submit([clip.frames for _, clip in batch], ready)
+        videos = [video for video, _ in batch]
         batch.clear()
+        return videos, handle
+
+    def _collect(self, videos: list[VideoInWork], handle: Handle | Done) -> None:
+        """Fetch a batch's results, and hand each row to its video in clip order."""
+        if self.engine.is_beside:
+            with self.stopwatch.time("results"):
+                handle.result()
+            self.stopwatch.add("copy", handle.copy_seconds)
+            self.stopwatch.add("forward", handle.forward_seconds)
+        activations = handle.result()
+        for row, video in enumerate(videos):
+            video.add({layer: values[row] for layer, values in activations.items()})
 
 
 def extract(

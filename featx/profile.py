@@ -1,7 +1,8 @@
 """Where the time of a run goes: seconds a stage, from threads and processes that work side by side.
 
-decode workers    one thread    the caller's thread, whose parts add up to the whole
-decode            resize        wait (for clips), forward, write, other
+decode workers    one thread    the caller's thread, whose parts add up to the whole    a GPU
+decode            resize        wait (for clips), forward, write, other                 -
+                                wait, launch, results, write, other                     copy, forward
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Profile:
     forward pass's thread spent `wait_seconds` waiting for clips, `forward_seconds` computing, `write_seconds` writing, and
     the rest, `other_seconds`, adding up features and the like. Beside it, `num_decoders` processes spent `decode_seconds` of
     processor time, and a thread took `resize_seconds` to resize and to put clips together.
+
+    With a GPU (`beside`) the thread spent `launch_seconds` giving it batches and `results_seconds` waiting for what comes
+    back, and `copy_seconds` and `forward_seconds` are the GPU's, by its own clock, beside the thread and beside each other.
     """
 
     start_seconds: float
@@ -75,17 +79,25 @@ class Profile:
     num_decoders: int
     num_frames: int
     num_clips: int
+    launch_seconds: float = 0.0
+    results_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    beside: bool = False
 
     @property
     def other_seconds(self) -> float:
         """What the forward pass's thread did besides."""
-        return max(0.0, self.wall_seconds - self.wait_seconds - self.forward_seconds - self.write_seconds)
+        parts = [self.wait_seconds, self.write_seconds, self.launch_seconds, self.results_seconds]
+        return max(0.0, self.wall_seconds - sum(parts) - (0.0 if self.beside else self.forward_seconds))
 
     @property
     def bottleneck(self) -> str:
-        """What to make faster first: "decode", "resize", "forward", "write" or "other"."""
-        parts = {name: getattr(self, f"{name}_seconds") for name in ("forward", "wait", "write", "other")}
+        """What to make faster first: "decode", "resize", "copy", "forward", "launch", "write" or "other"."""
+        names = ("launch", "results") if self.beside else ("forward",)
+        parts = {name: getattr(self, f"{name}_seconds") for name in (*names, "wait", "write", "other")}
         longest = max(parts, key=parts.__getitem__)
+        if longest == "results":
+            return "forward" if self.forward_seconds >= self.copy_seconds else "copy"
         if longest != "wait":
             return longest
         return "decode" if self.decode_seconds / max(self.num_decoders, 1) > self.resize_seconds else "resize"
@@ -100,10 +112,12 @@ class Profile:
         num_decoders: int,
         num_frames: int,
         num_clips: int,
+        beside: bool = False,
     ) -> Profile:
         """What a stopwatch has of a run's stages."""
         stages = (stopwatch.seconds(name) for name in ("decode", "resize", "wait", "forward", "write"))
-        return cls(start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips)
+        on_gpu = (stopwatch.seconds(name) for name in ("launch", "results", "copy"))
+        return cls(start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips, *on_gpu, beside)
 
     def lines(self) -> list[str]:
         """For people: a line a stage, the rates, and the bottleneck."""
@@ -115,6 +129,14 @@ class Profile:
             "write": "the forward pass waits for the disk; at the end, the output",
             "other": "sums, means and the rest",
         }
+        if self.beside:
+            notes |= {
+                "wait": "the thread that feeds the GPU waits for clips",
+                "launch": "it puts batches together and starts them",
+                "results": "it waits for the GPU",
+                "copy": "the GPU beside: batches come in",
+                "forward": "the GPU beside: the network",
+            }
         lines = [f"where {self.wall_seconds:.2f} s went, after {self.start_seconds:.2f} s to start:"]
         wall = self.wall_seconds or 1.0
         for name, note in notes.items():

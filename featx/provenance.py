@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from featx.errors import ProvenanceError
 
@@ -110,11 +110,15 @@ def _shown(value: object) -> str:
 
 
 def common(provenances: Iterable[tuple[str, Provenance]]) -> Provenance:
-    """The first of several named provenances; raises ProvenanceError where one disagrees with it."""
-    first_name, first = None, None
+    """The first of several named provenances, with their smallest batch, which is what fits where memory became short.
+
+    Raises ProvenanceError where one disagrees with the first.
+    """
+    first_name, first, batch_size = None, None, 0
     for name, provenance in provenances:
         if first is None:
-            first_name, first = name, provenance
+            first_name, first, batch_size = name, provenance, provenance.batch_size
         else:
             first.require_agreement(provenance, f"in {first_name}", f"in {name}", "Leave one of them out.")
-    return first
+            batch_size = min(batch_size, provenance.batch_size)
+    return first and replace(first, batch_size=batch_size)

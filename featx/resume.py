@@ -11,6 +11,7 @@ import numpy as np
 from featx import store
 from featx.content import content_sha256
 from featx.engine import described, unavailable
+from featx.engine.precision import PRECISIONS
 from featx.errors import UsageError, VideoError
 from featx.features import Failure
 from featx.frame_folders import file_stamp
@@ -84,7 +85,7 @@ def require_own(before: Provenance, output: Path) -> None:
 
 
 def keep_plan(before: Provenance, options: dict) -> None:
-    """Let a run that goes on keep batch size, device and engine, and with them the last bits of its numbers, where it can.
+    """Let a run that goes on keep batch size, precision, device and engine, and with them the last bits of its numbers.
 
     It keeps the times of clips, too, where the output has them.
     """
@@ -93,6 +94,8 @@ def keep_plan(before: Provenance, options: dict) -> None:
         options["clip_times"] = True
     if options.get("batch_size") is None:
         options["batch_size"] = before.batch_size
+    if options.get("precision", "auto") == "auto" and before.precision in PRECISIONS:
+        options["precision"] = before.precision
     if options.get("device", "auto") == "auto":
         options["device"] = device
     kept = engine and not unavailable(engine, device) and options["device"].startswith(device)

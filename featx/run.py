@@ -22,6 +22,7 @@ from featx.part_writer import PartWriter
 from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
+from featx.provenance import Provenance
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
@@ -140,7 +141,8 @@ def extract_to(
             on_note(f"{output} held failed videos only, of other settings; it is begun anew")
             before, anew = None, True
         if before is not None:
-            resume.require_continuation(before, provenance, output, on_note)
+            asked = replace(provenance, batch_size=options["batch_size"])
+            resume.require_continuation(before, asked, output, on_note)
         with Parts(output) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
@@ -173,7 +175,7 @@ def extract_to(
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
                         with stopwatch.time("write"):
-                            writer.add(result, provenance)
+                            writer.add(result, made_by(extractor, provenance))
                         flight.land(result.key)
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
@@ -181,7 +183,7 @@ def extract_to(
                             break
                 finally:
                     with stopwatch.time("write"):
-                        writer.finish(provenance)
+                        writer.finish(made_by(extractor, provenance))
             summary.stopped_by = flight.interrupts.asked
             if summary.stopped_by:
                 summary.parts_left = parts.count()
@@ -194,11 +196,17 @@ def extract_to(
             summary.profile = Profile.of(
                 *(stopwatch, began - started, ended - began),
                 num_decoders=decoders, num_frames=summary.num_frames, num_clips=summary.num_clips,
+                beside=extractor.engine.is_beside,
             )  # fmt: skip
     if timestamps is not None and not summary.stopped_by:
         write_timestamps(output, timestamps)
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
+    """How results are made now: as at first, but a GPU whose memory became full goes on with smaller batches."""
+    return replace(provenance, batch_size=extractor.engine.batch_size)
 
 
 class _Flight:
@@ -339,7 +347,7 @@ def estimate(
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None
     options["device"] = worker_devices(options.get("device", "auto"))[0]
-    with Extractor(backbone, **{**options, "engine": "torch"}) as extractor:
+    with Extractor(backbone, **{**options, "engine": "torch", "precision": "auto"}) as extractor:
         found = _estimate(items, extractor, count, on_video)
     if output is not None:
         found.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)

@@ -172,13 +172,15 @@ def test_threads_that_wait_sleep_unless_the_user_says_otherwise(given):
 
 def test_the_engines_of_the_command_line_are_those_that_there_are():
     from featx.cli.clip_options import DEVICE_OPTIONS
-    from featx.engine import ENGINES
+    from featx.engine import ENGINES, GPU_ENGINES
+    from featx.engine.precision import PRECISIONS
 
     command = click.Command("any")
     for option in DEVICE_OPTIONS:
         option(command)
     choices = {option.name: getattr(option.type, "choices", None) for option in command.params}
-    assert tuple(choices["engine"]) == ("auto", *ENGINES)
+    assert tuple(choices["engine"]) == ("auto", *ENGINES, *GPU_ENGINES)
+    assert tuple(choices["precision"]) == PRECISIONS
 
 
 def test_version(capsys):

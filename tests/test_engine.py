@@ -23,13 +23,13 @@ from featx.engine import (
     REVISIONS,
     TOLERANCE,
     Engine,
-    _probe_clip,
     choose_device,
     described,
     layers,
     native,
     unavailable,
 )
+from featx.engine.probe import probe_clip
 from featx.errors import UnknownNameError, UsageError
 from featx.extractor import Extractor
 from featx.run import extract_to
@@ -231,9 +231,9 @@ def test_a_network_that_changes_its_input(make):
 
 @pytest.mark.parametrize("shape", [(2, 16, 112, 112, 3), (1, 1, 5, 3, 3), (1, 3, 9, 20, 3)])
 def test_the_clip_of_the_check_is_always_the_same(shape):
-    clip = _probe_clip(torch.empty(shape))
+    clip = probe_clip(torch.empty(shape))
     assert clip.shape == (1, *shape[1:]) and clip.dtype == torch.uint8
-    assert torch.equal(clip, _probe_clip(torch.empty(shape)))
+    assert torch.equal(clip, probe_clip(torch.empty(shape)))
     assert clip.float().std() > 10
 
 
@@ -308,8 +308,8 @@ def test_info_engine(capsys):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].startswith(f"engine    {taken} on ") and f"{torch.get_num_threads()} threads, torch " in lines[0]
-    assert [line.split()[0] for line in lines[1:]] == list(ENGINES)
-    assert lines[-1] == "    torch     available"
+    assert [line.split()[0] for line in lines[1:-1]] == list(ENGINES)
+    assert lines[-2:] == ["    torch     available", "precision fp32; with --precision fp32, bf16"]
 
 
 def test_info_engine_says_what_is_missing(capsys, no_kernels, monkeypatch):
@@ -322,6 +322,7 @@ def test_info_engine_says_what_is_missing(capsys, no_kernels, monkeypatch):
         "device": "cpu",
         "engine": "onednn",
         "unavailable": {"winograd": NONE_BUILT, "onednn": "", "torch": ""},
+        "precisions": {"fp32": "", "tf32": "tf32 needs a GPU", "bf16": "", "fp16": "fp16 needs a GPU"},
     }
 
 

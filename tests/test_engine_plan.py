@@ -15,8 +15,9 @@ from torch import nn
 
 from featx.backbones import ARCHITECTURES, build
 from featx.backbones.blocks import BatchNorm
-from featx.engine import MEANS, _probe_clip, native, plan
+from featx.engine import MEANS, native, plan
 from featx.engine.plan import available_means, make_plan
+from featx.engine.probe import probe_clip
 
 SUBSETS = {**MEANS, "torch": ("torch",)}
 WINOGRAD_TOLERANCE, TOLERANCE = 5e-5, 2e-5  # of a layer's largest number
@@ -62,7 +63,7 @@ def wide(architecture):
 
 
 def image_like(num_clips, c, t, h, w):
-    clips = [_probe_clip(torch.empty(1, t, max(h, w) + i, max(h, w) + i, 3)) for i in range(num_clips)]
+    clips = [probe_clip(torch.empty(1, t, max(h, w) + i, max(h, w) + i, 3)) for i in range(num_clips)]
     picture = torch.cat([clip[:, :, i : i + h, i : i + w] for i, clip in enumerate(clips)])
     return (picture.permute(0, 4, 1, 2, 3)[:, :c].float() - 110) / 2  # (N, T, h, w, 3) -> (N, C, T, h, w)
 

@@ -90,8 +90,8 @@ def test_numbers_depend_neither_on_neighbours_nor_on_order(clips_folder):
 
 def test_clips_share_batches_and_a_frame_is_resized_once(clips_folder, monkeypatch):
     batches, resized = [], []
-    run, resize = Engine.run, Preprocess.prepare_frames
-    monkeypatch.setattr(Engine, "run", lambda self, clips: batches.append(len(clips)) or run(self, clips))
+    submit, resize = Engine.submit, Preprocess.prepare_frames
+    monkeypatch.setattr(Engine, "submit", lambda self, clips, ready: batches.append(len(clips)) or submit(self, clips))
     monkeypatch.setattr(Preprocess, "prepare_frames", lambda self, f, r: resized.append(len(f)) or resize(self, f, r))
     with Extractor(batch_size=4, stride=2) as extractor:
         results = list(extractor.extract_many(plan_videos([clips_folder])))

@@ -77,6 +77,34 @@ def test_the_bottleneck(changes, expected):
     assert dataclasses.replace(EXAMPLE, **changes).bottleneck == expected
 
 
+ON_GPU = dataclasses.replace(EXAMPLE, beside=True, launch_seconds=1.0, results_seconds=6.0, copy_seconds=3.0)
+
+
+def test_a_gpu_works_beside_the_thread():
+    assert ON_GPU.other_seconds == 1.5  # 10 s without wait, write, launch and results
+    _, *stages, last = ON_GPU.lines()
+    assert [line.split()[0] for line in stages] == [
+        *("decode", "resize", "wait", "forward", "write", "other"),
+        *("launch", "results", "copy"),
+    ]
+    assert "forward      8.00 s  80.0%   the GPU beside: the network" in stages[3]
+    assert last.endswith("the bottleneck is forward")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "forward"),
+        ({"copy_seconds": 9.0}, "copy"),
+        ({"wait_seconds": 7.0, "results_seconds": 0.5}, "decode"),
+        ({"launch_seconds": 7.0, "results_seconds": 0.5}, "launch"),
+        ({"results_seconds": 0.5}, "other"),
+    ],
+)
+def test_the_bottleneck_beside_a_gpu(changes, expected):
+    assert dataclasses.replace(ON_GPU, **changes).bottleneck == expected
+
+
 def test_a_run_that_did_nothing_has_a_profile():
     nothing = Profile(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, num_decoders=0, num_frames=0, num_clips=0)
     assert nothing.lines()[-1].startswith("0 frames/s, 0.0 clips/s")

@@ -87,6 +87,12 @@ DECODE_OPTIONS = (
     ),
 )
 
+# featx.engine has these names too, but imports torch
+ENGINES = (
+    *("auto", "winograd", "onednn", "torch"),
+    *(form + how for form in ("folded", "cudnn", "compile") for how in ("", "-search", "-graph", "-graph-search")),
+)
+
 DEVICE_OPTIONS = (
     click.option(
         "--device",
@@ -98,10 +104,18 @@ DEVICE_OPTIONS = (
     click.option("--batch-size", type=int, help="Clips a batch. Default: by the device."),
     click.option(
         "--engine",
-        type=click.Choice(["auto", "winograd", "onednn", "torch"]),
+        type=click.Choice(ENGINES),
         default="auto",
         show_default=True,
-        help="How the CPU computes; 'featx info --engine' tells what there is.",
+        metavar="NAME",
+        help="What computes; 'featx info --engine' tells what there is.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Of the numbers. auto: fp32 on the CPU; on a GPU the fastest that agrees with it on the first clips.",
     ),
     click.option(
         "--threads",
@@ -138,7 +152,7 @@ def decode_options(command: Callable) -> Callable:
 
 
 def device_options(command: Callable) -> Callable:
-    """Give a command --device, --batch-size, --engine and --threads."""
+    """Give a command --device, --batch-size, --engine, --precision and --threads."""
     return _give(command, DEVICE_OPTIONS)
 
 

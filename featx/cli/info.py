@@ -31,17 +31,50 @@ def command(file: Path | None, videos: bool, engine: bool, as_json: bool) -> Non
 def _print_engines(as_json: bool) -> None:
     import torch
 
-    from featx.engine import ENGINES, choose_device, unavailable
+    from featx.engine import ENGINES, GPU_ENGINES, choose_device, unavailable
+    from featx.engine.precision import PRECISIONS, unavailable_precision
 
     device = choose_device("auto").type
-    reasons = {name: unavailable(name, device) for name in ENGINES}
-    taken = next(name for name, reason in reasons.items() if not reason)
+    names = ENGINES if device == "cpu" else ("torch", *GPU_ENGINES)
+    reasons = {name: unavailable(name, device) for name in names}
+    if device == "cpu":
+        taken = next(name for name, reason in reasons.items() if not reason)
+    else:
+        taken = "auto"  # the first clips of a run decide
+    precisions = {name: unavailable_precision(name, device) for name in PRECISIONS if name != "auto"}
+    gpus = [_gpu(i) for i in range(torch.cuda.device_count())] if device == "cuda" else []
     if as_json:
-        click.echo(json.dumps({"device": device, "engine": taken, "unavailable": reasons}, indent=2))
+        found = {"device": device, "engine": taken, "unavailable": reasons, "precisions": precisions}
+        click.echo(json.dumps({**found, "gpus": gpus} if gpus else found, indent=2))
         return
-    click.echo(f"engine    {taken} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if gpus:
+        click.echo(f"engine    the fastest on the first clips of a run, on {device}, torch {torch.__version__}")
+        for gpu in gpus:
+            click.echo(
+                f"    {gpu['device']:<9} {gpu['name']}, {gpu['free_bytes'] / 2**30:.1f} of "
+                f"{gpu['memory_bytes'] / 2**30:.1f} GiB free, compute capability {gpu['capability']}, cuDNN {gpu['cudnn']}"
+            )
+    else:
+        click.echo(f"engine    {taken} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name, reason in reasons.items():
         click.echo(f"    {name:<9} {reason or 'available'}")
+    auto = "fp32" if device == "cpu" else "the fastest that agrees with fp32 on the first clips of a run"
+    click.echo(f"precision {auto}; with --precision {', '.join(name for name, why in precisions.items() if not why)}")
+
+
+def _gpu(index: int) -> dict[str, object]:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    free_bytes, memory_bytes = torch.cuda.mem_get_info(index)
+    return {
+        "device": f"cuda:{index}",
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_bytes": memory_bytes,
+        "free_bytes": free_bytes,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 def _print_file(file: Path, videos: bool, as_json: bool) -> None:

@@ -3,30 +3,42 @@
     winograd   on the CPU: the native kernels where they are faster, oneDNN for the rest   (native.py, plan.py)
     onednn     on the CPU: every convolution by oneDNN, with what follows it               (plan.py)
     torch      anywhere: the backbone as it is written
+    folded, cudnn, compile, each also with "-graph" and "-search"
+               on a GPU: what follows a convolution folded into it                         (folded.py, cuda.py)
 
-The first that a machine has is taken. All are float32 and agree to rounding, which is checked on one clip at the start.
+On the CPU the first that the machine has is taken, and checked on one clip at the start: all are float32 and agree to
+rounding. On a GPU the fastest is taken, and the fastest precision that agrees with float32 (precision.py), both found on the
+first batch (cuda.py), of as many clips as fit (batches.py, dispatch.py); then batches are copied in, computed and copied back
+side by side (flight.py).
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from featx.backbones.base import Backbone
 from featx.engine import native
+from featx.engine.batches import CPU_BATCH_SIZE
+from featx.engine.cuda import GPU_PLANS, no_compiler
+from featx.engine.dispatch import Dispatch
+from featx.engine.flight import DEPTH, Done, Handle, Mark
+from featx.engine.folded import Pixels, folded
 from featx.engine.plan import NATIVE, make_plan
+from featx.engine.precision import ASKED_AGREEMENT, DTYPES, agreement, check_precision
+from featx.engine.probe import TOLERANCE, disagreement, probe_clip
 from featx.errors import UnknownNameError, UsageError
 from featx.preprocess import Preprocess
 
-__all__ = ["ENGINES", "Engine", "choose_device", "described", "unavailable"]
+__all__ = ["ENGINES", "GPU_ENGINES", "TOLERANCE", "Engine", "choose_device", "described", "unavailable"]
 
-# Clips a batch where the user does not say: a CPU gains nothing beyond a few, a GPU needs many to be busy.
-AUTO_BATCH_SIZE = {"cpu": 4, "cuda": 32}
+DEVICES = ("cpu", "cuda")
 
-ENGINES = ("winograd", "onednn", "torch")  # the fastest first
+ENGINES = ("winograd", "onednn", "torch")  # of the CPU, the fastest first
+GPU_ENGINES = tuple(plan for plan in GPU_PLANS if plan not in ENGINES)
 MEANS = {
     "winograd": (*NATIVE, "onednn", "torch"),
     "onednn": ("onednn", "torch"),
@@ -37,16 +49,12 @@ REVISIONS = {"winograd": 3, "onednn": 1, "torch": 1}
 
 WITHOUT = "'--engine torch' goes without"
 
-# How far an engine's layers may be from plain torch's, as a part of the layer's largest number. One Winograd
-# convolution is at up to 2e-5 from float64 (plain torch: 5e-7); what is wrong is far beyond this.
-TOLERANCE = 1e-4
-
 
 def described(description: str) -> tuple[str, str]:
     """The engine and the device of an Engine's description, "" for an engine that featx has none of."""
     engine, _, device = description.rpartition("-")
     engine = engine.rstrip("0123456789")
-    return (engine if engine in ENGINES else "", device)
+    return (engine if engine in (*ENGINES, *GPU_ENGINES) else "", device)
 
 
 def choose_device(name: str) -> torch.device:
@@ -60,7 +68,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in AUTO_BATCH_SIZE:
+    if device is None or device.type not in DEVICES:
         raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -76,6 +84,10 @@ def choose_device(name: str) -> torch.device:
 
 def unavailable(name: str, device_type: str = "cpu") -> str:
     """Why this machine has no engine `name` on a "cpu" or "cuda" device, in one line; "" where it has."""
+    if name in GPU_ENGINES:
+        if device_type == "cpu" and name != "folded":
+            return f"the engine '{name}' runs on a GPU only"
+        return no_compiler() if name.startswith("compile") else ""
     if name != "torch" and device_type != "cpu":
         return f"the engine '{name}' runs on the CPU only"
     if name == "winograd":
@@ -86,16 +98,17 @@ def unavailable(name: str, device_type: str = "cpu") -> str:
 
 
 class Engine:
-    """Runs batches of clips through a backbone in float32.
+    """Runs batches of clips through a backbone.
 
     Every batch has the same shape: a smaller one is filled up. The last bits of a result depend on the batch size, but
     not on a clip's place in the batch nor on the clips beside it, so equal runs give equal bits.
 
-    `name`: one of ENGINES, or "auto". After the start it is what runs, and `note` says, where that is not the first that
-    the machine has, why. Raises UnknownNameError or UsageError for an engine that cannot be had.
-    """
+    `name`: one of ENGINES, or of GPU_ENGINES, or "auto"; `precision`: one of `featx.engine.precision.PRECISIONS`;
+    `batch_size`: by default, what the device is best with. On the CPU `name` is after the start what runs, and `note` says,
+    where that is not the first that the machine has, why. On a GPU `settle`, or else the first batch, finds what "auto" is.
 
-    precision = "fp32"
+    Raises UnknownNameError or UsageError for an engine or a precision that cannot be had.
+    """
 
     def __init__(
         self,
@@ -107,45 +120,51 @@ class Engine:
         device: torch.device,
         batch_size: int | None = None,
         name: str = "auto",
+        precision: str = "auto",
     ) -> None:
         self.device = device
-        self.batch_size = batch_size or AUTO_BATCH_SIZE[device.type]
         self.layers = tuple(layers)
         self.note = ""
         self._preprocess = preprocess
+        self._dispatch: Dispatch | None = None
+        check_precision(precision, device.type)
+        _check_name(name, device.type, precision)
+        backbone = backbone.eval()
+        if device.type == "cuda":
+            self._dispatch = Dispatch(
+                backbone, preprocess, layers,
+                length=length, device=device, batch_size=batch_size, precision=precision, plan=name,
+            )  # fmt: skip
+            return
+        self._batch_size = batch_size or CPU_BATCH_SIZE
+        self._precision = "fp32" if precision == "auto" else precision
         self._batch = torch.zeros(
-            (self.batch_size, length, preprocess.crop, preprocess.crop, 3),
+            (self._batch_size, length, preprocess.crop, preprocess.crop, 3),
             dtype=torch.uint8,
-            pin_memory=device.type == "cuda",
         )
-        if device.type == "cuda":  # TF32 would be used for convolutions unasked
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
-        self.name, self._network = self._prepare(backbone.eval().to(device), name)
+        self._name, self._network = self._prepare(backbone, name)
 
     def _prepare(self, backbone: Backbone, name: str):
-        """What runs the clips, and its name."""
-        if name not in (*ENGINES, "auto"):
-            raise UnknownNameError("engine", name, (*ENGINES, "auto"))
-        if name != "auto" and unavailable(name, self.device.type):
-            raise UsageError(f"engine '{name}' was asked for, but {unavailable(name, self.device.type)}; {WITHOUT}")
+        """What runs the clips on the CPU, and its name."""
 
         def plain(clips: torch.Tensor) -> dict[str, torch.Tensor]:
             return backbone(clips.contiguous(), self.layers)
 
+        if self._precision != "fp32" or name == "folded":
+            return "folded", self._folded(backbone, plain)
         chosen = name
         if name == "auto":
-            chosen = next(engine for engine in ENGINES if not unavailable(engine, self.device.type))
-            if self.device.type == "cpu" and chosen != ENGINES[0]:
+            chosen = next(engine for engine in ENGINES if not unavailable(engine))
+            if chosen != ENGINES[0]:
                 self.note = f"the engine is '{chosen}', since {unavailable(ENGINES[0])}; it costs speed only"
         if chosen == "torch":
             return chosen, plain
-        clip = _probe_clip(self._batch[:1])
+        clip = probe_clip(self._batch[:1])
         try:
             with torch.inference_mode():
                 pixels = self._preprocess.normalise(clip)
                 plan = make_plan(backbone, pixels.shape[1:], self.layers, MEANS[chosen])
-                problem = _disagreement(plan(pixels.clone()), plain(pixels))
+                problem = disagreement(plan(pixels.clone()), plain(pixels))
         except RuntimeError as error:  # also NotImplementedError, with which `record` refuses
             problem = f"it cannot run this network ({str(error).partition(chr(10))[0]})"
         if not problem:
@@ -157,44 +176,128 @@ class Engine:
         self.note = f"the engine is 'torch', since of '{chosen}' {problem}; it costs speed only"
         return "torch", plain
 
+    def _folded(self, backbone: Backbone, plain: Callable):
+        """A GPU's form of the network, on the CPU: what runs bf16 here."""
+        clip = probe_clip(self._batch[:1])
+        try:
+            with torch.inference_mode():
+                clip_shape = self._preprocess.normalise(clip).shape[1:]
+                net = folded(backbone, clip_shape, self.layers, DTYPES[self._precision], self.device)
+                pixels = Pixels(self._preprocess, clip.shape[1], net, self.device, self._batch_size)
+                apart = agreement(net(pixels(clip)), plain(self._preprocess.normalise(clip)), 1)
+        except RuntimeError as error:
+            raise UsageError(
+                f"{self._precision} was asked for, but it cannot run this network ({str(error).partition(chr(10))[0]}); "
+                "leave --precision and --engine out"
+            ) from error
+        if not apart <= ASKED_AGREEMENT[self._precision]:
+            raise UsageError(
+                f"{self._precision} was asked for, but its features are 1 - cos {apart:.1e} from fp32's; take fp32"
+            )
+        return lambda clips: net(pixels(clips))
+
+    @property
+    def name(self) -> str:
+        """What runs, or "auto" before it is known."""
+        return self._name if self._dispatch is None else self._dispatch.plan
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, or "auto" before it is known."""
+        return self._precision if self._dispatch is None else self._dispatch.precision
+
+    @property
+    def batch_size(self) -> int:
+        """Clips a batch. On a GPU it can become smaller where the memory is full."""
+        return self._batch_size if self._dispatch is None else self._dispatch.batch_size
+
     @property
     def description(self) -> str:
         """What is recorded in the feature file, such as "winograd3-cpu": the engine, its revision from 2 on, the device."""
-        revision = REVISIONS[self.name]
+        revision = REVISIONS.get(self.name, 1)
         return f"{self.name}{revision if revision > 1 else ''}-{self.device.type}"
+
+    @property
+    def on_note(self) -> Callable[[str], None]:
+        """Gets, in lines, what was chosen on a GPU, and that batches become smaller."""
+        return (lambda note: None) if self._dispatch is None else self._dispatch.on_note
+
+    @on_note.setter
+    def on_note(self, on_note: Callable[[str], None]) -> None:
+        if self._dispatch is not None:
+            self._dispatch.on_note = on_note
+
+    @property
+    def settled(self) -> bool:
+        """Whether name and precision are known."""
+        return self._dispatch is None or self._dispatch.settled
+
+    @property
+    def wants_clips(self) -> bool:
+        """Whether real clips are needed to find name and precision."""
+        return not self.settled and "auto" in (self.name, self.precision)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether batches are computed by a GPU, beside the caller's thread."""
+        return self._dispatch is not None
+
+    @property
+    def max_in_flight(self) -> int:
+        """Batches that may be submitted before the first's results are fetched; more wait for the first themselves."""
+        return 0 if self._dispatch is None else DEPTH - 1
+
+    def settle(self, clips: Sequence[torch.Tensor] = (), *, long_run: bool = False) -> None:
+        """Find name and precision by real clips, as many as there are up to a batch; without any, auto is fp32.
+
+        `on_note` gets what was chosen, in lines. `long_run`: torch.compile is tried too, which can take a minute. On the CPU
+        all is known from the start.
+        """
+        if self._dispatch is None or self._dispatch.settled:
+            return
+        self._dispatch.compiled = long_run
+        if not clips and self._dispatch.precision == "auto":
+            self.on_note("there is no clip by which to compare precisions, so it is fp32; --precision names another")
+            self._dispatch.precision = "fp32"
+        self._dispatch.settle(clips or list(probe_clip(torch.empty((1, *self._dispatch.clip_shape)))))
+
+    def submit(self, clips: Sequence[torch.Tensor], ready: Sequence[Mark] = ()) -> Handle | Done:
+        """Begin a batch of at most `batch_size` clips; its handle's `result()` waits for what `run` returns.
+
+        A clip is a uint8 BGR tensor (T, crop, crop, 3): all are on the CPU, or all on the engine's device, where they are
+        read after the marks `ready` (CUDA events), and may be written over after the handle's `taken`. On the CPU the batch
+        is computed at once.
+        """
+        return Done(self._run(clips)) if self._dispatch is None else self._dispatch.submit(clips, ready)
 
     def run(self, clips: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
         """Compute the layers of at most `batch_size` clips.
 
         A clip is a uint8 BGR tensor (T, crop, crop, 3). Returns float32 (len(clips), D) a layer.
         """
+        return self.submit(clips).result()
+
+    def _run(self, clips: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
         for place, clip in zip(self._batch, clips, strict=False):
             place.copy_(clip)
         self._batch[len(clips) :] = 0
         with torch.inference_mode():
-            pixels = self._batch.to(self.device, non_blocking=True)
-            activations = self._network(self._preprocess.normalise(pixels))
+            if self._name == "folded":
+                activations = self._network(self._batch)
+            else:
+                activations = self._network(self._preprocess.normalise(self._batch))
             # (N, C, T, H, W) -> (N, D)
-            return {layer: x[: len(clips)].flatten(1).float().cpu().numpy() for layer, x in activations.items()}
+            return {layer: x[: len(clips)].flatten(1).float().numpy() for layer, x in activations.items()}
 
 
-def _probe_clip(like: torch.Tensor) -> torch.Tensor:
-    """A clip of moving patches under noise, uint8 (1, T, h, w, 3), the same at every start."""
-    generator = torch.Generator().manual_seed(0)
-    _, t, h, w, _ = like.shape
-    coarse = torch.rand((1, 3, max(t // 4, 1), max(h // 8, 1), max(w // 8, 1)), generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (t, h, w), mode="trilinear")
-    noise = torch.rand((1, 3, t, h, w), generator=generator)
-    return (smooth * 200 + noise * 55).to(torch.uint8).permute(0, 2, 3, 4, 1)  # (1, 3, T, h, w) -> (1, T, h, w, 3)
-
-
-def _disagreement(ours: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> str:
-    """What is wrong with an engine's layers beside plain torch's, in one line; "" where they agree."""
-    for layer, expected in plain.items():
-        if ours[layer].shape != expected.shape:
-            return f"{layer} has the shape {tuple(ours[layer].shape)}, not {tuple(expected.shape)}"
-        scale = float(expected.abs().max())
-        difference = float((ours[layer] - expected).abs().max())
-        if not difference <= TOLERANCE * scale:  # also where it is no number
-            return f"{layer} differs from plain torch's by {difference:.1e}, where the largest number is {scale:.1e}"
-    return ""
+def _check_name(name: str, device_type: str, precision: str) -> None:
+    if name not in (*ENGINES, *GPU_ENGINES, "auto"):
+        raise UnknownNameError("engine", name, (*ENGINES, *GPU_ENGINES, "auto"))
+    if name == "auto":
+        return
+    if unavailable(name, device_type):
+        raise UsageError(f"engine '{name}' was asked for, but {unavailable(name, device_type)}; {WITHOUT}")
+    if name in ENGINES and precision not in ("auto", "fp32"):
+        raise UsageError(
+            f"engine '{name}' computes in fp32, but precision '{precision}' was asked for; leave one of the two out"
+        )

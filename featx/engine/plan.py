@@ -31,7 +31,7 @@ from featx.engine import memory, native
 from featx.engine.graph import Graph, Operation, Value, after_change, mapped, record
 from featx.engine.layers import LANES, DirectConvolution, Linear, MaxPool, TimeConvolution, WinogradConvolution
 
-__all__ = ["NATIVE", "Plan", "make_plan"]
+__all__ = ["NATIVE", "Convolution", "Joiner", "Plan", "Step", "make_plan"]
 
 NATIVE = ("winograd", "time", "direct", "pool")  # the means that are our own
 
@@ -130,7 +130,7 @@ def make_plan(
     """
     allowed = set(available_means() if means is None else means)
     graph = record(backbone, clip_shape, layers)
-    return Plan(graph.input, _Joiner(graph, allowed).steps(), graph.layers)
+    return Plan(graph.input, Joiner(graph, allowed).steps(), graph.layers)
 
 
 def available_means() -> list[str]:
@@ -142,8 +142,11 @@ def available_means() -> list[str]:
 # ------------------------------------------------------------------------------------------------ joining operations
 
 
-class _Joiner:
-    """Goes through the operations once; a convolution waits for what it can take in, as long as nothing else reads it."""
+class Joiner:
+    """Goes through the operations once; a convolution waits for what it can take in, as long as nothing else reads it.
+
+    Another device overrides the last three methods.
+    """
 
     def __init__(self, graph: Graph, allowed: set[str]) -> None:
         self._graph, self._allowed = graph, allowed
@@ -166,7 +169,7 @@ class _Joiner:
                 if _is_scaling(operation) and self._is_read_once(operation.result):
                     self._scaled[operation.result] = operation
                 else:
-                    self._steps.append(_single_step(operation, self._allowed))
+                    self._steps.append(self.plain_step(operation))
                 continue
             self._waiting[operation.result] = joined
             if not self._is_read_once(operation.result):
@@ -182,10 +185,10 @@ class _Joiner:
     def _flush(self, value: Value) -> None:
         """Make a step of what gives `value`, if it still waits."""
         if value in self._scaled:
-            self._steps.append(_plain_step(self._scaled.pop(value)))
+            self._steps.append(self.plain_step(self._scaled.pop(value)))
         convolution = self._waiting.pop(value, None)
         if convolution is not None:
-            self._steps.append(_convolution_step(convolution, value, self._allowed))
+            self._steps.append(self.convolution_step(convolution, value))
 
     def _join(self, operation: Operation) -> Convolution | None:
         """The convolution that `operation` is, or that takes it in; None where it stands alone."""
@@ -239,7 +242,19 @@ class _Joiner:
     def _join_pool(self, before: Convolution, operation: Operation) -> Convolution | None:
         pool = _read_pool(operation, before)
         joined = replace(before, pool=pool or (1, 1))
-        return joined if pool and _choose(joined, self._allowed) in NATIVE else None
+        return joined if pool and self.takes_pool(joined) else None
+
+    def takes_pool(self, convolution: Convolution) -> bool:
+        """Whether a convolution with a pool runs as one step."""
+        return _choose(convolution, self._allowed) in NATIVE
+
+    def convolution_step(self, convolution: Convolution, result: Value) -> Step:
+        return _convolution_step(convolution, result, self._allowed)
+
+    def plain_step(self, operation: Operation) -> Step:
+        """The step of an operation that no convolution takes in."""
+        allowed = self._allowed
+        return _pool_step(operation, allowed) or _linear_step(operation, allowed) or _plain_step(operation)
 
 
 def _three(sizes: Sequence[int] | int, first: int) -> tuple[int, int, int]:
@@ -425,11 +440,6 @@ def _flattened(run: Means) -> Means:
         return run(x.unsqueeze(2), None if residual is None else residual.unsqueeze(2)).squeeze(2)
 
     return flat
-
-
-def _single_step(operation: Operation, allowed: set[str]) -> Step:
-    """An operation that no convolution has taken in."""
-    return _pool_step(operation, allowed) or _linear_step(operation, allowed) or _plain_step(operation)
 
 
 def _linear_step(operation: Operation, allowed: set[str]) -> Step | None:

@@ -1,0 +1,318 @@
+"""The ways in which a GPU can run a backbone, and which of them is taken: the fastest whose numbers are right.
+
+    torch              the backbone as it is written
+    folded             BatchNorm folded, channels last                                     (folded.py)
+    cudnn              the same, with bias, residual and ReLU inside cuDNN's convolutions
+    compile            the same, compiled by torch.compile
+    …-graph            replayed as a CUDA graph, without the work of starting each kernel
+    …-search           with the algorithms that cuDNN found fastest here, not those of its rules
+
+Each is tried on the first batch of the run's own clips. With "-search" two runs may differ in the last bits, as cuDNN's
+measurements do; without, equal runs give equal bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from featx.backbones.base import Backbone
+from featx.engine.batches import is_out_of_memory
+from featx.engine.folded import Pixels, folded, largest_activation
+from featx.engine.precision import (
+    ASKED_AGREEMENT,
+    AUTO_AGREEMENT,
+    DTYPES,
+    FP16_LIMIT,
+    HEADROOM,
+    Tried,
+    agreement,
+    arithmetic,
+    choose,
+)
+from featx.engine.probe import disagreement
+from featx.errors import FeatxError, UsageError
+from featx.preprocess import Preprocess
+
+__all__ = ["FORMS", "GPU_PLANS", "Forward", "Plans", "cuda_seconds", "no_compiler", "settle"]
+
+FORMS = ("folded", "cudnn", "compile")
+GPU_PLANS = ("torch", *(form + how for form in FORMS for how in ("", "-search", "-graph", "-graph-search")))
+
+SEARCH_PAYS = 0.97  # a search must bring the seconds down to this part, since it costs the same bits
+TIMED_BATCHES = 5
+
+Layers = dict[str, Tensor]
+
+
+def no_compiler() -> str:
+    """Why torch.compile cannot be used for a GPU here, in one line; "" where it can."""
+    return "" if find_spec("triton") is not None else "Triton, which torch.compile needs for a GPU, is not installed"
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A backbone made ready: uint8 clips (N, T, crop, crop, 3) on the device -> a tensor (N, ...) a layer."""
+
+    plan: str
+    precision: str
+    run: Callable[[Tensor], Layers]
+
+    def __call__(self, clips: Tensor) -> Layers:
+        with torch.no_grad(), arithmetic(self.precision, search=self.plan.endswith("-search")):
+            return self.run(clips)
+
+
+class Plans:
+    """Makes the ways of one backbone, which stays on the CPU, for batches of one shape (N, T, crop, crop, 3) on a device."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        preprocess: Preprocess,
+        layers: Sequence[str],
+        batch_shape: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        self.backbone, self.preprocess, self.layers = backbone, preprocess, tuple(layers)
+        self.batch_shape, self.device = tuple(batch_shape), device
+        self.clip_shape = (preprocess.num_channels, batch_shape[1], preprocess.crop, preprocess.crop)
+        self._made: dict[tuple[str, str], Callable[[Tensor], Layers]] = {}  # a form and a precision: compiled once
+
+    def make(self, plan: str, precision: str) -> Forward:
+        """Raises whatever PyTorch raises where it cannot be had."""
+        form, *how = plan.split("-")
+        run = self._made.get((form, precision))
+        if run is None:
+            run = self._made[form, precision] = self._as_written() if form == "torch" else self._folded(form, precision)
+        forward = Forward(plan, precision, run)
+        if "graph" in how:
+            example = torch.zeros(self.batch_shape, dtype=torch.uint8, device=self.device)
+            forward = Forward(plan, precision, Captured(forward, example))
+        return forward
+
+    def forget_others(self, plan: str, precision: str) -> None:
+        """Free the memory of all that was made but what a plan needs."""
+        kept = plan.partition("-")[0], precision
+        self._made = {made: run for made, run in self._made.items() if made == kept}
+
+    def on_cpu(self, clip: Tensor) -> Layers:
+        """What the backbone as it is written gives for clips on the CPU, uint8 (n, T, crop, crop, 3)."""
+        with torch.no_grad():
+            return self.backbone(self.preprocess.normalise(clip).contiguous(), self.layers)
+
+    def pixels(self, net: torch.fx.GraphModule) -> Pixels:
+        return Pixels(self.preprocess, self.batch_shape[1], net, self.device, self.batch_shape[0])
+
+    def net(self, form: str, precision: str) -> torch.fx.GraphModule:
+        """The folded net of a form, not yet compiled."""
+        dtype = DTYPES[precision]
+        return folded(self.backbone, self.clip_shape, self.layers, dtype, self.device, fused=form == "cudnn")
+
+    def _as_written(self) -> Callable[[Tensor], Layers]:
+        backbone = copy.deepcopy(self.backbone).to(self.device)
+        return lambda clips: backbone(self.preprocess.normalise(clips).contiguous(), self.layers)
+
+    def _folded(self, form: str, precision: str) -> Callable[[Tensor], Layers]:
+        net = self.net(form, precision)
+        pixels = self.pixels(net)
+        called = torch.compile(net, dynamic=False, fullgraph=True) if form == "compile" else net
+        return lambda clips: called(pixels(clips))
+
+
+class Captured:
+    """What `forward` does with a batch, as a CUDA graph. The tensors that it gives are written over by the next call."""
+
+    WARM_UP = 3  # calls before: algorithms are chosen and compilers run, neither of which a capture can hold
+
+    def __init__(self, forward: Callable[[Tensor], Layers], example: Tensor) -> None:
+        self._clips = example.clone()
+        with torch.cuda.device(example.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(self.WARM_UP):
+                    forward(self._clips)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # other threads may use the device meanwhile: what they do is no part of the graph, and no mistake
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                self._layers = forward(self._clips)
+
+    def __call__(self, clips: Tensor) -> Layers:
+        self._clips.copy_(clips)
+        self._graph.replay()
+        return self._layers
+
+
+def cuda_seconds(run: Callable[[Tensor], object], clips: Tensor) -> float:
+    """The median time of a batch, by the GPU's own clock, after two that warm it up."""
+    for _ in range(2):
+        run(clips)
+    marks = []
+    for _ in range(TIMED_BATCHES):
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        run(clips)
+        ended.record()
+        marks.append((begun, ended))
+    torch.cuda.synchronize(clips.device)
+    return statistics.median(begun.elapsed_time(ended) for begun, ended in marks) / 1000
+
+
+# --------------------------------------------------------------------------------------------------------------- the choice
+
+
+class _Trials:
+    """The first batch, what fp32 gives for it, and the best way of running it so far."""
+
+    def __init__(self, plans: Plans, clips: Tensor, num_clips: int, seconds_of: Callable) -> None:
+        self._plans, self.clips, self.num_clips, self._seconds_of = plans, clips, num_clips, seconds_of
+        self._expected = {layer: x.float().clone() for layer, x in plans.make("torch", "fp32")(clips).items()}
+        _require_right({layer: x[:1].cpu() for layer, x in self._expected.items()}, plans.on_cpu(clips[:1].cpu()))
+        self._ready: dict[tuple[str, str], Forward] = {}
+
+    def run(self, plan: str, precision: str, headroom: bool = False, timed: bool = True) -> Tried:
+        """Try one way. With `headroom` fp16 is left out where the activations come near its limit."""
+        name = precision if headroom else plan
+        try:
+            if headroom and precision == "fp16":
+                net = self._plans.net("folded", "fp32")
+                with arithmetic("fp32"):
+                    largest = largest_activation(net, self._plans.pixels(net)(self.clips))
+                del net
+                if not largest * HEADROOM <= FP16_LIMIT:
+                    return Tried(
+                        name, problem=f"an activation of {largest:.0f} is too near fp16's limit of {FP16_LIMIT:.0f}"
+                    )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # compilers have much to say
+                forward = self._plans.make(plan, precision)
+                forward(self.clips)
+            found = {layer: x.float() for layer, x in forward(self.clips).items()}
+            apart = agreement(found, self._expected, self.num_clips)
+            if apart == math.inf:
+                return Tried(name, problem="it gives values that are not finite")
+            tried = Tried(name, self._seconds_of(forward, self.clips) if timed else math.inf, apart)
+        except Exception as error:  # whatever a compiler, a driver or a library says: another way is taken
+            if is_out_of_memory(error):
+                return Tried(name, problem="it does not fit into the memory")
+            if isinstance(error, FeatxError):
+                raise
+            return Tried(name, problem=_first_line(error))
+        self._ready[name, precision] = forward
+        return tried
+
+    def keep_only(self, tried: Tried, precision: str) -> Forward:
+        """The way that was tried, and the memory of the others free."""
+        forward = self._ready[tried.name, precision]
+        self._ready = {(tried.name, precision): forward}
+        self._plans.forget_others(forward.plan, precision)
+        return forward
+
+
+def settle(
+    plans: Plans,
+    clips: Tensor,
+    num_clips: int,
+    *,
+    precision: str = "auto",
+    plan: str = "auto",
+    compiled: bool = True,
+    seconds_of: Callable[[Callable[[Tensor], object], Tensor], float] = cuda_seconds,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Forward:
+    """Choose, where "auto" is asked for, and check on the first batch how the network is run.
+
+    `clips` uint8 (N, T, crop, crop, 3) on the device, a whole batch, of which the first `num_clips` are real. `compiled`:
+    torch.compile may take its minute. `on_note` gets what was chosen and what was left out, in lines.
+
+    Raises UsageError where the device computes wrongly, or what was asked for cannot be had, and what PyTorch raises
+    where one fp32 batch does not fit into the memory.
+    """
+    trials = _Trials(plans, clips, num_clips, seconds_of)
+    limit = AUTO_AGREEMENT if precision == "auto" else ASKED_AGREEMENT[precision]
+    if precision == "auto":
+        precision = _choose_precision(trials, plan, limit, on_note)
+    if plan != "auto":
+        tried = trials.run(plan, precision, timed=False)
+        if tried.problem or tried.apart > max(limit, ASKED_AGREEMENT[precision]):
+            problem = tried.problem or f"its features are 1 - cos {tried.apart:.1e} from fp32's"
+            raise UsageError(
+                f"engine '{plan}' in {precision} was asked for, or the output was begun with it, but {problem}; leave "
+                "--engine and --precision out, or use '--device cpu'"
+            )
+        return trials.keep_only(tried, precision)
+    best = _choose_plan(trials, precision, limit, compiled, on_note)
+    on_note(
+        f"the network runs as {best.name} in {precision}: {best.line(len(clips)).removeprefix(best.name + ' ')} from fp32"
+    )
+    return trials.keep_only(best, precision)
+
+
+def _choose_precision(trials: _Trials, plan: str, limit: float, on_note: Callable[[str], None]) -> str:
+    if plan == "torch":
+        return "fp32"
+    tried = [trials.run("folded", precision, headroom=True) for precision in ("fp16", "bf16", "tf32", "fp32")]
+    best = choose(tried, limit)
+    told = "; ".join(
+        one.line(len(trials.clips)) + " (too far)" * (not one.problem and one.apart > limit) for one in tried
+    )
+    if best is None:
+        on_note(f"the precision is fp32, since this network cannot be folded: {told}")
+        return "fp32"
+    on_note(f"precision {best.name} is the fastest within 1 - cos {limit:g} of fp32 on the first batch: {told}")
+    trials.keep_only(best, best.name)
+    return best.name
+
+
+def _choose_plan(
+    trials: _Trials, precision: str, limit: float, compiled: bool, on_note: Callable[[str], None]
+) -> Tried:
+    forms = [form for form in FORMS if form != "compile" or (compiled and not no_compiler())]
+    if compiled and no_compiler():
+        on_note(f"torch.compile is not tried: {no_compiler()}")
+    tried = [trials.run(form, precision) for form in forms]
+    best = choose(tried, limit)
+    if best is None:
+        as_written = trials.run("torch", "fp32") if precision == "fp32" else None
+        if as_written is None or as_written.problem or as_written.apart > limit:
+            raise UsageError(
+                f"no engine runs this network in {precision} ({'; '.join(one.line(1) for one in tried)}); use '--device cpu'"
+            )
+        on_note("engines tried: " + "; ".join(one.line(len(trials.clips)) for one in tried))
+        return as_written
+    trials.keep_only(best, precision)
+    graph = trials.run(f"{best.name}-graph", precision)
+    tried.append(graph)
+    best = choose([best, graph], limit) or best
+    trials.keep_only(best, precision)
+    search = trials.run(f"{best.name}-search", precision)
+    tried.append(search)
+    if not search.problem and search.apart <= limit and search.seconds <= best.seconds * SEARCH_PAYS:
+        best = search
+    on_note("engines tried: " + "; ".join(one.line(len(trials.clips)) for one in tried))
+    return best
+
+
+def _require_right(gpu: Mapping[str, Tensor], cpu: Mapping[str, Tensor]) -> None:
+    """Raise UsageError where a GPU's fp32 is not what the CPU computes."""
+    problem = disagreement(dict(gpu), dict(cpu))
+    if problem:
+        raise UsageError(
+            f"this GPU, with cuDNN {torch.backends.cudnn.version()} and torch {torch.__version__}, computes wrongly: {problem} "
+            "on the CPU; use '--device cpu', or another version"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:120]}"

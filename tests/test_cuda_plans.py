@@ -1,0 +1,234 @@
+"""engine/cuda.py: which way of running a network is taken, with made-up ways and a made-up clock; torch.compile on the CPU."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from featx.engine import cuda
+from featx.engine.cuda import GPU_PLANS, Forward, Plans, settle
+from featx.engine.precision import DTYPES
+from featx.errors import UsageError
+from featx.preprocess import Preprocess
+
+CPU = torch.device("cpu")
+CLIPS = torch.zeros((4, 2, 4, 4, 3), dtype=torch.uint8)
+RIGHT = torch.tensor([[3.0, 4.0], [1.0, 2.0], [5.0, 1.0], [0.0, 0.0]])  # the last only fills the batch up
+SECONDS = {"fp16": 2.0, "bf16": 2.0, "tf32": 4.0, "fp32": 8.0}
+FASTER = {"torch": 1.5, "folded": 1.0, "cudnn": 0.8, "compile": 0.7}
+
+
+class MadeUp:
+    """As Plans: what each way gives and how long it takes are told; an exception in their place is raised."""
+
+    def __init__(self, gives=None, takes=None, on_cpu=RIGHT, largest=100.0):
+        self.gives, self.takes, self.largest = gives or {}, takes or {}, largest
+        self.on_cpu = lambda clip: {"a": on_cpu[:1]}
+        self.made, self.kept = [], None
+        self.pixels = lambda net: lambda clips: clips
+
+    def net(self, form, precision):
+        return SimpleNamespace()
+
+    def make(self, plan, precision):
+        self.made.append((plan, precision))
+        gives = self.told(self.gives, plan, precision, RIGHT)
+        if isinstance(gives, Exception):
+            raise gives
+
+        def run(clips):
+            return {"a": gives.to(DTYPES[precision]) if precision == "fp32" else gives}
+
+        return Forward(plan, precision, run)
+
+    def told(self, table, plan, precision, otherwise):
+        return table.get((plan, precision), table.get(plan, table.get(precision, otherwise)))
+
+    def forget_others(self, plan, precision):
+        self.kept = plan, precision
+
+    def seconds_of(self, run, clips):
+        form, *how = run.plan.split("-")
+        usual = (
+            SECONDS[run.precision]
+            * FASTER[form]
+            * (0.9 if "graph" in how else 1.0)
+            * (0.99 if "search" in how else 1.0)
+        )
+        return self.told(self.takes, run.plan, run.precision, usual)
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    monkeypatch.setattr(cuda, "no_compiler", lambda: "")
+
+    def chosen(plans, **options):
+        monkeypatch.setattr(cuda, "largest_activation", lambda net, pixels: plans.largest)
+        notes = []
+        forward = settle(plans, CLIPS, 3, seconds_of=plans.seconds_of, on_note=notes.append, **options)
+        assert plans.kept == (forward.plan, forward.precision)
+        assert all("\n" not in note for note in notes)
+        return forward.plan, forward.precision, notes
+
+    return chosen
+
+
+def turned(one_minus_cos):
+    """RIGHT with every row turned by an angle of that cosine."""
+    angle = math.acos(1 - one_minus_cos)
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    return (RIGHT.double() @ turn).float()
+
+
+def test_the_fastest_of_all(chosen):
+    plan, precision, notes = chosen(MadeUp())
+    assert (plan, precision) == ("compile-graph", "fp16")
+    assert notes[0].startswith(
+        "precision fp16 is the fastest within 1 - cos 1e-05 of fp32 on the first batch: fp16 2 clips/s"
+    )
+    assert "compile-graph" in notes[1] and notes[2].startswith("the network runs as compile-graph in fp16: ")
+
+
+def test_short_runs_are_not_compiled(chosen):
+    plans = MadeUp()
+    assert chosen(plans, compiled=False)[:2] == ("cudnn-graph", "fp16")
+    assert not [plan for plan, _ in plans.made if plan.startswith("compile")]
+
+
+def test_without_a_compiler(chosen, monkeypatch):
+    monkeypatch.setattr(cuda, "no_compiler", lambda: "Triton is not installed")
+    plan, _, notes = chosen(MadeUp())
+    assert plan == "cudnn-graph" and "torch.compile is not tried: Triton is not installed" in notes
+
+
+@pytest.mark.parametrize(
+    ("gives", "expected"),
+    [
+        ({"fp16": turned(2e-5)}, "bf16"),
+        ({"fp16": turned(9e-6), "bf16": turned(9e-7)}, "bf16"),  # equally fast: the better numbers
+        ({"fp16": turned(2e-5), "bf16": turned(2e-5)}, "tf32"),
+        ({"fp16": RIGHT * math.nan, "bf16": RIGHT / 0, "tf32": turned(0.5)}, "fp32"),
+        ({"fp16": RuntimeError("no such kernel\nand more"), "bf16": torch.cuda.OutOfMemoryError("full")}, "tf32"),
+    ],
+)
+def test_a_precision_must_agree(chosen, gives, expected):
+    _, precision, notes = chosen(MadeUp(gives))
+    assert precision == expected
+    for name, values in gives.items():
+        if (
+            name != expected
+            and not isinstance(values, Exception)
+            and torch.isfinite(values).all()
+            and precision != "bf16"
+        ):
+            assert "(too far)" in notes[0]
+    if isinstance(gives["fp16"], RuntimeError):
+        assert (
+            "fp16 is left out: RuntimeError: no such kernel; bf16 is left out: it does not fit into the memory"
+            in notes[0]
+        )
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(4000.0, "fp16"), (5000.0, "bf16"), (math.nan, "bf16")])
+def test_fp16_needs_headroom(chosen, largest, expected):
+    _, precision, notes = chosen(MadeUp(largest=largest))
+    assert precision == expected
+    assert ("too near fp16's limit of 65504" in notes[0]) == (expected != "fp16")
+    assert chosen(MadeUp(largest=largest), precision="fp16")[1] == "fp16"  # where it is asked for
+
+
+@pytest.mark.parametrize(
+    ("gives", "takes", "expected"),
+    [
+        ({"cudnn": turned(1e-3)}, {}, "folded-graph"),
+        ({"cudnn-graph": RIGHT * math.nan}, {}, "cudnn"),
+        ({"cudnn-graph": RuntimeError("operation not permitted when stream is capturing")}, {}, "cudnn"),
+        ({}, {"cudnn-graph": 5.0}, "cudnn"),
+        ({}, {"cudnn-graph-search": 1.2}, "cudnn-graph-search"),
+        ({}, {"cudnn-graph-search": 1.42}, "cudnn-graph"),  # not worth equal bits
+        ({"cudnn-graph-search": turned(1e-3)}, {"cudnn-graph-search": 0.1}, "cudnn-graph"),
+    ],
+)
+def test_a_plan_must_agree_and_pay(chosen, gives, takes, expected):
+    assert chosen(MadeUp(gives, takes), compiled=False)[0] == expected
+
+
+def test_a_compiler_that_fails_is_one_line(chosen):
+    plan, _, notes = chosen(MadeUp({"compile": AssertionError("inductor\n" + "x" * 999)}))
+    assert plan == "cudnn-graph" and "compile is left out: AssertionError: inductor;" in notes[1]
+
+
+def test_what_was_recorded_is_not_chosen_again(chosen):
+    plans = MadeUp()
+    assert chosen(plans, precision="bf16", plan="cudnn-graph") == ("cudnn-graph", "bf16", [])
+    assert plans.made == [("torch", "fp32"), ("cudnn-graph", "bf16")]
+
+
+def test_what_was_asked_for_must_be_right_too(chosen):
+    """bf16 may be as far as bf16 is, and no farther."""
+    assert chosen(MadeUp({"bf16": turned(5e-3)}), precision="bf16", plan="cudnn")[:2] == ("cudnn", "bf16")
+    for gives in (turned(2e-2), RIGHT * math.nan, RuntimeError("no kernel")):
+        with pytest.raises(
+            UsageError, match="'cudnn' in bf16 was asked for, or the output was begun with it, but .*--device cpu"
+        ):
+            chosen(MadeUp({"bf16": gives}), precision="bf16", plan="cudnn")
+        with pytest.raises(UsageError, match="no engine runs this network in bf16 .*--device cpu"):
+            chosen(MadeUp({"bf16": gives}), precision="bf16")
+
+
+def test_a_gpu_that_computes_wrongly_is_refused(chosen):
+    with pytest.raises(UsageError, match="this GPU, with cuDNN .* computes wrongly: a differs .*'--device cpu'"):
+        chosen(MadeUp(on_cpu=RIGHT + 0.01))
+
+
+def test_a_network_that_cannot_be_folded_runs_as_it_is(chosen):
+    gives = dict.fromkeys(("folded", "cudnn", "compile"), NotImplementedError("aten.max gives a tuple"))
+    plan, precision, notes = chosen(MadeUp(gives))
+    assert (plan, precision) == ("torch", "fp32") and "cannot be folded" in notes[0]
+    assert chosen(MadeUp(), plan="torch")[:2] == ("torch", "fp32")
+
+
+def test_memory_that_does_not_hold_fp32_is_for_the_caller(chosen):
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        chosen(MadeUp({"torch": torch.cuda.OutOfMemoryError("full")}))
+
+
+# ------------------------------------------------------------------------------------------------------- real ways, on the CPU
+
+
+@pytest.fixture(scope="module")
+def real():
+    from test_engine_plan import wide
+
+    net, (_, length, side, _) = wide("res3d")[0], (3, 8, 20, 20)
+    preprocess = Preprocess(crop=side, mean=(100.0, 110.0, 90.0), channel_order="bgr")
+    clips = torch.randint(
+        0, 256, (3, length, side, side, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
+    return Plans(net.eval(), preprocess, ["pool5"], clips.shape, CPU), clips
+
+
+def test_the_form_of_a_way_is_made_once(real):
+    plans, clips = real
+    one, two = plans.make("folded", "fp32"), plans.make("folded-search", "fp32")
+    assert one.run is two.run and plans.make("cudnn", "fp32").run is not one.run
+    expected = plans.on_cpu(clips)["pool5"]
+    for plan in ("torch", "folded", "cudnn"):
+        found = plans.make(plan, "fp32")(clips)["pool5"]
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    plans.forget_others("folded-search", "fp32")
+    assert plans.make("folded", "fp32").run is one.run
+
+
+@pytest.mark.long
+def test_torch_compile_takes_the_folded_net(real):
+    plans, clips = real
+    found, expected = plans.make("compile", "fp32")(clips)["pool5"], plans.on_cpu(clips)["pool5"]
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_names_of_ways():
+    assert len(set(GPU_PLANS)) == 13 and {"torch", "folded", "cudnn-graph", "compile-graph-search"} <= set(GPU_PLANS)

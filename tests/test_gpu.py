@@ -1,0 +1,153 @@
+"""The GPU engine on a GPU: the CPU's numbers, equal bits, and what is recorded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_engine_plan import ONE_OF_EACH, wide
+from test_run import same_features
+
+import featx
+from featx import checkpoints
+from featx.catalog import get_checkpoint
+from featx.engine import GPU_ENGINES, Engine, unavailable
+from featx.engine.cuda import Plans, cuda_seconds
+from featx.engine.precision import PRECISIONS, agreement
+from featx.extractor import Extractor
+from featx.plan import plan_videos
+from featx.preprocess import Preprocess
+from featx.run import extract_to
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+GPU = torch.device("cuda")
+LIMITS = {"fp32": 1e-9, "tf32": 1e-5, "bf16": 5e-3, "fp16": 1e-4}
+
+
+def clips(num, length=8, side=112, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, 256, (length, side, side, 3), generator=generator, dtype=torch.uint8) for _ in range(num)]
+
+
+@pytest.fixture(scope="module")
+def mini():
+    card = get_checkpoint("res3d-mini")
+    return checkpoints.load(card).backbone, card.preprocess
+
+
+def engine(mini, **options):
+    return Engine(mini[0], mini[1], ["res5b", "pool5"], length=8, device=GPU, **{"batch_size": 8, **options})
+
+
+@pytest.mark.parametrize("architecture", ONE_OF_EACH)
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+@pytest.mark.parametrize("form", ["torch", "folded", "cudnn"])
+def test_every_form_of_every_kind_of_net(architecture, precision, form):
+    if form == "torch" and precision not in ("fp32", "tf32"):
+        pytest.skip("the network as it is written is float32")
+    net, (channels, length, side, width) = wide(architecture)
+    if channels != 3 or side != width:
+        pytest.skip("clips are square")
+    given = torch.stack(clips(3, length, side))
+    plans = Plans(net.eval(), Preprocess(crop=side, mean=(110.0,) * 3), net.layer_names[-2:], given.shape, GPU)
+    found = {layer: x.float().cpu() for layer, x in plans.make(form, precision)(given.to(GPU)).items()}
+    assert agreement(found, plans.on_cpu(given), 3) < LIMITS[precision]
+
+
+@pytest.mark.parametrize("name", GPU_ENGINES)
+def test_every_engine(name, mini):
+    if unavailable(name, "cuda"):
+        pytest.skip(unavailable(name, "cuda"))
+    made, given = engine(mini, name=name, precision="fp16"), clips(8)
+    expected = Engine(
+        mini[0], mini[1], ["res5b", "pool5"], length=8, device=torch.device("cpu"), name="torch", batch_size=8
+    )
+    found, right = made.run(given), expected.run(given)
+    as_tensors = ({layer: torch.from_numpy(x) for layer, x in values.items()} for values in (found, right))
+    assert agreement(*as_tensors, 8) < LIMITS["fp16"]
+    again = made.run(given)
+    assert all(np.array_equal(found[layer], again[layer]) for layer in found)
+
+
+@pytest.mark.parametrize("name", ["folded-graph", "cudnn-graph"])
+def test_equal_clips_give_equal_bits_in_any_batch_and_engine(name, mini):
+    one, two = (engine(mini, name=name, precision="fp16") for _ in range(2))
+    given = clips(8)
+    together, backwards = one.run(given)["pool5"], two.run(given[::-1])["pool5"]
+    assert np.array_equal(together, backwards[::-1])
+    assert np.array_equal(one.run(given[:3])["pool5"], together[:3])
+
+
+def test_many_batches_on_their_way_come_back_right(mini):
+    made, given = engine(mini, name="folded-graph", precision="fp32"), clips(40)
+    made.settle(given[:8])
+    alone = [made.run(given[i : i + 8])["pool5"] for i in range(0, 40, 8)]
+    handles = []
+    for i in range(0, 40, 8):
+        batch = [clip.clone() for clip in given[i : i + 8]]
+        handles.append(made.submit(batch))
+        for clip in batch:
+            clip.zero_()
+    for handle, expected in zip(handles, alone, strict=True):
+        assert np.array_equal(handle.result()["pool5"], expected)
+        assert handle.forward_seconds > 0 and handle.copy_seconds > 0
+
+
+def test_clips_that_are_on_the_gpu_already(mini):
+    made, given = engine(mini, name="folded", precision="fp32"), clips(8)
+    expected, stream, event = made.run(given)["pool5"], torch.cuda.Stream(), torch.cuda.Event()
+    with torch.cuda.stream(stream):
+        there = [clip.to(GPU, non_blocking=True) for clip in given]
+        event.record(stream)
+    handle = made.submit(there, [event])
+    assert np.array_equal(handle.result()["pool5"], expected) and handle.taken.query()
+
+
+def test_auto_is_chosen_told_recorded_and_kept(clips_folder, tmp_path):
+    notes = []
+    extract_to(clips_folder / "cat", tmp_path / "f.h5", device="cuda", on_note=notes.append)
+    with featx.open(tmp_path / "f.h5") as features:
+        made = features.provenance
+    assert made.precision in PRECISIONS[1:] and made.engine.endswith("-cuda") and made.batch_size >= 1
+    assert any("precision" in note for note in notes) and any("the network runs as" in note for note in notes)
+    notes.clear()
+    extract_to([clips_folder / "cat", clips_folder / "dog"], tmp_path / "f.h5", on_note=notes.append)
+    assert not any("the network runs as" in note for note in notes)
+    if not made.engine.removesuffix("-cuda").endswith("-search"):
+        options = {"device": "cuda", "precision": made.precision, "batch_size": made.batch_size}
+        inputs = [clips_folder / "cat", clips_folder / "dog"]
+        extract_to(inputs, tmp_path / "whole.h5", engine=made.engine.removesuffix("-cuda"), **options)
+        assert same_features(tmp_path / "f.h5", tmp_path / "whole.h5")
+
+
+def test_fp32_descriptors_are_the_cpus(clips_folder):
+    items = plan_videos([clips_folder])
+    found = []
+    for options in ({"device": "cpu", "engine": "torch"}, {"device": "cuda", "precision": "fp32"}):
+        with Extractor(layers=["pool5"], **options) as extractor:
+            found.append({f.key: f.descriptors["pool5"] for f in extractor.extract_many(items)})
+    for key, cpu in found[0].items():
+        assert 1 - float(cpu @ found[1][key]) < 1e-6
+
+
+def test_memory_that_is_full_halves_the_batch(mini, monkeypatch):
+    made, notes = engine(mini, batch_size=8, name="folded", precision="fp32"), []
+    made.on_note = notes.append
+    make = Plans.make
+
+    def full(self, plan, precision):
+        if self.batch_shape[0] > 4:
+            torch.empty(2**50, dtype=torch.uint8, device=GPU)
+        return make(self, plan, precision)
+
+    monkeypatch.setattr(Plans, "make", full)
+    assert made.run(clips(8))["pool5"].shape[0] == 8 and made.batch_size == 4 and len(notes) == 1
+
+
+def test_the_batch_fits_into_the_memory(mini):
+    assert engine(mini, batch_size=None).batch_size >= 8
+
+
+def test_the_clock_of_the_gpu():
+    x = torch.rand(2048, 2048, device=GPU)
+    assert cuda_seconds(lambda _: x @ x, x) > 0
