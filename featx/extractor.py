@@ -204,14 +204,11 @@ class Extractor:
         clips: list[torch.Tensor] = []
         local = [item for item in items if not item.url][:PROBED_VIDEOS]
         if local:
-            pool = self._decoders()
             with Feeder(
-                *(pool, local, self.sampling, self.checkpoint.preprocess, self.engine.batch_size), frames=self._frames
+                self._decoders(), local, self.sampling, self.checkpoint.preprocess, self.engine.batch_size
             ) as feeder:
                 for event in feeder.events():
                     if isinstance(event, ClipReady):
-                        if event.ready is not None:
-                            event.ready.synchronize()
                         clips.append(event.frames)
                     if len(clips) == self.engine.batch_size:
                         break

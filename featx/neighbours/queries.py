@@ -168,7 +168,11 @@ def _extract(
         if extractor.engine.note:
             on_note(extractor.engine.note)
         now = extractor.provenance
-        comparable = replace(recorded, layers=now.layers, save=now.save, dtype=now.dtype, basis_sha256="")
+        comparable = replace(
+            recorded,
+            layers=now.layers, save=now.save, dtype=now.dtype, basis_sha256="",
+            aggregate=now.aggregate, bins=now.bins, clip_times=now.clip_times,
+        )  # fmt: skip
         comparable.require_agreement(
             now, f"in {path}", "for the query", "Name the weights that it was made with, or search by a key."
         )
@@ -213,6 +217,10 @@ def _options(recorded: Provenance, layer: str, save: str) -> dict[str, object]:
         "tail": recorded.tail,
         "save": save,
         "dtype": recorded.dtype,
+        "crops": recorded.crops,
+        "flip": bool(recorded.flip),
+        # a table of bins lies beside the mean, which is what is searched; moments are clips, and not aggregated
+        "aggregate": "max" if recorded.aggregate == "max" and save == "descriptors" else "mean",
     }
     even = recorded.num_clips_even
     options |= {"num_clips": even} if even else {"stride": recorded.stride}
