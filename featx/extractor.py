@@ -207,6 +207,8 @@ class Extractor:
                 if event.index not in videos:
                     videos[event.index] = _VideoInWork(self)
                 if isinstance(event, ClipReady):
+                    if event.ready is not None:
+                        event.ready.synchronize()
                     batch.append((videos[event.index], event.frames))
                     if len(batch) == self.engine.batch_size:
                         self._forward(batch)
