@@ -92,6 +92,11 @@ class DeviceFrames:
         self._event: torch.cuda.Event | None = None
         self._is_marked = True
 
+    @property
+    def note(self) -> str:
+        """Why frames are not prepared by the fastest means, in one line; "" where they are."""
+        return self._preparer.note
+
     def at_work(self) -> AbstractContextManager:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 

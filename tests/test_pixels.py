@@ -181,6 +181,27 @@ def test_tritons_kernel_in_its_interpreter(tmp_path):
     subprocess.run([sys.executable, "-c", program, os.path.dirname(__file__)], env=environment, check=True)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("capability", [70, 80, 90])
+def test_tritons_kernel_compiles(capability):
+    """Where Triton is installed: for GPUs of this kind, without one."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from featx.engine import pixels_triton
+
+    for kind in pixels_triton.KINDS.values():
+        for planar in (True, False):
+            weights = "*fp32" if kind == pixels_triton.KINDS["bilinear-float"] else "*i32"
+            signature = {"frames": "*u8", "out": "*u8", "rows": "*i32", "row_weights": weights, "columns": "*i32"}
+            signature |= {"column_weights": weights} | dict.fromkeys(pixels_triton.NUMBERS.split(), "i32")
+            constants = {"KIND": kind, "PLANAR": planar, "BLOCK": pixels_triton.BLOCK}
+            signature |= dict.fromkeys(constants, "constexpr")
+            source = ASTSource(fn=pixels_triton._prepare, signature=signature, constexprs=constants)
+            assert "cubin" in triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_tritons_kernel_is_taken_on_a_gpu():

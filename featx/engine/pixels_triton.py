@@ -37,9 +37,7 @@ def prepare(frames: Tensor, layout: Layout, form: YuvForm | None) -> Tensor:
         _prepare[(triton.cdiv(out_height * out_width, BLOCK), n)](
             *(frames, out, rows.places, rows.weights, columns.places, columns.weights),
             *(frames[0].numel(), width, height * width, half_width, (height + 1) // 2 * half_width),
-            *(out_height, out_width, *(form or YuvForm(0, 0, 0, 0, 0, 0))),
-            ROW_TAPS=rows.places.shape[0],
-            COLUMN_TAPS=columns.places.shape[0],
+            *(out_height, out_width, len(rows.places), len(columns.places), *(form or YuvForm(0, 0, 0, 0, 0, 0))),
             KIND=KINDS[layout.interpolation],
             PLANAR=form is not None,
             BLOCK=BLOCK,
@@ -88,11 +86,17 @@ def _bgr(
     return b, g, r
 
 
-@triton.jit(do_not_specialize=["offset", "luma", "bu", "gu", "gv", "rv"])
+# one compilation for all sizes of frames: nothing is made for special numbers
+NUMBERS = (
+    "frame_bytes width luma_size half_width half_size out_height out_width row_taps column_taps offset luma bu gu gv rv"
+)
+
+
+@triton.jit(do_not_specialize=NUMBERS.split())
 def _prepare(
     frames, out, rows, row_weights, columns, column_weights,
-    frame_bytes, width, luma_size, half_width, half_size, out_height, out_width, offset, luma, bu, gu, gv, rv,
-    ROW_TAPS: tl.constexpr, COLUMN_TAPS: tl.constexpr, KIND: tl.constexpr, PLANAR: tl.constexpr, BLOCK: tl.constexpr,
+    frame_bytes, width, luma_size, half_width, half_size, out_height, out_width, row_taps, column_taps,
+    offset, luma, bu, gu, gv, rv, KIND: tl.constexpr, PLANAR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < out_height * out_width
@@ -138,13 +142,13 @@ def _prepare(
         g = ((green + ROUND) - ROUND).to(tl.int32)
         r = ((red + ROUND) - ROUND).to(tl.int32)
     else:
-        for k in range(ROW_TAPS):
+        for k in range(row_taps):
             y = tl.load(rows + k * out_height + i, inside, other=0)
             row_weight = tl.load(row_weights + k * out_height + i, inside, other=0)
             line_b = tl.zeros((BLOCK,), tl.int32)
             line_g = tl.zeros((BLOCK,), tl.int32)
             line_r = tl.zeros((BLOCK,), tl.int32)
-            for l in range(COLUMN_TAPS):  # noqa: E741
+            for l in range(column_taps):  # noqa: E741
                 x = tl.load(columns + l * out_width + j, inside, other=0)
                 weight = tl.load(column_weights + l * out_width + j, inside, other=0)
                 b0, g0, r0 = _bgr(
