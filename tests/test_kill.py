@@ -86,6 +86,16 @@ def test_a_killed_extraction_goes_on_to_the_same_bits(driver, made, tmp_path, ki
     assert report["left"] == ["f.h5"] and report["happened"]["kept"], report
 
 
+@pytest.mark.long
+def test_a_killed_extraction_by_several_processes_goes_on_too(driver, made, tmp_path):
+    folder, card = made
+    output = tmp_path / "f.h5"
+    args = [*extract_args(folder, card, output), "--device", "cpu,cpu"]
+    place = {"kind": "features", "place": str(output), "reference": str(folder / "whole.h5")}
+    report = driver(tmp_path, args=args, **place, kills=12, seed=5)
+    assert report["left"] == ["f.h5"] and report["happened"]["kept"], report
+
+
 @pytest.fixture(scope="module")
 def parts(made, tmp_path_factory):
     """A folder with f.h5 and its parts, which together are the reference, and the same in two shards."""

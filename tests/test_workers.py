@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from test_interrupt import lives, tell
-from test_kill import drive, extract_args, made  # noqa: F401 - a fixture
 
 import featx
 from featx import run
@@ -260,15 +259,6 @@ def test_signals_are_the_runs_to_answer(clips_folder, whole, tmp_path, started):
     assert not any(lives(worker.pid) for worker in started)
     run.extract_to(clips_folder, output, save="both")  # one process goes on where two began
     require_same(output, whole)
-
-
-@pytest.mark.long
-def test_runs_of_several_processes_survive_kills(made, tmp_path):  # noqa: F811
-    folder, card = made
-    output = tmp_path / "f.h5"
-    args = [*extract_args(folder, card, output), "--device", "cpu,cpu"]
-    report = drive(tmp_path, args=args, output=str(output), reference=str(folder / "whole.h5"), kills=12, seed=5)
-    assert report["left"] == ["f.h5"] and report["happened"]["videos kept"], report
 
 
 @pytest.mark.gpu
