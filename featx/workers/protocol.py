@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # what a run asks of an Extractor, besides the features of its videos
-FACTS = ("checkpoint", "sampling", "provenance", "num_dims", "save", "dtype", "on_corrupt")
+FACTS = ("checkpoint", "sampling", "provenance", "num_dims", "save", "dtype", "aggregation", "views", "on_corrupt")
 
 
 @dataclass(frozen=True)
