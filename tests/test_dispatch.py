@@ -137,7 +137,7 @@ def test_other_errors_are_no_matter_of_memory(make, monkeypatch):
 def test_an_extractor_keeps_the_order_of_clips(make, clips_folder, monkeypatch):
     """Several batches on their way, of a device that does all as late as it may."""
     items = plan_videos([clips_folder])
-    with Extractor(batch_size=3, stride=4, layers=["pool5"], engine="torch", save="both") as extractor:
+    with Extractor(batch_size=3, layers=["pool5"], engine="torch", save="both") as extractor:
         plain = {f.key: f for f in extractor.extract_many(items)}
         of_its_own = {
             "net": checkpoints.load(extractor.checkpoint).backbone,

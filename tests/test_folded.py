@@ -53,7 +53,7 @@ def assert_row(architecture, fused):
     assert 1e-7 < agreement(rough, plain, len(clips)) < APART[torch.bfloat16]
 
 
-@pytest.mark.parametrize("architecture", ["c3d", "p3d199", "resnet18", "densenet121"])
+@pytest.mark.parametrize("architecture", ["c3d", "p3d199", "resnet18"])
 def test_a_net_of_some_kinds(architecture):
     assert_row(architecture, fused=False)
 

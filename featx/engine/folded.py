@@ -105,7 +105,11 @@ class _Writer(Joiner):
         ):  # which the CPU lacks, and float32 is nearer
             arguments = (self._code.call_method("float", (arguments[0],)), *arguments[1:])
         node = self._code.call_function(operation.function, arguments, keywords)
-        if operation.name == "avg_pool3d" and self._dtype == torch.bfloat16:
+        widened = operation.name == "avg_pool3d" and self._dtype != torch.float32  # the CPU lacks it; float32 is nearer
+        if widened:
+            arguments = (self._code.call_method("float", (arguments[0],)), *arguments[1:])
+        node = self._code.call_function(operation.function, arguments, keywords)
+        if widened:
             node = self._code.call_method("to", (node, self._dtype))
         self._nodes[operation.result] = node
 
