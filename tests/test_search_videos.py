@@ -128,13 +128,24 @@ def test_each_recorded_setting_that_differs_is_told_or_met(world, tmp_path):
         assert getattr(told, name) == getattr(recorded, name), name
 
 
+@pytest.mark.parametrize(
+    "options", [{"aggregate": "max"}, {"flip": True, "crops": 3}, {"aggregate": "bins", "bins": 4}], ids=str
+)
+def test_a_query_is_made_as_the_file_was(world, tmp_path, options):
+    video = world / "in/a.mp4"
+    featx.extract_to([video, world / "in/b.mp4"], tmp_path / "f.h5", **options)
+    hits = featx.search(tmp_path / "f.h5", video, 2).answers[0].hits
+    assert hits[0].key == "a" and hits[0].cosine == pytest.approx(1, abs=1e-6) and hits[1].cosine < 1
+
+
 def test_every_choice_an_extractor_offers_is_thought_of():
     """A new option of Extractor changes what features are: a query must be given it, or it must be known to change nothing."""
     given = set(_options(make_provenance(num_clips_even=3), "fc6", "clips")) | set(
         _options(make_provenance(), "fc6", "clips")
     )
     elsewhere = {"weights", "mean", "device", "batch_size", "engine", "backbone", "self"}
-    no_matter = {"on_corrupt", "timeout_seconds", "num_clips_random", "clips_seed", "listed_clips"}
+    no_matter = {"on_corrupt", "timeout_seconds", "num_clips_random", "clips_seed", "listed_clips", "num_decoders"}
+    no_matter |= {"decode", "pixels", "bins", "clip_times"}  # the same frames and pixels; what lies beside the features
     assert set(inspect.signature(Extractor.__init__).parameters) == given | elsewhere | no_matter
 
 

@@ -207,6 +207,8 @@ def _require_known(recorded: Provenance, path: Path) -> None:
 
 def _options(recorded: Provenance, layer: str, save: str) -> dict[str, object]:
     """What an Extractor is told to make features as recorded; what it is not told, its provenance is compared for."""
+    from featx.engine.precision import PRECISIONS
+
     options: dict[str, object] = {
         "variant": recorded.variant or None,
         "layers": [layer],
@@ -217,6 +219,7 @@ def _options(recorded: Provenance, layer: str, save: str) -> dict[str, object]:
         "tail": recorded.tail,
         "save": save,
         "dtype": recorded.dtype,
+        "precision": recorded.precision if recorded.precision in PRECISIONS else "auto",
         "crops": recorded.crops,
         "flip": bool(recorded.flip),
         # a table of bins lies beside the mean, which is what is searched; moments are clips, and not aggregated
