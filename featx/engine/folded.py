@@ -100,11 +100,6 @@ class _Writer(Joiner):
             return self._code.get_attr(name)
 
         arguments, keywords = mapped((operation.arguments, operation.keywords), written)
-        if (
-            operation.name == "avg_pool3d" and self._dtype == torch.bfloat16
-        ):  # which the CPU lacks, and float32 is nearer
-            arguments = (self._code.call_method("float", (arguments[0],)), *arguments[1:])
-        node = self._code.call_function(operation.function, arguments, keywords)
         widened = operation.name == "avg_pool3d" and self._dtype != torch.float32  # the CPU lacks it; float32 is nearer
         if widened:
             arguments = (self._code.call_method("float", (arguments[0],)), *arguments[1:])
