@@ -63,6 +63,10 @@ def place(tmp_path, monkeypatch):
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "more/clip.mp4")
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "ucf101/Archery/v_Archery_g08_c01.mp4")
     (tmp_path / "list.txt").write_text("videos/a.mp4\nmore/clip.mp4\n")
+    (tmp_path / "segments.csv").write_text(
+        "path,start_seconds,end_seconds,label\nvideos/a.mp4,0.2,0.6,walk\nmore/clip.mp4,0,0.4,walk\n"
+        "videos/a.mp4,0.1,0.5,run\nmore/clip.mp4,0.3,0.8,run\n"
+    )
     (tmp_path / "clips.txt").write_text("videos/a.mp4 0 1\nvideos/a.mp4 4 1\n")
     mini = json.loads((ROOT / "weights/res3d-mini.json").read_text())
     (tmp_path / "my-card.json").write_text(json.dumps(mini | {"name": "res3d-mine", "embedded": False, "source": []}))
