@@ -24,6 +24,8 @@ LEVELS = [
     {"cli", "__main__"},
     {
         "run",
+        "doctor",
+        "run_progress",
         "timestamps",
         "integrity",
         "c3d_blobs",
@@ -65,7 +67,9 @@ LEVELS = [
         "frame_times",
         "images",
         "interrupt",
+        "machine",
         "profile",
+        "progress",
         "resize",
         "small_files",
         "views",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+
 __all__ = ["command"]
 
 
-@click.command("embed", epilog="Example: featx embed features.h5 -o tsne.png --labels classes.csv")
+@click.command("embed", cls=Command, epilog="Example: featx embed features.h5 -o tsne.png --labels classes.csv")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Picture to write (.png, .svg or .pdf).")
 @click.option("--layer", help="Layer to draw; may be left out where the file holds one, or stand in FEATURES.")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
 
-@click.command("export", epilog="Example: featx export clips.h5 --format c3d -o blobs/")
+
+@click.command("export", cls=Command, epilog="Example: featx export clips.h5 --format c3d -o blobs/")
 @click.argument("features", type=click.Path(path_type=Path))
 @click.option("--format", "form", required=True, type=click.Choice(["c3d"]), help="c3d: the C3D tool for Caffe.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to write; a new one.")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
+
 __all__ = ["command"]
 
 
-@click.command("filters", epilog="Example: featx filters c3d-sports1m -o filters.png")
+@click.command("filters", cls=Command, epilog="Example: featx filters c3d-sports1m -o filters.png")
 @click.argument("backbone", required=False)
 @click.option("-o", "--output", required=True, type=click.Path(), help="Picture to write (.png, .svg or .pdf).")
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own (JSON), in place of BACKBONE.")

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from featx.cli.checkpoint_options import settle_backbone
+from featx.cli.help import Command
 from featx.errors import UsageError
 
 FORMATS = ("c3d", "npy", "npz", "csv", "hdf5")
 
 
-@click.command("import", epilog="Example: featx import idt.npz --format npz -o idt.h5 --name idt")
+@click.command("import", cls=Command, epilog="Example: featx import idt.npz --format npz -o idt.h5 --name idt")
 @click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
 
-@click.command("merge", epilog="Example: featx merge monday.h5 tuesday.h5 -o week.h5")
+
+@click.command("merge", cls=Command, epilog="Example: featx merge monday.h5 tuesday.h5 -o week.h5")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")

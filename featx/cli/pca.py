@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+
 __all__ = ["command"]
 
 
-@click.command("pca", epilog="Example: featx pca features.h5 -o compact.h5 --dims 500 --fit-on trainlist01.txt")
+@click.command(
+    "pca", cls=Command, epilog="Example: featx pca features.h5 -o compact.h5 --dims 500 --fit-on trainlist01.txt"
+)
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Feature file to write.")
 @click.option("--dims", type=int, help="Dimensions to keep; with --basis at most as many as it has.")

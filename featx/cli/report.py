@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
 from featx.errors import one_line
 
 __all__ = ["command"]
 
 
-@click.command("report", epilog="Example: featx report features.h5 -o report.html")
+@click.command("report", cls=Command, epilog="Example: featx report features.h5 -o report.html")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Page to write (.html).")
 @click.option("--layer", "layers", multiple=True, help="Layer to show; repeatable.  [default: all of the file]")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+
 __all__ = ["command"]
 
 
 @click.command(
-    "similarity", epilog="Example: featx similarity aslan.h5 View2.mat --layer prob --layer fc6 --json result.json"
+    "similarity",
+    cls=Command,
+    epilog="Example: featx similarity aslan.h5 View2.mat --layer prob --layer fc6 --json result.json",
 )
 @click.argument("features", type=click.Path())
 @click.argument("pairs", type=click.Path())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+
 __all__ = ["command"]
 
 
@@ -48,7 +50,9 @@ CONCAT_OPTION = click.option(
 )
 
 
-@click.command("svm-eval", epilog="Example: featx svm-eval features.h5 --dataset ucf101 --splits ucfTrainTestlist")
+@click.command(
+    "svm-eval", cls=Command, epilog="Example: featx svm-eval features.h5 --dataset ucf101 --splits ucfTrainTestlist"
+)
 @click.argument("features", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "--dataset",

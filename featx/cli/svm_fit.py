@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
 from featx.cli.svm_eval import C_OPTION, CONCAT_OPTION, DEVICE_OPTION, SOLVER_OPTION
 
 __all__ = ["command"]
 
 
-@click.command("svm-fit", epilog="Example: featx svm-fit features.h5 --labels folders -o model.h5")
+@click.command("svm-fit", cls=Command, epilog="Example: featx svm-fit features.h5 --labels folders -o model.h5")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Model file to write.")
 @click.option(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
 from featx.cli.svm_eval import CONCAT_OPTION
 
 __all__ = ["command"]
 
 
-@click.command("svm-predict", epilog="Example: featx svm-predict new.h5 --model model.h5 -o labels.csv")
+@click.command("svm-predict", cls=Command, epilog="Example: featx svm-predict new.h5 --model model.h5 -o labels.csv")
 @click.argument("features", type=click.Path())
 @click.option("--model", required=True, type=click.Path(), help="What 'featx svm-fit' wrote.")
 @click.option("-o", "--output", type=click.Path(), help="File to write, .csv or .json.  [default: CSV on stdout]")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli.help import Group
 from featx.cli.weights_verify import say_findings, verify
-from featx.errors import CheckpointError, UnknownNameError, UsageError
+from featx.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from featx.catalog import Checkpoint, Source
@@ -28,16 +29,7 @@ Examples:
 """
 
 
-class _Weights(click.Group):
-    """Suggests the subcommand that a mistyped one is near to."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise UnknownNameError("command of featx weights:", args[0], self.commands, "See 'featx weights --help'.")
-        return super().resolve_command(ctx, args)
-
-
-@click.group("weights", cls=_Weights, epilog=EXAMPLES)
+@click.group("weights", cls=Group, epilog=EXAMPLES)
 def command() -> None:
     """List, fetch, store and verify published weights.
 
@@ -126,7 +118,10 @@ def _cell(value: object) -> str:
 @command.command("show", epilog="Example: featx weights show c3d-sports1m")
 @click.argument("name")
 def show(name: str) -> None:
-    """Tell everything that featx knows of the weights NAME (a card's name, or a card's JSON file)."""
+    """Tell everything that featx knows of the weights NAME.
+
+    NAME is a card's name, or a card's JSON file.
+    """
     from featx.catalog import get_checkpoint
     from featx.checkpoints import cache
 
@@ -228,10 +223,9 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
     A broken download goes on where it ended when the command is run again. Where the file is published on hosts that need a
     browser, it says what to do, and exits with 2. Weights that are here already are left as they are.
     """
-    from tqdm import tqdm
-
     from featx.catalog import get_checkpoint
     from featx.checkpoints import acquire, cache
+    from featx.progress import Progress
 
     card = get_checkpoint(name)
     source = _chosen_source(card, number)
@@ -245,11 +239,12 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
         for line in acquire.browser_instructions(card):
             click.echo(line)
         return 2
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, disable=True if quiet else None, desc=name) as bar:
+    with Progress(name, unit="B", show=not quiet) as bar:
 
         def progress(num_bytes: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(num_bytes - bar.n)
+            if total != bar.total:
+                bar.start(total)
+            bar.advance(num_bytes - bar.done)
 
         try:
             note = partial(click.echo, err=True)
@@ -283,10 +278,10 @@ def _chosen_source(card: Checkpoint, number: int | None) -> Source | None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--mean", type=click.Path(path_type=Path), help="The mean cube of these weights (.binaryproto or .npy).")
 def add(name: str, file: Path, mean: Path | None) -> None:
-    """Store FILE, a published file in any known form, as the weights NAME.
+    """Store a published FILE as the weights NAME.
 
-    It must fit the card in every tensor. It is converted once, checked, and kept as safetensors with the SHA-256 of FILE;
-    FILE itself is not needed any more.
+    FILE is in any known form, and must fit the card in every tensor. It is converted once, checked, and kept as safetensors
+    with the SHA-256 of FILE; FILE itself is not needed any more.
     """
     from featx.catalog import get_checkpoint
     from featx.checkpoints import acquire, cache

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tqdm import tqdm
 
 from featx.basis import array_source, check_dims, fit_basis
 from featx.descriptors import l2_normalise
 from featx.errors import UsageError
 from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
-from featx.evaluation.fitting import BAR, fit_with_c
+from featx.evaluation.fitting import fit_with_c
 from featx.evaluation.model import SVMModel
 from featx.evaluation.protocol import Request
 from featx.evaluation.results import check_output, write_text
@@ -26,6 +25,7 @@ from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
 from featx.evaluation.svm import settle_solver
 from featx.lists import few, match_names, read_text
+from featx.progress import Progress
 from featx.segments import video_of
 from featx.store import MODEL, require_replaceable
 
@@ -108,10 +108,8 @@ def svm_fit(
         basis = fit_basis(array_source(rows), dims, fitted_on=f"{len(rows)} training videos")
         rows = l2_normalise(basis.apply(rows))
     settings = replace(settings, solver=settle_solver(solver, len(rows)))
-    with tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress) as bar:
-        linear, chosen = fit_with_c(
-            rows, examples.labels, groups, settings, lambda share: bar.update(min(share, bar.total - bar.n))
-        )
+    with Progress("training", total=1.0, show=progress) as bar:
+        linear, chosen = fit_with_c(rows, examples.labels, groups, settings, bar.advance)
     model = SVMModel(
         classes=examples.classes,
         linear=linear,
