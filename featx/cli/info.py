@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
 from featx.errors import one_line
 
 
-@click.command("info", epilog="Example: featx info features.h5")
+@click.command("info", cls=Command, epilog="Example: featx info features.h5")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--videos", is_flag=True, help="One line a video too.")
 @click.option("--engine", is_flag=True, help="Tell instead how this machine computes features, and why so.")
@@ -30,16 +31,15 @@ def command(file: Path | None, videos: bool, engine: bool, as_json: bool) -> Non
 def _print_engines(as_json: bool) -> None:
     import torch
 
-    from featx.engine import ENGINES, choose_device, unavailable
+    from featx.doctor import engines
 
-    device = choose_device("auto").type
-    reasons = {name: unavailable(name, device) for name in ENGINES}
-    taken = next(name for name, reason in reasons.items() if not reason)
+    found = engines()
     if as_json:
-        click.echo(json.dumps({"device": device, "engine": taken, "unavailable": reasons}, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    click.echo(f"engine    {taken} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name, reason in reasons.items():
+    threads = torch.get_num_threads()
+    click.echo(f"engine    {found['engine']} on {found['device']}, {threads} threads, torch {torch.__version__}")
+    for name, reason in found["unavailable"].items():
         click.echo(f"    {name:<9} {reason or 'available'}")
 
 
