@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
 
 __all__ = ["command"]
 
@@ -34,7 +35,8 @@ __all__ = ["command"]
     help="Of more rows draw a sample of N.",
 )
 @click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write the coordinates to FILE.")
-def command(features, output, **options) -> None:
+@json_option
+def command(features, output, as_json, **options) -> None:
     """Draw the descriptors of videos, or clip features, as points on a plane, each class named where it lies.
 
     Rows have unit length; t-SNE sees their first 50 principal components.
@@ -47,6 +49,11 @@ def command(features, output, **options) -> None:
 
     embedding = embed(features, **options)
     draw_embedding(embedding, output)
+    if as_json:
+        told = ("checkpoint", "layer", "unit", "method", "seed", "num_rows", "classes", "notes")
+        facts = {name: getattr(embedding, name) for name in told}
+        print_json({"output": output, "num_points": len(embedding.names), **facts})
+        return
     click.echo(
         f"{len(embedding.names)} {embedding.unit}s of {len(embedding.classes)} classes, {embedding.checkpoint} "
         f"{embedding.layer}, by {embedding.method}, drawn to {output}"

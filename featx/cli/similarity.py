@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from featx.cli.help import Command
+from featx.cli.json_output import print_json
 
 __all__ = ["command"]
 
@@ -33,7 +34,11 @@ __all__ = ["command"]
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the solver.")
 @click.option("--allow-missing", is_flag=True, help="Leave out pairs of videos that the file does not have.")
 @click.option(
-    "--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything, the ROC curve too, to FILE."
+    "--json",
+    "json_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write everything, the ROC curve too, to FILE; -: to stdout.",
 )
 @click.option("--plot", "plot_path", type=click.Path(), metavar="FILE", help="Draw the ROC curve (.png, .svg or .pdf).")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -49,7 +54,20 @@ def command(features, pairs, plot_path, quiet, **options) -> None:
         from featx.plots import check_picture
 
         check_picture(plot_path)
+    to_stdout = options["json_path"] == "-"
+    options["json_path"] = None if to_stdout else options["json_path"]
     result = similarity(features, pairs, progress=not quiet, **options)
+    if to_stdout:
+        print_json(result.as_dict())
+    else:
+        _print_result(result)
+    if plot_path is not None:
+        from featx.plots import draw_roc
+
+        draw_roc([result], plot_path)
+
+
+def _print_result(result) -> None:
     scaling = "standardised by the training pairs" if result.scaling == "standard" else "scaled to length 1"
     click.echo(
         f"{result.checkpoint} {'+'.join(result.layers)}: {result.num_pairs} pairs in {len(result.folds)} folds; "
@@ -68,7 +86,3 @@ def command(features, pairs, plot_path, quiet, **options) -> None:
         click.echo(f"note: {note}")
     for warning in result.warnings:
         click.echo(f"warning: {warning}")
-    if plot_path is not None:
-        from featx.plots import draw_roc
-
-        draw_roc([result], plot_path)

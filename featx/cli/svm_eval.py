@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from featx.cli.help import Command
+from featx.cli.json_output import print_json
 
 __all__ = ["command"]
 
@@ -85,7 +86,13 @@ CONCAT_OPTION = click.option(
 @DEVICE_OPTION
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of solver and folds.")
 @click.option("--per-class", is_flag=True, help="Print the accuracy of each class.")
-@click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="Write everything to FILE.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write everything to FILE; -: to stdout, instead of the text.",
+)
 @click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write a table of the accuracies to FILE.")
 @click.option(
     "--plot-curves",
@@ -108,14 +115,15 @@ def command(features, dataset, per_class, json_path, csv_path, curves_path, conf
     FEATURES are one feature file or several, compared with each other; FILE:LAYER names one of a file's layers.
     """
     from featx.evaluation import compare, curve, save_csv, save_json
+    from featx.evaluation.results import compared
 
     _check_pictures(curves_path, confusion_path, len(features), options["dims"])
+    to_stdout, json_path = json_path == "-", None if json_path == "-" else json_path
     results = compare(features, dataset, outputs=(json_path, csv_path), progress=not quiet, **options)
-    for i, result in enumerate(results):
-        click.echo("\n" * bool(i), nl=False)
-        _print_result(result, per_class)
-    if len(results) > 1:
-        _print_table(results)
+    if to_stdout:
+        print_json(results[0].as_dict() if len(results) == 1 else compared(results))
+    else:
+        _print_results(results, per_class)
     if csv_path is not None:
         save_csv(csv_path, results)
     if json_path is not None:
@@ -141,6 +149,14 @@ def _check_pictures(curves_path: str | None, confusion_path: str | None, num_fil
     for path in (curves_path, confusion_path):
         if path is not None:
             check_picture(path)
+
+
+def _print_results(results, per_class: bool) -> None:
+    for i, result in enumerate(results):
+        click.echo("\n" * bool(i), nl=False)
+        _print_result(result, per_class)
+    if len(results) > 1:
+        _print_table(results)
 
 
 def _print_result(result, per_class: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
 from featx.cli.svm_eval import CONCAT_OPTION
 
 __all__ = ["command"]
@@ -18,7 +19,8 @@ __all__ = ["command"]
 @click.option("--layer", help="Layer to use.  [default: the model's]")
 @CONCAT_OPTION
 @click.option("--allow-missing", is_flag=True, help="Leave out videos that a joined file does not have.")
-def command(features, output, **options) -> None:
+@json_option
+def command(features, output, as_json, **options) -> None:
     """Label the videos of a feature file with a trained SVM: key, label, score.
 
     A score is a distance from the class's boundary, positive on its side, and not a probability. Features that were made
@@ -26,13 +28,16 @@ def command(features, output, **options) -> None:
     """
     from featx.evaluation import svm_predict, write_predictions
     from featx.evaluation.results import check_output
-    from featx.evaluation.train import as_csv
+    from featx.evaluation.train import as_csv, as_entries
 
     if output is not None:
         check_output(output)
     predictions = svm_predict(features, **options)
-    if output is None:
+    if output is not None:
+        write_predictions(output, predictions)
+    if as_json:
+        print_json({"output": output, "model": options["model"], "videos": as_entries(predictions)})
+    elif output is None:
         click.echo(as_csv(predictions), nl=False)
     else:
-        write_predictions(output, predictions)
         click.echo(f"{output}: {len(predictions)} videos labelled")

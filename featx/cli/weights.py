@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featx.cli.help import Group
+from featx.cli.json_output import json_option, print_json
 from featx.cli.weights_verify import say_findings, verify
 from featx.errors import CheckpointError, UsageError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from featx.checkpoints.verify import Report
 
 PAGE_COLUMNS = 100
+UNTOLD = {"base", "folder", "variant"}  # of a card: what its JSON has not
 
 EXAMPLES = """\b
 Examples:
@@ -117,7 +120,8 @@ def _cell(value: object) -> str:
 
 @command.command("show", epilog="Example: featx weights show c3d-sports1m")
 @click.argument("name")
-def show(name: str) -> None:
+@json_option
+def show(name: str, as_json: bool) -> None:
     """Tell everything that featx knows of the weights NAME.
 
     NAME is a card's name, or a card's JSON file.
@@ -126,6 +130,14 @@ def show(name: str) -> None:
     from featx.checkpoints import cache
 
     card = get_checkpoint(name)
+    if as_json:
+        stored = None if card.embedded or card.folder is not None else cache.read_record(card.name)
+        path = stored.path if stored is not None else card.folder / card.file if card.folder and card.file else None
+        facts = {
+            field.name: getattr(card, field.name) for field in dataclasses.fields(card) if field.name not in UNTOLD
+        }
+        print_json(facts, clip_shape=card.clip_shape, stored=stored, path=path)
+        return
     sampling, pixels = card.sampling, card.preprocess
     labels = "" if card.labels is None else f": {', '.join(card.labels[:3])}, …"
     _tell("name", card.name)
@@ -217,7 +229,8 @@ def _source(source: Source) -> str:
 )
 @click.option("--mean", type=click.Path(path_type=Path), help="The mean cube of these weights (.binaryproto or .npy).")
 @click.option("--quiet", is_flag=True, help="Show no bar.")
-def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
+@json_option
+def get(name: str, number: int | None, mean: Path | None, quiet: bool, as_json: bool) -> int:
     """Fetch the weights NAME and store them in the cache folder.
 
     A broken download goes on where it ended when the command is run again. Where the file is published on hosts that need a
@@ -230,6 +243,9 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
     card = get_checkpoint(name)
     source = _chosen_source(card, number)
     here = cache.read_sound_record(card.name) if number is None and mean is None else None
+    if here is not None and as_json:
+        print_json(here, path=here.path, fetched=False, findings=())
+        return 0
     if here is not None:
         click.echo(
             f"{card.name} is here already: {here.path} ('featx weights get {card.name} --source N' fetches it anew)"
@@ -237,7 +253,7 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
         return 0
     if not card.embedded and card.folder is None and (source is None or not source.plain):
         for line in acquire.browser_instructions(card):
-            click.echo(line)
+            click.echo(line, err=as_json)
         return 2
     with Progress(name, unit="B", show=not quiet) as bar:
 
@@ -254,6 +270,9 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
             if others:
                 raise CheckpointError(f"{error} (or try --source {' or '.join(map(str, others))})") from None
             raise
+    if as_json:
+        print_json(record, path=record.path, fetched=True, findings=report.findings)
+        return 0
     _say_stored(record, report)
     taken = source or card.downloads[0]
     if not taken.sha256_prefix and not taken.sha1:
@@ -277,7 +296,8 @@ def _chosen_source(card: Checkpoint, number: int | None) -> Source | None:
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--mean", type=click.Path(path_type=Path), help="The mean cube of these weights (.binaryproto or .npy).")
-def add(name: str, file: Path, mean: Path | None) -> None:
+@json_option
+def add(name: str, file: Path, mean: Path | None, as_json: bool) -> None:
     """Store a published FILE as the weights NAME.
 
     FILE is in any known form, and must fit the card in every tensor. It is converted once, checked, and kept as safetensors
@@ -289,6 +309,9 @@ def add(name: str, file: Path, mean: Path | None) -> None:
     card = get_checkpoint(name)
     before = cache.read_record(card.name)
     record, report = acquire.add(card, file, mean)
+    if as_json:
+        print_json(record, path=record.path, findings=report.findings)
+        return
     _say_stored(record, report)
     if before is not None and before.origin.sha256 != record.origin.sha256:
         click.echo(f"  instead  of the weights from {before.origin.file}, which are no longer stored")

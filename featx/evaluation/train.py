@@ -158,18 +158,22 @@ def svm_predict(
 
 def write_predictions(path: str | os.PathLike, predictions: Iterable[Prediction]) -> None:
     """Write predictions as JSON (by the suffix .json), else as CSV: key, label, score, label_2, score_2 …"""
-    write_text(path, (_as_json if Path(path).suffix.lower() == ".json" else as_csv)(list(predictions)))
+    predictions = list(predictions)
+    if Path(path).suffix.lower() == ".json":
+        write_text(path, json.dumps(as_entries(predictions), indent=2) + "\n")
+    else:
+        write_text(path, as_csv(predictions))
 
 
-def _as_json(predictions: list[Prediction]) -> str:
-    entries = [
+def as_entries(predictions: list[Prediction]) -> list[dict[str, object]]:
+    """For JSON: {"key": …, "classes": [{"label": …, "score": …}, …]} a video."""
+    return [
         {
             "key": p.key,
             "classes": [{"label": c, "score": s} for c, s in zip(p.labels, p.scores, strict=True)],
         }
         for p in predictions
     ]
-    return json.dumps(entries, indent=2) + "\n"
 
 
 def as_csv(predictions: list[Prediction]) -> str:
