@@ -171,7 +171,8 @@ def _told(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "featx"
     if isinstance(error, click.NoSuchOption):
-        nearest = difflib.get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0)
+        nearest = difflib.get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0.7)
+        nearest = nearest or list(error.possibilities or ())[:2]
         text = f"no such option '{error.option_name}'" + f"; did you mean {' or '.join(map(repr, nearest))}?" * bool(
             nearest
         )
