@@ -23,6 +23,7 @@ from featx.parts import Parts
 from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
 from featx.provenance import Provenance
+from featx.run_progress import RunProgress
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
@@ -95,6 +96,7 @@ def extract_to(
     content_hash: bool = False,
     repair: bool = False,
     timestamps: str | os.PathLike | None = None,
+    progress: bool = False,
     on_error: str = "skip",
     interrupts: Interrupts | None = None,
     on_note: Callable[[str], None] = lambda note: None,
@@ -113,7 +115,7 @@ def extract_to(
     at its end, with the frames and seconds of all clips of the output, see `featx.timestamps`; the output then keeps them.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
-    before the first video, `on_result` every result.
+    before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
 
     Raises UsageError for wrong requests, ProvenanceError where the output was made in another way, CheckpointError for
     wrong weights. What a run wrote before it was interrupted stays, and counts for the next one.
@@ -122,6 +124,8 @@ def extract_to(
         raise UsageError(f"on_error is '{on_error}', but must be skip or stop")
     started = time.monotonic()
     output = Path(output)
+    bar = RunProgress(progress)
+    on_note, on_planned, on_result = bar.around(on_note, on_planned, on_result)
     (store.require_replaceable if overwrite else store.require_output)(output)
     if timestamps is not None:
         require_timestamps_place(timestamps)
@@ -132,7 +136,7 @@ def extract_to(
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
-    with open_extractor(backbone, **options) as extractor:
+    with bar, open_extractor(backbone, **options) as extractor:
         extractor.prepare(items, on_note)
         provenance = extractor.provenance
         if extractor.engine.note:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,8 @@ __all__ = [
     "Frame",
     "VideoHeader",
     "count_frames",
+    "libraries",
+    "missing_decoders",
     "read_frames",
     "read_header",
     "read_picture",
@@ -414,6 +416,23 @@ def why_no_hardware(gpu: str) -> str:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         return f"no NVIDIA driver answers for GPU {gpu} ({_text(error)})"
     return ""
+
+
+def libraries() -> dict[str, str]:
+    """The libraries of libav that read, decode and convert pixels: name -> version."""
+    names = ("libavcodec", "libavformat", "libswscale")
+    return {name: ".".join(map(str, av.library_versions[name])) for name in names}
+
+
+def missing_decoders(names: Iterable[str]) -> list[str]:
+    """Those of `names`, as libav calls them, that it cannot decode here."""
+    missing = []
+    for name in names:
+        try:
+            av.Codec(name, "r")
+        except ValueError:  # also UnknownCodecError
+            missing.append(name)
+    return missing
 
 
 def _open_to_decode(path: str | os.PathLike, flow: bool):

@@ -519,6 +519,19 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
     ],
 }
 
+MISTAKES |= {
+    "completion": [
+        ("", "'{bash|zsh|fish}'", "missing argument", "as in 'featx completion bash"),
+        ("tcsh", "'tcsh'", "is not one of", "'bash', 'zsh', 'fish'"),
+        ("bash zsh", "(zsh)", "unexpected extra argument", "see 'featx completion --help'"),
+    ],
+    "doctor": [
+        ("--jsno", "'--jsno'", "no such option", "did you mean '--json'"),
+        ("features.h5", "(features.h5)", "unexpected extra argument", "see 'featx doctor --help'"),
+        ("--json=yes", "'--json'", "does not take a value", "see 'featx"),
+    ],
+}
+
 # the arguments, which video is named, and why it gives nothing: these cost that video only, and the exit code is 1
 FAILURES: list[tuple[str, str, str]] = [
     ("extract broken.mp4 --dry-run", "broken.mp4", "not a video, or damaged at its start"),

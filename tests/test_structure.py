@@ -25,6 +25,8 @@ LEVELS = [
     {"cli", "__main__"},
     {
         "run",
+        "doctor",
+        "run_progress",
         "timestamps",
         "integrity",
         "c3d_blobs",
@@ -70,7 +72,9 @@ LEVELS = [
         "images",
         "interrupt",
         "key_paths",
+        "machine",
         "profile",
+        "progress",
         "resize",
         "small_files",
         "views",

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from featx import __version__
-from featx.errors import FeatxError, UnknownNameError, UsageError, one_line
+from featx.cli.completion import VARIABLE, complete
+from featx.cli.help import CONTEXT_SETTINGS, Group, examples_of
+from featx.errors import FeatxError, UsageError, one_line
 from featx.interrupt import Interrupts
 
 # command name -> module of featx.cli; the module's `command` is the click command
 COMMANDS = {
     "check": "check",
     "classify": "classify",
+    "completion": "completion",
+    "doctor": "doctor",
     "extract": "extract",
     "export": "export",
     "import": "import_",
@@ -35,31 +41,43 @@ COMMANDS = {
     "weights": "weights",
 }
 
-# read without importing the command, so that `featx --help` starts no numpy and no torch
+# the commands in the order in which they are met; one that stands in no section is listed last
+SECTIONS = {
+    "Extract": ("extract", "merge"),
+    "Look": ("info", "check", "report", "search", "classify", "embed"),
+    "Compact and evaluate": ("pca", "svm-eval", "svm-fit", "svm-predict", "similarity"),
+    "Weights and networks": ("weights", "models", "filters"),
+    "Exchange": ("import", "export"),
+    "This machine": ("doctor", "completion"),
+}
+
+# read without importing the command, so that `featx --help` starts no numpy and no torch; a line of 80 columns each
 SUMMARIES = {
-    "check": "Check whether a feature file is whole: structure, checksums, values.",
-    "classify": "Name what a network sees in videos: its best classes, with scores.",
+    "check": "Check whether a feature file is whole: tables, checksums.",
+    "classify": "Name what a network sees in videos, with scores.",
+    "completion": "Let a shell complete command lines: bash, zsh or fish.",
+    "doctor": "Tell what this machine has, and what is slow or missing.",
     "extract": "Extract features from videos into a feature file.",
     "export": "Write features as npy, npz, CSV, Parquet or HDF5 of other programs.",
     "import": "Read another program's features into a feature file.",
     "info": "Print what a feature file holds and how it was made.",
-    "merge": "Join a feature file with its parts, or several shards, into one file.",
+    "merge": "Join a feature file with its parts, or several files.",
     "pca": "Make the descriptors of a feature file compact.",
-    "svm-eval": "Run the linear-SVM protocol of a data set on a feature file.",
+    "svm-eval": "Run the linear-SVM protocol of a data set.",
     "svm-fit": "Train a linear SVM on labelled videos and keep it.",
     "svm-predict": "Label videos with a kept SVM.",
-    "search": "Find the nearest videos, or moments, of a query; find duplicates.",
-    "similarity": "Tell pairs of videos that show the same action from others (ASLAN).",
+    "search": "Find the nearest videos or moments, and duplicates.",
+    "similarity": "Tell pairs of videos of the same action (ASLAN).",
     "report": "Show what a feature file holds as one page for a browser.",
     "embed": "Draw descriptors, or clips, on a plane by class (t-SNE).",
     "filters": "Draw the filters of a network's first convolution.",
-    "models": "List the architectures: layers, dimensions, parameters, multiply-adds.",
+    "models": "List the architectures: layers, dimensions, sizes.",
     "weights": "List, fetch, store and verify published weights.",
 }
 
 
-class _Commands(click.Group):
-    """Finds commands by name, imports one when it runs, and turns a FeatxError into one line and exit code 2."""
+class _Commands(Group):
+    """Finds commands by name, and imports one when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -69,24 +87,35 @@ class _Commands(click.Group):
             return None
         return importlib.import_module(f"featx.cli.{COMMANDS[name]}").command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UnknownNameError("command", args[0], COMMANDS, "See 'featx --help'.")
-        return super().resolve_command(ctx, args)
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for section in _sections().values() for name in section if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=SUMMARIES[name]) for name in names] + options
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
+        width = max(map(len, COMMANDS))
+        for heading, names in _sections().items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), SUMMARIES[name]) for name in names])
+
+
+def _sections() -> dict[str, tuple[str, ...]]:
+    listed = {name for names in SECTIONS.values() for name in names}
+    others = tuple(name for name in COMMANDS if name not in listed)
+    return {**SECTIONS, **({"More": others} if others else {})}
 
 
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings=CONTEXT_SETTINGS,
     epilog="Example: featx extract examples/videos -o features.h5",
 )
 @click.version_option(__version__, prog_name="featx")
 def cli() -> None:
-    """Turn a folder of videos into spatiotemporal features with pretrained 3D ConvNets."""
+    """Turn a folder of videos into spatiotemporal features with pretrained 3D ConvNets.
+
+    'featx COMMAND --help' tells more of a command.
+    """
 
 
 def main(args: list[str] | None = None) -> None:
@@ -97,6 +126,8 @@ def main(args: list[str] | None = None) -> None:
     # Threads that wait for the others shall sleep, not spin, or decoding and whatever else the machine does gets no core
     # while a layer ends: several times as slow. OpenMP reads it when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if os.environ.get(VARIABLE):  # a shell asks what may stand here
+        sys.exit(complete(cli, os.environ[VARIABLE]))
     try:
         _refuse_empty(sys.argv[1:] if args is None else args)
         with Interrupts() as interrupts:
@@ -104,10 +135,10 @@ def main(args: list[str] | None = None) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
         sys.exit(getattr(error.__cause__ or error, "exit_code", 130))
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
     except click.ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # which click has from 8.2 on
+            error.show()
+            sys.exit(2)
         click.echo(f"featx: error: {_told(error)}", err=True)
         sys.exit(2)
     except FeatxError as error:
@@ -136,6 +167,15 @@ def _refuse_empty(args: Sequence[str]) -> None:
 def _told(error: click.ClickException) -> str:
     """What click says of a wrong command line, in one line that names the help of the command."""
     text = one_line(" ".join(error.format_message().split())).rstrip(".")
-    text = (text[:1].lower() + text[1:]).replace(". Did you mean", "; did you mean")
-    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "featx"
+    text = text[:1].lower() + text[1:]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "featx"
+    if isinstance(error, click.NoSuchOption):
+        nearest = difflib.get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0.7)
+        nearest = nearest or list(error.possibilities or ())[:2]
+        text = f"no such option '{error.option_name}'" + f"; did you mean {' or '.join(map(repr, nearest))}?" * bool(
+            nearest
+        )
+    elif isinstance(error, click.MissingParameter) and context is not None:
+        text += "".join(f", as in '{example}'" for example in examples_of(context.command)[:1])
     return f"{text} See '{command} --help'." if text.endswith("?") else f"{text}; see '{command} --help'"

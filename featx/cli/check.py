@@ -7,14 +7,17 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
 
-@click.command("check", epilog="Example: featx check features.h5")
+
+@click.command("check", cls=Command, epilog="Example: featx check features.h5")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(file: Path, as_json: bool) -> int:
     """Check whether a feature file, with the parts beside it, is whole: every table against its checksums, and its values.
 
     FILE is a feature file or a folder of them. A stranger's file too: it is read in a process of its own.
+
     Exit codes: 0 all is right, 1 damaged, with a line for everything that is wrong, 2 wrong usage.
     """
     from featx.integrity import check

@@ -18,18 +18,19 @@ from featx.cli.clip_options import (
     keys_option,
     view_options,
 )
+from featx.cli.help import Command
 from featx.errors import one_line
 
 EXAMPLES = """\b
 Examples:
   featx classify examples/videos/Wave
   featx classify a.mp4 --top 1 --each-clip
-  featx classify videos/ --backbone c3d-sports1m --weights conv3d_deepnetA_sport1m_iter_1900000 --json
+  featx classify videos/ --backbone c3d-sports1m --weights c3d.pickle --json
   featx classify videos/ --backbone c3d-sports1m --eval labels.txt --random-clips 10 --seed 1
 """
 
 
-@click.command("classify", epilog=EXAMPLES)
+@click.command("classify", cls=Command, epilog=EXAMPLES)
 @input_options
 @click.option("--top", type=int, default=5, show_default=True, help="How many classes.")
 @click.option("--each-clip", is_flag=True, help="The best classes of every clip too.")
@@ -59,6 +60,7 @@ def command(**options: object) -> int:
     INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
     too. A video's scores are the mean of its clips' scores; over all classes they add up to 1. With --eval the result is how
     many clips and videos were right, of the videos that the file lists.
+
     Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage.
     """
     as_json, labels, allow_missing = (options.pop(name) for name in ("as_json", "labels", "allow_missing"))
@@ -69,22 +71,21 @@ def command(**options: object) -> int:
     if labels is None and allow_missing:
         raise click.UsageError("--allow-missing is about the list of --eval; leave it out")
     card = settle_backbone(options)
-    from tqdm import tqdm
-
     from featx.checkpoints.describe import describe
     from featx.classification import Classified, classify
+    from featx.progress import Progress
 
     taken = describe(card, options["weights"], options["mean"])
 
     def planned(num_videos: int) -> None:  # all is right so far: a mistake is a line of its own
         click.echo(taken, err=True)
-        bar.reset(num_videos)
+        bar.start(num_videos)
 
-    with tqdm(unit="video", disable=None, dynamic_ncols=True, desc="classify", leave=False) as bar:
+    with Progress("classify", unit="video", keep=False) as bar:
         options |= {
             "on_note": lambda note: click.echo(one_line(note), err=True),
             "on_planned": planned,
-            "on_result": lambda result: bar.update(),
+            "on_result": lambda result: bar.advance(),
         }
         if labels is not None:
             from featx.evaluation.hits import hits

@@ -121,7 +121,7 @@ DEVICE_OPTIONS = (
         "--threads",
         type=click.IntRange(1),
         expose_value=False,
-        callback=lambda ctx, option, value: _set_threads(value),
+        callback=lambda ctx, option, value: None if ctx.resilient_parsing else _set_threads(value),
         help="Threads of the forward pass. Default: a core each.",
     ),
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
+
 __all__ = ["command"]
 
 
-@click.command("embed", epilog="Example: featx embed features.h5 -o tsne.png --labels classes.csv")
+@click.command("embed", cls=Command, epilog="Example: featx embed features.h5 -o tsne.png --labels classes.csv")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Picture to write (.png, .svg or .pdf).")
 @click.option("--layer", help="Layer to draw; may be left out where the file holds one, or stand in FEATURES.")
@@ -38,7 +41,8 @@ __all__ = ["command"]
     metavar="FILE",
     help="Write the coordinates to FILE, which replaces one of before.",
 )
-def command(features, output, **options) -> None:
+@json_option
+def command(features, output, as_json, **options) -> None:
     """Draw the descriptors of videos, or clip features, as points on a plane, each class named where it lies.
 
     Rows have unit length; t-SNE sees their first 50 principal components.
@@ -51,6 +55,11 @@ def command(features, output, **options) -> None:
 
     embedding = embed(features, **options)
     draw_embedding(embedding, output)
+    if as_json:
+        told = ("checkpoint", "layer", "unit", "method", "seed", "num_rows", "classes", "notes")
+        facts = {name: getattr(embedding, name) for name in told}
+        print_json({"output": output, "num_points": len(embedding.names), **facts})
+        return
     click.echo(
         f"{len(embedding.names)} {embedding.unit}s of {len(embedding.classes)} classes, {embedding.checkpoint} "
         f"{embedding.layer}, by {embedding.method}, drawn to {output}"

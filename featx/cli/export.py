@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
+
 FORMATS = ("npy", "npz", "csv", "parquet", "activitynet", "c3d")
 
 EXAMPLES = """\b
@@ -17,7 +20,7 @@ Examples:
 """
 
 
-@click.command("export", epilog=EXAMPLES)
+@click.command("export", cls=Command, epilog=EXAMPLES)
 @click.argument("features", type=click.Path(path_type=Path))
 @click.option("--format", "form", required=True, type=click.Choice(FORMATS), help="What to write.")
 @click.option(
@@ -34,7 +37,10 @@ Examples:
     default=None,
     help="Clip features, or descriptors.  [default: descriptors where there are both]",
 )
-def command(features: Path, form: str, output: Path, layers: tuple[str, ...], clips: bool | None) -> None:
+@json_option
+def command(
+    features: Path, form: str, output: Path, layers: tuple[str, ...], clips: bool | None, as_json: bool
+) -> None:
     """Write the features of a feature file in a form that other programs read.
 
     \b
@@ -55,6 +61,9 @@ def command(features: Path, form: str, output: Path, layers: tuple[str, ...], cl
         from featx.c3d_blobs import export_c3d
 
         summary = export_c3d(features, output, layers=layers or None)
+        if as_json:
+            print_json(summary)
+            return
         click.echo(
             f"{output}: {summary.num_files} files of {summary.num_clips} clips of {summary.num_videos} videos; "
             f"their prefixes are listed in {summary.prefix_list}"
@@ -65,5 +74,8 @@ def command(features: Path, form: str, output: Path, layers: tuple[str, ...], cl
     from featx.exports import export
 
     done = export(features, output, form, layer=layers[0] if layers else None, clips=clips)
+    if as_json:
+        print_json(done, output=output)
+        return
     of_clips = f"{done.num_rows} clips of " if done.unit == "clip" else ""
     click.echo(f"{output}: {of_clips}{done.num_videos} videos, layer {done.layer}, {done.num_dims} dimensions")

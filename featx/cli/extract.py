@@ -18,6 +18,7 @@ from featx.cli.clip_options import (
     keys_option,
     view_options,
 )
+from featx.cli.help import Command
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Examples:
 """
 
 
-@click.command("extract", epilog=EXAMPLES)
+@click.command("extract", cls=Command, epilog=EXAMPLES)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The feature file to write, or to continue.")
 @input_options
 @click.option(
@@ -110,6 +111,7 @@ def command(**options: object) -> int:
     too. A second run with the same output does what is missing.
     Ctrl-C finishes the videos in flight, at most for a minute; pressed again, it stops at once. What is finished is kept, and
     the same command goes on.
+
     Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage, 130 and 143 ended by Ctrl-C or SIGTERM.
     """
     output, dry_run = options.pop("output"), options.pop("dry_run")
@@ -144,15 +146,9 @@ def _say_backbone(card, options: dict, say) -> None:
 
 
 def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Summary:
-    from tqdm import tqdm
-
     from featx.run import extract_to
 
-    bar = tqdm(unit="video", disable=True if quiet else None, dynamic_ncols=True, desc="extract")
-    clips, failures = [0], [0]
-
     def note(text: str) -> None:
-        bar.clear()
         say(one_line(text))
 
     def planned(summary) -> None:
@@ -173,28 +169,18 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
                 f"{num_damaged} of them were kept though they are damaged, such as '{first}'"
                 + " (--refresh redoes them, and they fail)" * (summary.on_corrupt == "fail")
             )
-        bar.reset(total=summary.num_planned - summary.num_present - num_before)
-
-    def done(result) -> None:
-        clips[0] += getattr(result, "num_clips", 0)
-        failures[0] += not hasattr(result, "num_clips")
-        bar.update()
-        seconds = bar.format_dict["elapsed"]
-        rate = f"{clips[0] / seconds if seconds else 0:.1f} clips/s"
-        bar.set_postfix_str(rate + f", {failures[0]} failed" * bool(failures[0]), refresh=False)
 
     layers = options.pop("layers") or None
-    with bar:
-        summary = extract_to(
-            options.pop("inputs"),
-            output,
-            layers=layers,
-            interrupts=click.get_current_context().obj,
-            on_note=note,
-            on_planned=planned,
-            on_result=done,
-            **options,
-        )
+    summary = extract_to(
+        options.pop("inputs"),
+        output,
+        layers=layers,
+        interrupts=click.get_current_context().obj,
+        progress=not quiet,
+        on_note=note,
+        on_planned=planned,
+        **options,
+    )
     for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
         for failure in failed:
             click.echo(_failed_line(word, failure), err=True)

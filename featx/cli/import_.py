@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from featx.cli.checkpoint_options import settle_backbone
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
 from featx.errors import UsageError
 
 FORMATS = ("c3d", "npy", "npz", "csv", "hdf5", "parquet", "activitynet")
@@ -15,7 +17,7 @@ FORMATS = ("c3d", "npy", "npz", "csv", "hdf5", "parquet", "activitynet")
 MATRIX_OPTIONS = ("keys", "name", "key_dataset", "feature_dataset", "length", "stride")
 
 
-@click.command("import", epilog="Example: featx import idt.npz --format npz -o idt.h5 --name idt")
+@click.command("import", cls=Command, epilog="Example: featx import idt.npz --format npz -o idt.h5 --name idt")
 @click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option(
@@ -44,7 +46,8 @@ MATRIX_OPTIONS = ("keys", "name", "key_dataset", "feature_dataset", "length", "s
 @click.option("--length", type=int, help="npy folder, activitynet: frames a clip, where rows are clips.")
 @click.option("--stride", type=int, help="npy folder, activitynet: frames between the starts of clips.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def command(source: Path, output: Path, format: str | None, **options: object) -> None:
+@json_option
+def command(source: Path, output: Path, format: str | None, as_json: bool, **options: object) -> None:
     """Read features that another program made into a feature file, to evaluate them or to join them to others.
 
     PATH is a matrix with a row a video (npy, npz, csv, hdf5, parquet), its keys in the file or in a list of their own; a
@@ -60,7 +63,7 @@ def command(source: Path, output: Path, format: str | None, **options: object) -
     matrix_only = {name: options.pop(name) for name in MATRIX_OPTIONS}
     if format == "c3d":
         _refuse(matrix_only, "a matrix, and this is a folder of the C3D tool")
-        _import_c3d(source, output, options)
+        _import_c3d(source, output, options, as_json)
         return
     _refuse(
         {name: options.pop(name) for name in ("backbone", "card")}, "--format c3d; what made a matrix is its --name"
@@ -74,6 +77,9 @@ def command(source: Path, output: Path, format: str | None, **options: object) -
     if layers:
         given["layer"] = layers[0]
     summary = import_matrix(source, output, format, **given, **options)
+    if as_json:
+        print_json(summary)
+        return
     zero = f", {summary.num_zero} of them zero" if summary.num_zero else ""
     clips = f", {summary.num_clips} clips" if summary.num_clips else ""
     click.echo(
@@ -100,11 +106,14 @@ def _refuse(options: dict[str, object], rule: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} is for {rule}; leave it out")
 
 
-def _import_c3d(folder: Path, output: Path, options: dict) -> None:
+def _import_c3d(folder: Path, output: Path, options: dict, as_json: bool) -> None:
     if options["backbone"] is None and options["card"] is None:
         raise click.UsageError("name the net that made the features with --backbone, such as '--backbone c3d-sports1m'")
     settle_backbone(options)
     from featx.c3d_blobs import import_c3d
 
     summary = import_c3d(folder, output, options.pop("backbone"), **options)
+    if as_json:
+        print_json(summary)
+        return
     click.echo(f"{output}: {summary.num_videos} videos, {summary.num_clips} clips, layers {', '.join(summary.layers)}")

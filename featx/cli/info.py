@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
 from featx.errors import one_line
 from featx.segments import is_segment_key
 
 
-@click.command("info", epilog="Example: featx info features.h5")
+@click.command("info", cls=Command, epilog="Example: featx info features.h5")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--videos", is_flag=True, help="One line a video too.")
 @click.option("--engine", is_flag=True, help="Tell instead how this machine computes features, and why so.")
@@ -31,22 +32,13 @@ def command(file: Path | None, videos: bool, engine: bool, as_json: bool) -> Non
 def _print_engines(as_json: bool) -> None:
     import torch
 
-    from featx.engine import ENGINES, GPU_ENGINES, choose_device, unavailable
-    from featx.engine.precision import PRECISIONS, unavailable_precision
+    from featx.doctor import engines
 
-    device = choose_device("auto").type
-    names = ENGINES if device == "cpu" else ("torch", *GPU_ENGINES)
-    reasons = {name: unavailable(name, device) for name in names}
-    if device == "cpu":
-        taken = next(name for name, reason in reasons.items() if not reason)
-    else:
-        taken = "auto"  # the first clips of a run decide
-    precisions = {name: unavailable_precision(name, device) for name in PRECISIONS if name != "auto"}
-    gpus = [_gpu(i) for i in range(torch.cuda.device_count())] if device == "cuda" else []
+    found = engines()
     if as_json:
-        found = {"device": device, "engine": taken, "unavailable": reasons, "precisions": precisions}
-        click.echo(json.dumps({**found, "gpus": gpus} if gpus else found, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
+    device, gpus = found["device"], found["gpus"]
     if gpus:
         click.echo(f"engine    the fastest on the first clips of a run, on {device}, torch {torch.__version__}")
         for gpu in gpus:
@@ -55,26 +47,13 @@ def _print_engines(as_json: bool) -> None:
                 f"{gpu['memory_bytes'] / 2**30:.1f} GiB free, compute capability {gpu['capability']}, cuDNN {gpu['cudnn']}"
             )
     else:
-        click.echo(f"engine    {taken} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name, reason in reasons.items():
+        threads = torch.get_num_threads()
+        click.echo(f"engine    {found['engine']} on {device}, {threads} threads, torch {torch.__version__}")
+    for name, reason in found["unavailable"].items():
         click.echo(f"    {name:<9} {reason or 'available'}")
     auto = "fp32" if device == "cpu" else "the fastest that agrees with fp32 on the first clips of a run"
-    click.echo(f"precision {auto}; with --precision {', '.join(name for name, why in precisions.items() if not why)}")
-
-
-def _gpu(index: int) -> dict[str, object]:
-    import torch
-
-    properties = torch.cuda.get_device_properties(index)
-    free_bytes, memory_bytes = torch.cuda.mem_get_info(index)
-    return {
-        "device": f"cuda:{index}",
-        "name": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "memory_bytes": memory_bytes,
-        "free_bytes": free_bytes,
-        "cudnn": torch.backends.cudnn.version(),
-    }
+    named = ", ".join(name for name, why in found["precisions"].items() if not why)
+    click.echo(f"precision {auto}; with --precision {named}")
 
 
 def _print_file(file: Path, videos: bool, as_json: bool) -> None:

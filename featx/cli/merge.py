@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
 
-@click.command("merge", epilog="Example: featx merge monday.h5 tuesday.h5 -o week.h5")
+
+@click.command("merge", cls=Command, epilog="Example: featx merge monday.h5 tuesday.h5 -o week.h5")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def command(inputs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+@json_option
+def command(inputs: tuple[Path, ...], output: Path, overwrite: bool, as_json: bool) -> None:
     """Join feature files, or a file with its parts, into one file.
 
     INPUT is a feature file or a folder of them; they must have been made in the same way. `featx merge F.h5 -o F.h5` takes the
@@ -19,4 +23,8 @@ def command(inputs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     """
     from featx.run import merge
 
-    click.echo(f"{output}: {merge(inputs, output, overwrite=overwrite)} videos")
+    num_videos = merge(inputs, output, overwrite=overwrite)
+    if as_json:
+        print_json({"output": output, "num_videos": num_videos})
+    else:
+        click.echo(f"{output}: {num_videos} videos")

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import click
 
+from featx.cli.help import Command
+
 __all__ = ["command"]
 
 NUM_LAYERS_LISTED = 3
 
 
-@click.command("models", epilog="Example: featx models resnet34")
+@click.command("models", cls=Command, epilog="Example: featx models resnet34")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with all layers of every architecture.")
 def command(name: str | None, as_json: bool) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
+
 __all__ = ["command"]
 
 
-@click.command("pca", epilog="Example: featx pca features.h5 -o compact.h5 --dims 500 --fit-on trainlist01.txt")
+@click.command(
+    "pca", cls=Command, epilog="Example: featx pca features.h5 -o compact.h5 --dims 500 --fit-on trainlist01.txt"
+)
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Feature file to write.")
 @click.option("--dims", type=int, help="Dimensions to keep; with --basis at most as many as it has.")
@@ -21,7 +26,8 @@ __all__ = ["command"]
 @click.option("--whiten/--no-whiten", default=None, help="Scale every dimension to unit variance.  [default: no]")
 @click.option("--l2/--no-l2", default=None, help="L2-normalise the projected rows.  [default: no]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def command(features, output, **options) -> None:
+@json_option
+def command(features, output, as_json, **options) -> None:
     """Make the descriptors of a feature file compact by exact PCA; clip features go along.
 
     The basis is saved in the output and can be reused on other files with --basis.
@@ -29,6 +35,9 @@ def command(features, output, **options) -> None:
     from featx.compact import pca
 
     summary = pca(features, output, **options)
+    if as_json:
+        print_json(summary)
+        return
     for layer in summary.layers:
         click.echo(
             f"{layer.layer}: {layer.num_features} -> {layer.num_dims} dimensions, "

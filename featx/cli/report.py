@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
 from featx.errors import one_line
 
 __all__ = ["command"]
 
 
-@click.command("report", epilog="Example: featx report features.h5 -o report.html")
+@click.command("report", cls=Command, epilog="Example: featx report features.h5 -o report.html")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Page to write (.html).")
 @click.option("--layer", "layers", multiple=True, help="Layer to show; repeatable.  [default: all of the file]")
@@ -26,7 +28,8 @@ __all__ = ["command"]
 @click.option("--no-thumbnails", is_flag=True, help="Take no pictures of the videos.")
 @click.option("--overwrite", is_flag=True, help="Replace the page if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def command(features, output, no_thumbnails, quiet, **options) -> None:
+@json_option
+def command(features, output, no_thumbnails, quiet, as_json, **options) -> None:
     """Show what a feature file holds as one page for a browser, which needs no network and no other file.
 
     How the features were made, failures, clips a video, and the descriptors on a plane: with a thumbnail, the name and the
@@ -35,6 +38,9 @@ def command(features, output, no_thumbnails, quiet, **options) -> None:
     from featx.report import write_report
 
     summary = write_report(features, output, thumbnails=not no_thumbnails, progress=not quiet, **options)
+    if as_json:
+        print_json(summary)
+        return
     click.echo(
         f"{summary.output}: {summary.num_videos} videos, {summary.num_classes} classes, {summary.num_failures} failures, "
         f"{summary.num_thumbnails} thumbnails, {' and '.join(summary.layers)}, {summary.num_bytes / 1e6:.1f} MB"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli.help import Command
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Examples:
 """
 
 
-@click.command("search", epilog=EXAMPLES)
+@click.command("search", cls=Command, epilog=EXAMPLES)
 @click.argument("features", type=click.Path())
 @click.option("--query", "queries", multiple=True, metavar="VIDEO|KEY", help="What to search for; repeatable.")
 @click.option("-k", type=int, help="How many neighbours.  [default: 10]")
@@ -53,6 +54,7 @@ def command(features: str, as_json: bool, duplicates: bool, **options: object) -
     file is compact. The answer is exact: every row is looked at. With --clips moments are searched: every clip of the query is
     held against every clip of the file, and a hit says which of the two are near. With --duplicates all pairs of
     videos are compared.
+
     Exit codes: 0 all done, 1 a query video failed (listed), 2 wrong usage.
     """
     if duplicates:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import print_json
+
 __all__ = ["command"]
 
 
 @click.command(
-    "similarity", epilog="Example: featx similarity aslan.h5 View2.mat --layer prob --layer fc6 --json result.json"
+    "similarity",
+    cls=Command,
+    epilog="Example: featx similarity aslan.h5 View2.mat --layer prob --layer fc6 --json result.json",
 )
 @click.argument("features", type=click.Path())
 @click.argument("pairs", type=click.Path())
@@ -33,7 +38,7 @@ __all__ = ["command"]
     "json_path",
     type=click.Path(),
     metavar="FILE",
-    help="Write everything, the ROC curve too, to FILE, which replaces one of before.",
+    help="Write everything, the ROC curve too, to FILE, which replaces one of before; -: to stdout.",
 )
 @click.option("--plot", "plot_path", type=click.Path(), metavar="FILE", help="Draw the ROC curve (.png, .svg or .pdf).")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -49,7 +54,20 @@ def command(features, pairs, plot_path, quiet, **options) -> None:
         from featx.plots import check_picture
 
         check_picture(plot_path)
+    to_stdout = options["json_path"] == "-"
+    options["json_path"] = None if to_stdout else options["json_path"]
     result = similarity(features, pairs, progress=not quiet, **options)
+    if to_stdout:
+        print_json(result.as_dict())
+    else:
+        _print_result(result)
+    if plot_path is not None:
+        from featx.plots import draw_roc
+
+        draw_roc([result], plot_path)
+
+
+def _print_result(result) -> None:
     scaling = "standardised by the training pairs" if result.scaling == "standard" else "scaled to length 1"
     click.echo(
         f"{result.checkpoint} {'+'.join(result.layers)}: {result.num_pairs} pairs in {len(result.folds)} folds; "
@@ -68,7 +86,3 @@ def command(features, pairs, plot_path, quiet, **options) -> None:
         click.echo(f"note: {note}")
     for warning in result.warnings:
         click.echo(f"warning: {warning}")
-    if plot_path is not None:
-        from featx.plots import draw_roc
-
-        draw_roc([result], plot_path)

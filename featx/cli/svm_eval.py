@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import print_json
+
 __all__ = ["command"]
 
 
@@ -48,7 +51,9 @@ CONCAT_OPTION = click.option(
 )
 
 
-@click.command("svm-eval", epilog="Example: featx svm-eval features.h5 --dataset ucf101 --splits ucfTrainTestlist")
+@click.command(
+    "svm-eval", cls=Command, epilog="Example: featx svm-eval features.h5 --dataset ucf101 --splits ucfTrainTestlist"
+)
 @click.argument("features", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "--dataset",
@@ -86,7 +91,7 @@ CONCAT_OPTION = click.option(
     "json_path",
     type=click.Path(),
     metavar="FILE",
-    help="Write everything to FILE, which replaces one of before.",
+    help="Write everything to FILE, which replaces one of before; -: to stdout, instead of the text.",
 )
 @click.option(
     "--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write a table of the accuracies to FILE, likewise."
@@ -112,14 +117,15 @@ def command(features, dataset, per_class, json_path, csv_path, curves_path, conf
     FEATURES are one feature file or several, compared with each other; FILE:LAYER names one of a file's layers.
     """
     from featx.evaluation import compare, curve, save_csv, save_json
+    from featx.evaluation.results import compared
 
     _check_pictures(curves_path, confusion_path, len(features), options["dims"])
+    to_stdout, json_path = json_path == "-", None if json_path == "-" else json_path
     results = compare(features, dataset, outputs=(json_path, csv_path), progress=not quiet, **options)
-    for i, result in enumerate(results):
-        click.echo("\n" * bool(i), nl=False)
-        _print_result(result, per_class)
-    if len(results) > 1:
-        _print_table(results)
+    if to_stdout:
+        print_json(results[0].as_dict() if len(results) == 1 else compared(results))
+    else:
+        _print_results(results, per_class)
     if csv_path is not None:
         save_csv(csv_path, results)
     if json_path is not None:
@@ -145,6 +151,14 @@ def _check_pictures(curves_path: str | None, confusion_path: str | None, num_fil
     for path in (curves_path, confusion_path):
         if path is not None:
             check_picture(path)
+
+
+def _print_results(results, per_class: bool) -> None:
+    for i, result in enumerate(results):
+        click.echo("\n" * bool(i), nl=False)
+        _print_result(result, per_class)
+    if len(results) > 1:
+        _print_table(results)
 
 
 def _print_result(result, per_class: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from featx.cli.help import Command
+from featx.cli.json_output import json_option, print_json
 from featx.cli.svm_eval import C_OPTION, CONCAT_OPTION, DEVICE_OPTION, SOLVER_OPTION
 
 __all__ = ["command"]
 
 
-@click.command("svm-fit", epilog="Example: featx svm-fit features.h5 --labels folders -o model.h5")
+@click.command("svm-fit", cls=Command, epilog="Example: featx svm-fit features.h5 --labels folders -o model.h5")
 @click.argument("features", type=click.Path())
 @click.option("-o", "--output", required=True, type=click.Path(), help="Model file to write.")
 @click.option(
@@ -30,11 +32,20 @@ __all__ = ["command"]
 @click.option("--allow-missing", is_flag=True, help="Leave out labelled videos that the file does not have.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def command(features, output, quiet, **options) -> None:
+@json_option
+def command(features, output, quiet, as_json, **options) -> None:
     """Train a linear SVM on labelled descriptors and keep it, to label new videos with 'featx svm-predict'."""
     from featx.evaluation import svm_fit
 
     model, notes = svm_fit(features, output, progress=not quiet, **options)
+    if as_json:
+        told = ("classes", "num_train", "trained_on", "C", "solver")
+        facts = {name: getattr(model, name) for name in told}
+        print_json(
+            {"output": output, **facts, "num_dims": model.linear.weights.shape[1], "pca": model.basis is not None},
+            notes=notes,
+        )
+        return
     dims = f", PCA to {model.basis.num_dims} dimensions" if model.basis is not None else ""
     click.echo(
         f"{output}: {len(model.classes)} classes from {model.num_train} videos ({model.trained_on}){dims}, C {model.C:g}"

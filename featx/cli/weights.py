@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 from functools import partial
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli.help import Group
+from featx.cli.json_output import json_option, print_json
 from featx.cli.weights_verify import say_findings, verify
-from featx.errors import CheckpointError, UnknownNameError, UsageError
+from featx.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from featx.catalog import Checkpoint, Source
     from featx.checkpoints.verify import Report
 
 PAGE_COLUMNS = 100
+UNTOLD = {"base", "folder", "variant"}  # of a card: what its JSON has not
 
 EXAMPLES = """\b
 Examples:
@@ -28,16 +32,7 @@ Examples:
 """
 
 
-class _Weights(click.Group):
-    """Suggests the subcommand that a mistyped one is near to."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise UnknownNameError("command of featx weights:", args[0], self.commands, "See 'featx weights --help'.")
-        return super().resolve_command(ctx, args)
-
-
-@click.group("weights", cls=_Weights, epilog=EXAMPLES)
+@click.group("weights", cls=Group, epilog=EXAMPLES)
 def command() -> None:
     """List, fetch, store and verify published weights.
 
@@ -125,12 +120,24 @@ def _cell(value: object) -> str:
 
 @command.command("show", epilog="Example: featx weights show c3d-sports1m")
 @click.argument("name")
-def show(name: str) -> None:
-    """Tell everything that featx knows of the weights NAME (a card's name, or a card's JSON file)."""
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Tell everything that featx knows of the weights NAME.
+
+    NAME is a card's name, or a card's JSON file.
+    """
     from featx.catalog import get_checkpoint
     from featx.checkpoints import cache
 
     card = get_checkpoint(name)
+    if as_json:
+        stored = None if card.embedded or card.folder is not None else cache.read_record(card.name)
+        path = stored.path if stored is not None else card.folder / card.file if card.folder and card.file else None
+        facts = {
+            field.name: getattr(card, field.name) for field in dataclasses.fields(card) if field.name not in UNTOLD
+        }
+        print_json(facts, clip_shape=card.clip_shape, stored=stored, path=path)
+        return
     sampling, pixels = card.sampling, card.preprocess
     labels = "" if card.labels is None else f": {', '.join(card.labels[:3])}, …"
     _tell("name", card.name)
@@ -222,20 +229,23 @@ def _source(source: Source) -> str:
 )
 @click.option("--mean", type=click.Path(path_type=Path), help="The mean cube of these weights (.binaryproto or .npy).")
 @click.option("--quiet", is_flag=True, help="Show no bar.")
-def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
+@json_option
+def get(name: str, number: int | None, mean: Path | None, quiet: bool, as_json: bool) -> int:
     """Fetch the weights NAME and store them in the cache folder.
 
     A broken download goes on where it ended when the command is run again. Where the file is published on hosts that need a
     browser, it says what to do, and exits with 2. Weights that are here already are left as they are.
     """
-    from tqdm import tqdm
-
     from featx.catalog import get_checkpoint
     from featx.checkpoints import acquire, cache
+    from featx.progress import Progress
 
     card = get_checkpoint(name)
     source = _chosen_source(card, number)
     here = cache.read_sound_record(card.name) if number is None and mean is None else None
+    if here is not None and as_json:
+        print_json(here, path=here.path, fetched=False, findings=())
+        return 0
     if here is not None:
         click.echo(
             f"{card.name} is here already: {here.path} ('featx weights get {card.name} --source N' fetches it anew)"
@@ -243,13 +253,14 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
         return 0
     if not card.embedded and card.folder is None and (source is None or not source.plain):
         for line in acquire.browser_instructions(card):
-            click.echo(line)
+            click.echo(line, err=as_json)
         return 2
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, disable=True if quiet else None, desc=name) as bar:
+    with Progress(name, unit="B", show=not quiet) as bar:
 
         def progress(num_bytes: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(num_bytes - bar.n)
+            if total != bar.total:
+                bar.start(total)
+            bar.advance(num_bytes - bar.done)
 
         try:
             note = partial(click.echo, err=True)
@@ -259,6 +270,9 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool) -> int:
             if others:
                 raise CheckpointError(f"{error} (or try --source {' or '.join(map(str, others))})") from None
             raise
+    if as_json:
+        print_json(record, path=record.path, fetched=True, findings=report.findings)
+        return 0
     _say_stored(record, report)
     taken = source or card.downloads[0]
     if not taken.sha256_prefix and not taken.sha1:
@@ -282,11 +296,12 @@ def _chosen_source(card: Checkpoint, number: int | None) -> Source | None:
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--mean", type=click.Path(path_type=Path), help="The mean cube of these weights (.binaryproto or .npy).")
-def add(name: str, file: Path, mean: Path | None) -> None:
-    """Store FILE, a published file in any known form, as the weights NAME.
+@json_option
+def add(name: str, file: Path, mean: Path | None, as_json: bool) -> None:
+    """Store a published FILE as the weights NAME.
 
-    It must fit the card in every tensor. It is converted once, checked, and kept as safetensors with the SHA-256 of FILE;
-    FILE itself is not needed any more.
+    FILE is in any known form, and must fit the card in every tensor. It is converted once, checked, and kept as safetensors
+    with the SHA-256 of FILE; FILE itself is not needed any more.
     """
     from featx.catalog import get_checkpoint
     from featx.checkpoints import acquire, cache
@@ -294,6 +309,9 @@ def add(name: str, file: Path, mean: Path | None) -> None:
     card = get_checkpoint(name)
     before = cache.read_record(card.name)
     record, report = acquire.add(card, file, mean)
+    if as_json:
+        print_json(record, path=record.path, findings=report.findings)
+        return
     _say_stored(record, report)
     if before is not None and before.origin.sha256 != record.origin.sha256:
         click.echo(f"  instead  of the weights from {before.origin.file}, which are no longer stored")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli.help import Command
 from featx.errors import CheckpointError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ BULLETS = {"ok": "  ok       ", "warning": "  warning  ", "problem": "  problem 
 
 
 @click.command(
-    "verify", epilog="Example: featx weights verify c3d.pickle --against conv3d_deepnetA_sport1m_iter_1900000"
+    "verify",
+    cls=Command,
+    epilog="Example: featx weights verify c3d.pickle --against conv3d_deepnetA_sport1m_iter_1900000",
 )
 @click.argument("name_or_file", metavar="[NAME|FILE]", required=False)
 @click.option("--backbone", help="The card to hold FILE against.  [default: the one that it fits]")

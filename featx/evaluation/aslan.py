@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.measures import FLOOR, NORMS, NUM_MEASURES, measure_pairs
@@ -25,6 +24,7 @@ from featx.evaluation.published import far_off, foreign_weights, likely_causes, 
 from featx.evaluation.results import check_output, write_text
 from featx.evaluation.svm import fit_linear_svm
 from featx.lists import few, match_names
+from featx.progress import Progress
 from featx.store import FeatureSet, open_features, verify
 
 __all__ = ["FoldResult", "SimilarityResult", "fit_scaling", "similarity"]
@@ -117,8 +117,8 @@ def similarity(
         for layer in chosen:
             _check_layer(features, layer, rows)
         total = len(rows) * len(chosen)
-        with tqdm(total=total, unit="pair", desc="measures", disable=not progress) as bar:
-            numbers = np.concatenate([_measure(features, layer, rows, norm, bar.update) for layer in chosen], axis=1)
+        with Progress("measures", total=total, unit="pair", show=progress) as bar:
+            numbers = np.concatenate([_measure(features, layer, rows, norm, bar.advance) for layer in chosen], axis=1)
         provenance = features.provenance
 
     same = np.array([pair.same for fold in folds for pair in fold.pairs])

@@ -14,13 +14,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from featx.basis import check_dims
 from featx.errors import UsageError
 from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
-from featx.evaluation.fitting import BAR, evaluate_split, in_row_space, splits_at_once
+from featx.evaluation.fitting import evaluate_split, in_row_space, splits_at_once
 from featx.evaluation.guards import leak_warnings
 from featx.evaluation.metrics import check_metrics
 from featx.evaluation.protocol import Request
@@ -36,6 +34,7 @@ from featx.evaluation.rows import find_rows, num_left_out
 from featx.evaluation.sources import read_descriptors
 from featx.evaluation.svm import settle_solver
 from featx.layer_names import split_layer
+from featx.progress import Progress
 from featx.store import open_features
 
 __all__ = ["compare", "svm_eval"]
@@ -112,7 +111,7 @@ def svm_eval(
 
     settings = replace(settings, solver=settle_solver(solver, max(len(table.train) for table in tables)))
     rows = in_row_space(descriptors.rows) if protocol.leave_one_out else descriptors.rows
-    bar = tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress)
+    bar = Progress("training", total=1.0, show=progress)
     with bar, ThreadPoolExecutor(splits_at_once(tables, rows.shape[1], settings.solver)) as pool:
         evaluate = partial(
             evaluate_split,
@@ -120,10 +119,10 @@ def svm_eval(
             dims=dims,
             settings=settings,
             metrics=metrics,
-            progress=lambda share: bar.update(min(share / len(tables), bar.total - bar.n)),
+            progress=lambda share: bar.advance(share / len(tables)),
         )
         by_split = list(pool.map(evaluate, tables))
-        bar.update(bar.total - bar.n)
+        bar.advance(1.0)  # what rounding left
     checkpoint, layer = descriptors.checkpoint, descriptors.layer
     runs = []
     for i, d in enumerate([None, *dims]):

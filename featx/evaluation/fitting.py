@@ -16,9 +16,7 @@ from featx.evaluation.results import SplitResult
 from featx.evaluation.rows import Rows
 from featx.evaluation.svm import fit_linear_svm
 
-__all__ = ["BAR", "evaluate_split", "fit_with_c", "in_row_space", "splits_at_once"]
-
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # of a tqdm whose total is 1
+__all__ = ["evaluate_split", "fit_with_c", "in_row_space", "splits_at_once"]
 
 Progress = Callable[[float], object]  # called with shares of the work that add up to 1
 

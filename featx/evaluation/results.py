@@ -229,8 +229,11 @@ def save_csv(path: str | os.PathLike, results: Iterable[SVMResult]) -> None:
 
 
 def save_json(path: str | os.PathLike, results: Sequence[SVMResult]) -> None:
-    """Write several evaluations: {"results": [...], "curves": [...]}."""
+    """Write several evaluations, in the form of `compared`."""
+    write_text(path, json.dumps(compared(results), indent=2) + "\n")
+
+
+def compared(results: Sequence[SVMResult]) -> dict:
+    """Several evaluations as plain JSON values: {"results": [...], "curves": [...]}."""
     curves = [asdict(curve(result)) for result in results]
-    write_text(
-        path, json.dumps({"results": [result.as_dict() for result in results], "curves": curves}, indent=2) + "\n"
-    )
+    return {"results": [result.as_dict() for result in results], "curves": curves}

@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tqdm import tqdm
 
 from featx.basis import array_source, check_dims, fit_basis
 from featx.descriptors import l2_normalise
 from featx.errors import UsageError
 from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
-from featx.evaluation.fitting import BAR, fit_with_c
+from featx.evaluation.fitting import fit_with_c
 from featx.evaluation.model import SVMModel
 from featx.evaluation.protocol import Request
 from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
 from featx.evaluation.svm import settle_solver
 from featx.lists import few, match_names, read_text
+from featx.progress import Progress
 from featx.segments import video_of
 from featx.small_files import TEXT_SUFFIXES, check_output, write_text
 from featx.store import MODEL, require_replaceable
@@ -108,10 +108,8 @@ def svm_fit(
         basis = fit_basis(array_source(rows), dims, fitted_on=f"{len(rows)} training videos")
         rows = l2_normalise(basis.apply(rows))
     settings = replace(settings, solver=settle_solver(solver, len(rows)))
-    with tqdm(total=1.0, desc="training", bar_format=BAR, disable=not progress) as bar:
-        linear, chosen = fit_with_c(
-            rows, examples.labels, groups, settings, lambda share: bar.update(min(share, bar.total - bar.n))
-        )
+    with Progress("training", total=1.0, show=progress) as bar:
+        linear, chosen = fit_with_c(rows, examples.labels, groups, settings, bar.advance)
     model = SVMModel(
         classes=examples.classes,
         linear=linear,
@@ -174,18 +172,22 @@ def check_predictions(path: str | os.PathLike, overwrite: bool = False) -> None:
 
 def write_predictions(path: str | os.PathLike, predictions: Iterable[Prediction]) -> None:
     """Write predictions as JSON (by the suffix .json), else as CSV: key, label, score, label_2, score_2 …"""
-    write_text(path, (_as_json if Path(path).suffix.lower() == ".json" else as_csv)(list(predictions)))
+    predictions = list(predictions)
+    if Path(path).suffix.lower() == ".json":
+        write_text(path, json.dumps(as_entries(predictions), indent=2) + "\n")
+    else:
+        write_text(path, as_csv(predictions))
 
 
-def _as_json(predictions: list[Prediction]) -> str:
-    entries = [
+def as_entries(predictions: list[Prediction]) -> list[dict[str, object]]:
+    """For JSON: {"key": …, "classes": [{"label": …, "score": …}, …]} a video."""
+    return [
         {
             "key": p.key,
             "classes": [{"label": c, "score": s} for c, s in zip(p.labels, p.scores, strict=True)],
         }
         for p in predictions
     ]
-    return json.dumps(entries, indent=2) + "\n"
 
 
 def as_csv(predictions: list[Prediction]) -> str:

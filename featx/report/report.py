@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from featx import __version__
 from featx.durable import sync
 from featx.errors import UnknownNameError, UsageError
 from featx.evaluation.embedding import METHODS
 from featx.evaluation.sources import split_layer
+from featx.progress import Progress
 from featx.report.gather import gather
 from featx.report.layers import NUM_NEIGHBOURS, VECTOR_BYTES, layer_data, unit_rows
 from featx.report.page import page_text
@@ -133,10 +132,8 @@ def _choose_layers(features: FeatureSet, own: str | None, named: Sequence[str], 
 
 
 def _take_thumbnails(features: FeatureSet, path: Path, folder: Path | None, progress: bool) -> Thumbnails:
-    with tqdm(
-        total=len(features), unit="video", desc="thumbnails", disable=None if progress else True, leave=False
-    ) as bar:
-        return make_thumbnails(features, path.absolute().parent, folder, on_video=bar.update)
+    with Progress("thumbnails", total=len(features), unit="video", show=progress, keep=False) as bar:
+        return make_thumbnails(features, path.absolute().parent, folder, on_video=bar.advance)
 
 
 def _notes(features: FeatureSet, data: dict, taken: Thumbnails | None, method: str) -> list[str]:

@@ -21,7 +21,7 @@ from featx.store.model_file import read_model, write_model
 from featx.store.outputs import MODEL, require_output, require_replaceable
 from featx.store.pieces import Piece, pieces
 from featx.store.reader import FeatureSet, find_files, open_features
-from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, parts_folder
+from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, hdf5_version, parts_folder
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "find_files",
     "free_bytes",
     "group_names",
+    "hdf5_version",
     "merge",
     "open_features",
     "parts_folder",

@@ -74,6 +74,11 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def hdf5_version() -> str:
+    """Of the library that reads and writes feature files."""
+    return h5py.version.hdf5_version
+
+
 def crc(values: np.ndarray) -> int:
     if values.dtype == object:
         return zlib.crc32("\0".join(values.tolist()).encode())
