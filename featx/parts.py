@@ -117,8 +117,7 @@ class Parts:
                 self._failed.append(result)
             else:
                 self._waiting.append(result)
-                arrays = [*result.descriptors.values(), *result.clips.values(), *result.bins.values()]
-                self._waiting_bytes += sum(a.nbytes for a in arrays)
+                self._waiting_bytes += result.num_bytes
             overdue = time.monotonic() - self._written_at >= PART_SECONDS
             if self._waiting_bytes >= PART_BYTES or overdue or self._write_failed:
                 self.flush(provenance)

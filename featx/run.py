@@ -124,7 +124,7 @@ def extract_to(
     output = Path(output)
     (store.require_replaceable if overwrite else store.require_output)(output)
     if timestamps is not None:
-        require_timestamps_place(timestamps)
+        require_timestamps_place(timestamps, output)
         options["clip_times"] = True
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None

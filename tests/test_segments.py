@@ -11,7 +11,7 @@ from conftest import write_video
 from test_cli import run as run_cli
 
 import featx
-from featx import store
+from featx import feeder, store
 from featx.errors import UsageError, VideoError
 from featx.plan import plan_videos
 from featx.run import estimate
@@ -79,6 +79,28 @@ def test_mistakes_name_the_line(tmp_path, text, message):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
         plan_videos([], segments=tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("second", ["a.mp4,1,2,y\n", "a.mp4,1.0001,2,x\n"])
+def test_lists_that_disagree_are_refused(tmp_path, second):
+    lists = [tmp_path / "s.csv", tmp_path / "t.csv"]
+    for path, row in zip(lists, ("a.mp4,1,2,x\n", second), strict=True):
+        path.write_text(HEADER + row)
+    with pytest.raises(UsageError, match=r"'a/0.*' is listed twice, with the labels 'x' and '[xy]', or times"):
+        plan_videos([], segments=lists)
+    assert len(plan_videos([], segments=[lists[0], lists[0]])) == 1
+
+
+def test_many_segments_of_a_video_take_several_passes(folder, monkeypatch):
+    rows = [f"a.mkv,{i / 10},{i / 10 + 0.8},x" for i in range(5)]
+    files = [folder / "one.h5", folder / "three.h5"]
+    for most, file in zip((5, 2), files, strict=True):
+        monkeypatch.setattr(feeder, "PASS_SEGMENTS", most)
+        featx.extract_to([], file, segments=listed(folder, rows), **OPTIONS)
+    with featx.open(files[0]) as one, featx.open(files[1]) as three:
+        assert one.keys == three.keys and len(one) == 5
+        for key in one.keys:
+            assert np.array_equal(one[key].clips["pool5"], three[key].clips["pool5"])
 
 
 def test_times_are_compared_to_the_microsecond():
