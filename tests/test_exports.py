@@ -166,6 +166,7 @@ def test_sets_and_blocks_of_any_size_give_the_same_bytes(tmp_path, monkeypatch, 
     ("keys", "words"),
     [
         (["../x"], "would lead out of the folder"),
+        (["a/.x"], "would be a hidden file"),
         (["a/../../x"], "would lead out of the folder"),
         (["/tmp/x"], "would lead out of the folder"),
         (["a//x"], "no path of one line"),

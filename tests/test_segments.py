@@ -202,6 +202,14 @@ def test_a_run_goes_on_and_redoes_what_was_relabelled(folder, monkeypatch, capsy
     )[1]  # fmt: skip
 
 
+def test_an_imported_segment_has_no_times_to_tell(tmp_path, capsys):
+    key = "a/000000.000-000001.500"
+    (tmp_path / "m.csv").write_text(f"{key},1,0\n")
+    assert run_cli(capsys, "import", tmp_path / "m.csv", "-o", tmp_path / "f.h5")[0] == 0
+    code, out, _ = run_cli(capsys, "info", tmp_path / "f.h5", "--videos")
+    assert code == 0 and f"{key}: frames unknown, no frame rate, 0 clips\n" in out
+
+
 def test_a_dry_run_counts_the_frames_of_each(folder):
     rows = ["a.mkv,0.4,0.88,x", "a.mkv,1.99,2.4,y", "a.mkv,2,9,y", "b.mkv,0,0.2,"]
     options = {"stride": 4, "frame_step": 1, "segments": listed(folder, rows)}
