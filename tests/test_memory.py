@@ -102,8 +102,8 @@ def test_hundreds_of_videos_leave_no_worker_and_no_descriptor(tmp_path, monkeypa
     workers, descriptors = [], []
 
     class Noted(decode_pool._WorkerProcess):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
             workers.append(self)
 
     monkeypatch.setattr(decode_pool, "_WorkerProcess", Noted)
