@@ -28,7 +28,7 @@ from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.extractor import provenance_of
 from featx.features import ClipTable, Features
 from featx.key_paths import check_key
-from featx.parts import Parts
+from featx.parts import written_anew
 from featx.plan import key_of
 from featx.provenance import Provenance
 
@@ -137,10 +137,7 @@ def import_c3d(
     chosen = tuple(layer for layer in card.layers if layer in found)
     shapes = _blob_shapes(card.architecture, card.build_arguments, card.clip_shape, chosen)
     provenance = _imported(card, chosen)
-    with Parts(output) as parts:
-        if parts.exists() and not overwrite:
-            raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
-        store.require_replaceable(output)
+    with written_anew(Path(output), overwrite) as parts:
         for key, clips in sorted(videos.items()):  # all names, before the first long read
             for start, blobs in clips.items():
                 if missing := [layer for layer in chosen if layer not in blobs]:
@@ -148,17 +145,11 @@ def import_c3d(
                         f"the clip {key}/{start:06d} has no file of {missing[0]}, which others have; "
                         f"add it, or name the layers to read with --layer"
                     )
-        parts.compact()  # what stood there before stays whole until the new file takes its place
         num_clips = 0
-        try:
-            for key, clips in sorted(videos.items()):
-                parts.add(_read_video(key, folder, clips, card, shapes), provenance)
-                num_clips += len(clips)
-            parts.flush(provenance)
-        except BaseException:
-            parts.drop_parts()
-            raise
-        parts.compact(replace=True)
+        for key, clips in sorted(videos.items()):
+            parts.add(_read_video(key, folder, clips, card, shapes), provenance)
+            num_clips += len(clips)
+        parts.flush(provenance)
     return ImportSummary(output, len(videos), num_clips, chosen)
 
 

@@ -90,6 +90,12 @@ class Features:
         """The layers held, as descriptors, clip features or both."""
         return tuple(self.descriptors or self.clips)
 
+    @property
+    def num_bytes(self) -> int:
+        """What its arrays take in memory."""
+        arrays = (*self.descriptors.values(), *self.clips.values(), *self.bins.values())
+        return sum(array.nbytes for array in arrays)
+
     def __repr__(self) -> str:
         held = [f"{layer} ({len(vector)},)" for layer, vector in self.descriptors.items()]
         held += [f"{layer} clips {rows.shape}" for layer, rows in self.clips.items()]

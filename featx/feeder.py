@@ -29,6 +29,7 @@ from featx.profile import Stopwatch
 
 __all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed", "check_item"]
 
+PASS_SEGMENTS = 500  # of a video, at most, whose features wait in memory, and in a file each, until the video has ended
 JOIN_SECONDS = 2.0  # its thread may wait for a server, which must not keep a run from ending; it is a daemon
 
 
@@ -293,10 +294,10 @@ class Feeder:
 
 
 def _passes(items: Iterable[VideoItem]) -> Iterator[list[VideoItem]]:
-    """The videos that one decoder reads in one pass: one, or all segments of a video that follow one another."""
+    """The videos that one decoder reads in one pass: one, or the segments of a video that follow one another."""
     segments: list[VideoItem] = []
     for item in items:
-        if segments and (item.segment is None or item.path != segments[0].path):
+        if segments and (item.segment is None or item.path != segments[0].path or len(segments) == PASS_SEGMENTS):
             yield segments
             segments = []
         if item.segment is None:

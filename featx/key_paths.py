@@ -32,6 +32,10 @@ def check_keys(keys: Iterable[str], suffix: str) -> None:
     for key in keys:
         check_key(key)
         path = PurePosixPath(key + suffix)
+        if path.name.startswith("."):
+            raise UsageError(
+                f"the key '{key}' would be a hidden file, which is passed over; choose a format of one file"
+            )
         longest = max(path.parts, key=lambda part: len(part.encode()))
         if len(longest.encode()) > MAX_NAME_BYTES:
             raise UsageError(

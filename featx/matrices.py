@@ -30,6 +30,7 @@ from featx.features import Features
 from featx.lists import read_text
 from featx.parts import Parts
 from featx.per_video import (
+    BROKEN,
     CLIP_COLUMNS,
     Grid,
     Video,
@@ -113,7 +114,9 @@ def import_matrix(
             raise FeatureFileError(
                 f"{path}: {len(own)} keys and features {rows.shape} do not go together; save a row a clip"
             )
-        return _write_videos(output, clip_runs(own, columns, rows), name or path.stem, layer, path, None, overwrite)
+        return _write_videos(
+            output, clip_runs(own, columns, rows, path), name or path.stem, layer, path, None, overwrite
+        )
     if grid is not None:
         raise UsageError(f"{path} has a row a video, and no clips; leave --length and --stride out")
     return write_matrix(
@@ -214,11 +217,17 @@ Read = tuple[list[str], np.ndarray, dict[str, np.ndarray]]
 def _read_npy(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     if wants_keys:
         raise UsageError(f"{path}: an npy file holds no keys; give a list of them, a line a row, with --keys")
-    return [], _load(path), {}
+    rows = _load(path)
+    if not isinstance(rows, np.ndarray):
+        raise FeatureFileError(f"{path}: an archive of arrays, not one array; read it with --format npz")
+    return [], rows, {}
 
 
 def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
-    with _load(path) as arrays:
+    arrays = _load(path)
+    if isinstance(arrays, np.ndarray):
+        raise FeatureFileError(f"{path}: one array, not an archive of arrays; read it with --format npy")
+    with arrays:
         names = arrays.files
         if not feature_name and FEATURE_DATASET not in names and not wants_keys and len(names) == 1:
             feature_name = names[0]
@@ -231,13 +240,17 @@ def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) ->
             clips = wants_keys and all(name in names for name in CLIP_COLUMNS)
             return keys, arrays[feature_name], {name: arrays[name] for name in CLIP_COLUMNS if clips}
         except ValueError as error:
-            raise FeatureFileError(f"{path}: an array holds Python objects, which are not read; save text") from error
+            raise FeatureFileError(
+                f"{path}: an array is damaged, or holds Python objects, which are not read; save numbers and text"
+            ) from error
+        except BROKEN as error:
+            raise FeatureFileError(f"{path}: damaged, or larger than memory; save it again") from error
 
 
 def _load(path: Path):
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (ValueError, *BROKEN) as error:
         raise FeatureFileError(
             f"{path}: not a file of NumPy's, or one of Python objects, which are not read; save numbers, or name the "
             "true --format"

@@ -75,6 +75,9 @@ def read(
     def blocks() -> Iterator[Block]:
         try:
             for batch in file.iter_batches(1024, columns=wanted):
+                for name in {*wanted} - {feature_name}:
+                    if batch.column(name).null_count:
+                        raise FeatureFileError(f"{path}: the column {name} has gaps; leave such rows out")
                 keys = [str(key) for key in batch.column(key_name).to_pylist()] if key_name is not None else []
                 values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns if clips}
                 yield keys, values, _matrix(batch.column(feature_name), path, feature_name)

@@ -86,6 +86,4 @@ class PartWriter:
 
 
 def _num_bytes(result: Features | Failure) -> int:
-    if isinstance(result, Failure):
-        return 0
-    return sum(array.nbytes for array in (*result.descriptors.values(), *result.clips.values()))
+    return 0 if isinstance(result, Failure) else result.num_bytes

@@ -9,17 +9,18 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from featx import store
 from featx.durable import sync
-from featx.errors import FeatureFileError, UsageError
+from featx.errors import FeatureFileError, FeatxError, UsageError
 from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import FeatureSet
 
-__all__ = ["Parts"]
+__all__ = ["Parts", "written_anew"]
 
 PART_SECONDS = 5.0  # what was finished longer ago is not repeated after a crash
 PART_BYTES = 64 * 2**20  # and no more than this waits in memory
@@ -96,10 +97,12 @@ class Parts:
         return store.open_features(self.output)
 
     def discard(self) -> None:
-        """Remove the output and its parts. Raises UsageError where the output is a file of another kind."""
+        """Remove the output, its parts and what waits. Raises UsageError where the output is a file of another kind."""
         store.require_replaceable(self.output)
-        for path in [*self._paths(), self.output]:
-            path.unlink(missing_ok=True)
+        with self._guard:
+            self._waiting, self._failed, self._waiting_bytes = [], [], 0
+            for path in [*self._paths(), self.output]:
+                path.unlink(missing_ok=True)
 
     def drop_parts(self) -> None:
         """Remove the parts of an output that has been written anew without them."""
@@ -114,8 +117,7 @@ class Parts:
                 self._failed.append(result)
             else:
                 self._waiting.append(result)
-                arrays = [*result.descriptors.values(), *result.clips.values(), *result.bins.values()]
-                self._waiting_bytes += sum(a.nbytes for a in arrays)
+                self._waiting_bytes += result.num_bytes
             overdue = time.monotonic() - self._written_at >= PART_SECONDS
             if self._waiting_bytes >= PART_BYTES or overdue or self._write_failed:
                 self.flush(provenance)
@@ -188,11 +190,11 @@ class Parts:
     def _has_room(self, num_bytes: int) -> bool:
         return store.free_bytes(self.folder) >= num_bytes + store.SPARE_BYTES
 
-    def compact(self, replace: bool = False) -> None:
-        """Merge all parts into the output, whatever their size; with `replace`, in the place of what it held."""
+    def compact(self) -> None:
+        """Merge all parts into the output, whatever their size."""
         parts = self._paths()
         if parts:
-            self._merge([self.output, *parts] if self.output.exists() and not replace else parts, self.output)
+            self._merge([self.output, *parts] if self.output.exists() else parts, self.output)
             self.drop_parts()
 
     def require_sound(self, set_aside: bool, on_note: Callable[[str], None]) -> None:
@@ -249,3 +251,30 @@ class Parts:
             store.verify(path)
         with FeatureSet(members) as features:
             store.merge(features, output)
+
+
+@contextmanager
+def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
+    """Yield Parts that take the name `output` when the ``with`` block ends well, or vanish; until then nothing of them shows.
+
+    So nobody reads half of them, nor mixes them with what stood there before. Raises UsageError where the output, or parts of
+    it, exist, unless `overwrite`; where it is a file of another kind; and while another run is writing it.
+    """
+    with Parts(output) as old:  # no run may be writing it
+        if old.exists() and not overwrite:
+            raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
+        store.require_replaceable(output)
+        try:
+            old.compact()  # what stood there before stays whole until the new file takes its place
+        except FeatxError:  # it is damaged, or does not belong together; then nothing is whole
+            pass
+        with Parts(output.with_name(f".{output.name}.unfinished")) as new:
+            new.discard()  # of a run that died
+            try:
+                yield new
+                new.compact()
+                os.replace(new.output, output)
+                sync(output.absolute().parent)
+                old.drop_parts()
+            finally:
+                new.discard()

@@ -11,22 +11,25 @@ import csv
 import io
 import itertools
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from featx import __version__, store
+from featx import __version__
 from featx.descriptors import l2_normalise, mean_descriptor
 from featx.errors import FeatureFileError, UsageError
 from featx.features import ClipTable, Features
 from featx.lists import read_text
-from featx.parts import Parts
+from featx.parts import written_anew
 from featx.plan import key_of
 from featx.provenance import Provenance
 
 __all__ = [
+    "BROKEN",
     "CLIPS_CSV",
     "CLIP_COLUMNS",
     "Grid",
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 ENGINE = "imported"
+# what NumPy raises for a file of its own that is cut, changed, or claims more than memory
+BROKEN = (OSError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error)
 CLIP_COLUMNS = tuple(ClipTable.__dataclass_fields__)
 CLIPS_CSV = "clips.csv"  # where the clips of a folder of npy files lie
 
@@ -98,27 +103,18 @@ def write_videos(
     made = imported(name, layer, save="both" if with_table else "descriptors", dtype=dtype.name, **where)
     num_videos = num_clips = num_zero = 0
     seen: set[str] = set()
-    with Parts(output) as parts:  # no run may be writing it
-        if parts.exists() and not overwrite:
-            raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
-        store.require_replaceable(output)
-        parts.compact()  # what stood there before stays whole until the new file takes its place
-        try:
-            for key, values, table in itertools.chain([first], videos):
-                check_key(key, seen, path)
-                _check_values(key, values, first, path)
-                if with_table and table is None:
-                    table = grid.table(len(values))
-                features = _features(key, values, table if with_table else None, layer, path, dtype)
-                parts.add(features, made)
-                num_videos += 1
-                num_clips += features.num_clips
-                num_zero += not features.descriptors[layer].any()
-            parts.flush(made)
-        except BaseException:
-            parts.drop_parts()
-            raise
-        parts.compact(replace=True)
+    with written_anew(output, overwrite) as parts:
+        for key, values, table in itertools.chain([first], videos):
+            check_key(key, seen, path)
+            _check_values(key, values, first, path)
+            if with_table and table is None:
+                table = grid.table(len(values))
+            features = _features(key, values, table if with_table else None, layer, path, dtype)
+            parts.add(features, made)
+            num_videos += 1
+            num_clips += features.num_clips
+            num_zero += not features.descriptors[layer].any()
+        parts.flush(made)
     return Counts(num_videos, num_clips, first[1].shape[-1], num_zero, clips and not with_table)
 
 
@@ -212,9 +208,8 @@ def _features(
 def npy_folder(folder: Path) -> Iterator[Video]:
     """The npy files of a folder and those below it, sorted; the key is the path without suffix. See CLIPS_CSV for clips."""
     paths, tables = [], {}
-    nowhere = clip_table(
-        {name: np.zeros(0) for name in CLIP_COLUMNS}
-    )  # of a video without clips, which no line tells of
+    # of a video without clips, which no line tells of
+    nowhere = clip_table({name: np.zeros(0) for name in CLIP_COLUMNS}, folder)
     for at, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=False):
         folders.sort()
         paths += [Path(at, name) for name in names if name.lower().endswith(".npy") and not name.startswith(".")]
@@ -222,6 +217,7 @@ def npy_folder(folder: Path) -> Iterator[Video]:
         raise UsageError(f"no npy files in {folder}; name a folder that holds one a video")
     if (folder / CLIPS_CSV).exists():
         tables = _clip_tables(folder / CLIPS_CSV)
+    with_tables = bool(tables)
     for path in sorted(paths):
         key = os.fspath(path.relative_to(folder).with_suffix(""))
         try:
@@ -230,15 +226,20 @@ def npy_folder(folder: Path) -> Iterator[Video]:
             key = key_of(key, keep_suffix=True)
         try:
             values = np.asarray(np.load(path, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
+        except (ValueError, *BROKEN) as error:
             raise FeatureFileError(
                 f"{path}: not a file of NumPy's, or one of Python objects, which are not read; save numbers"
             ) from error
-        if tables and values.ndim == 2 and len(values) and key not in tables:
+        if with_tables and values.ndim == 2 and len(values) and key not in tables:
             raise UsageError(
                 f"{folder / CLIPS_CSV} does not tell where the clips of '{key}' lie; add them, or take it away"
             )
-        yield key, values, tables.get(key, nowhere if tables and values.ndim == 2 else None)
+        yield key, values, tables.pop(key, nowhere if with_tables and values.ndim == 2 else None)
+    if tables:
+        raise UsageError(
+            f"{folder / CLIPS_CSV} tells where the clips of '{min(tables)}' lie, but there is no npy file of it; the folder is "
+            "not whole: add the file, or take the lines away"
+        )
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -262,21 +263,37 @@ def _clip_tables(path: Path) -> dict[str, ClipTable]:
         except ValueError:
             raise UsageError(f"{path}, line {number}: is not key,{','.join(CLIP_COLUMNS)}; correct it") from None
     return {
-        key: clip_table(dict(zip(CLIP_COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True)))
+        key: clip_table(dict(zip(CLIP_COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True)), path)
         for key, rows in places.items()
     }
 
 
-def clip_table(columns: dict[str, np.ndarray]) -> ClipTable:
-    """Columns of any numbers as a clip table's."""
+def clip_table(columns: dict[str, np.ndarray], path: str | os.PathLike) -> ClipTable:
+    """Columns of any numbers as a clip table's. Raises FeatureFileError for frames that are none."""
     kinds = {name: np.int64 if name.endswith("_frame") else np.float64 for name in CLIP_COLUMNS}
-    return ClipTable(**{name: np.asarray(columns[name]).astype(kinds[name]) for name in CLIP_COLUMNS})
+    try:
+        given = {name: np.asarray(columns[name]).astype(np.float64) for name in CLIP_COLUMNS}
+    except (ValueError, TypeError):
+        raise FeatureFileError(f"{path}: the places of clips are not all numbers; correct them") from None
+    if len({values.shape for values in given.values()}) != 1:
+        raise FeatureFileError(f"{path}: the columns that tell where clips lie differ in length; save them anew")
+    starts, ends = given["start_frame"], given["end_frame"]
+    good = (starts >= 0) & (starts < ends) & (ends < 2**53) & (starts % 1 == 0) & (ends % 1 == 0)  # nor NaN
+    if not good.all():
+        bad = int(good.argmin())
+        raise FeatureFileError(
+            f"{path}: a clip reaches from frame {starts[bad]:g} to {ends[bad]:g}, but frames are counted from 0, and the end "
+            "comes after the start; correct it"
+        )
+    return ClipTable(**{name: given[name].astype(kinds[name]) for name in CLIP_COLUMNS})
 
 
-def clip_runs(keys: Sequence[str], columns: dict[str, np.ndarray], rows: np.ndarray) -> Iterator[Video]:
-    """The videos of a table with a row a clip: those of one key follow each other."""
+def clip_runs(
+    keys: Sequence[str], columns: dict[str, np.ndarray], rows: np.ndarray, path: str | os.PathLike
+) -> Iterator[Video]:
+    """The videos of the table in `path` with a row a clip: those of one key follow each other."""
     start = 0
     for key, run in itertools.groupby(keys):
         end = start + sum(1 for _ in run)
-        yield key, rows[start:end], clip_table({name: values[start:end] for name, values in columns.items()})
+        yield key, rows[start:end], clip_table({name: values[start:end] for name, values in columns.items()}, path)
         start = end

@@ -104,6 +104,11 @@ def plan_videos(
                 f"two videos have the key '{item.key}': {other.url or other.path} and {item.url or item.path}; "
                 "rename one, or take whole paths as keys with '--keys-from path'"
             )
+        if (other.segment, other.label) != (item.segment, item.label):
+            raise UsageError(
+                f"'{item.key}' is listed twice, with the labels '{other.label}' and '{item.label}', or times less than a "
+                "millisecond apart; correct the lists"
+            )
     if not items:
         raise UsageError("no videos to extract; name video files, folders, or a list with --list")
     return [items[key] for key in sorted(items)]

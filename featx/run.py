@@ -128,7 +128,7 @@ def extract_to(
     on_note, on_planned, on_result = bar.around(on_note, on_planned, on_result)
     (store.require_replaceable if overwrite else store.require_output)(output)
     if timestamps is not None:
-        require_timestamps_place(timestamps)
+        require_timestamps_place(timestamps, output)
         options["clip_times"] = True
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None

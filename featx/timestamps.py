@@ -24,14 +24,18 @@ __all__ = ["require_timestamps_place", "write_timestamps"]
 HEADER = ("key", "clip", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
 
-def require_timestamps_place(path: str | os.PathLike) -> None:
-    """Raise UsageError where the table cannot be written, or would take the place of a file that is no such table."""
+def require_timestamps_place(path: str | os.PathLike, output: str | os.PathLike) -> None:
+    """Raise UsageError where the table of the feature file `output` cannot be written, or would take another file's place."""
     path = Path(path)
+    if os.path.realpath(path) == os.path.realpath(output):
+        raise UsageError(f"{path} is the feature file itself; give --timestamps another name, such as {path}.csv")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give --timestamps the name of a file, such as {path / 'clips.csv'}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
     if os.path.lexists(path):
+        if not path.is_file():
+            raise UsageError(f"{path} exists and is no file; give --timestamps another name")
         try:
             with open(path, "rb") as file:
                 first = file.read(len(",".join(HEADER)))
@@ -47,7 +51,7 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
     Raises UsageError for a file that does not say where its clips lie, and as `require_timestamps_place`.
     """
     path = Path(path)
-    require_timestamps_place(path)
+    require_timestamps_place(path, features_path)
     aside, num_clips = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
     try:
         with store.open_features(features_path) as features, open(aside, "w", newline="", encoding="utf-8") as file:

@@ -21,7 +21,7 @@ def see_brightness(monkeypatch, num_dims: int = 120) -> None:
             row[: len(clip)] = clip.numpy().mean((1, 2, 3))
         return {layer: rows.copy() for layer in self.layers}
 
-    monkeypatch.setattr(Engine, "run", run)
+    monkeypatch.setattr(Engine, "_run", run)
 
 
 def frames_of(rows: np.ndarray, path: Path, length: int = 8) -> list[list[int]]:

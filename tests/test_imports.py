@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
 from test_cli import run
 
 import featx
+from featx import parts
 from featx.descriptors import mean_descriptor
 from featx.errors import FeatureFileError, FeatxError, UnknownNameError, UsageError
 from featx.matrices import import_matrix
@@ -139,6 +142,35 @@ def test_what_is_not_understood_is_refused_and_what_was_there_stays(tmp_path):
     refused(UsageError, "no features in", lambda rows: rows.clear(), "activitynet")
 
 
+@pytest.mark.parametrize("name", ["same", "other"])
+def test_an_import_that_dies_leaves_what_was_there_and_can_be_done_again(tmp_path, monkeypatch, name):
+    place, dead = tmp_path / "place", tmp_path / "dead"
+    place.mkdir()
+    old, new = ({key: rows + i for key, rows in clip_rows().items()} for i in range(2))
+    new_folder = npy_folder(tmp_path / "new", new)
+    import_matrix(npy_folder(tmp_path / "old", old), place / "f.h5", "npy", name="same")
+    num_added, add = [], parts.Parts.add
+
+    def added(self, *args):
+        add(self, *args)
+        num_added.append(1)
+        if len(num_added) == 2:
+            shutil.copytree(place, dead)  # as a kill would leave it
+
+    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(parts.Parts, "add", added)
+    import_matrix(new_folder, place / "f.h5", "npy", name=name, overwrite=True)
+    with featx.open(dead / "f.h5") as left, featx.open(place / "f.h5") as made:
+        assert len(left.paths) == 1 and left.provenance.checkpoint == "same" and made.provenance.checkpoint == name
+        for key in old:
+            assert np.array_equal(left[key].descriptors["features"], mean_descriptor(old[key]))
+            assert np.array_equal(made[key].descriptors["features"], mean_descriptor(new[key]))
+    import_matrix(new_folder, dead / "f.h5", "npy", name=name, overwrite=True)
+    for folder in (place, dead):
+        assert [path.name for path in folder.iterdir()] == ["f.h5"]
+    assert (dead / "f.h5").read_bytes() == (place / "f.h5").read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["soft link", "external link", "virtual", "external", "flat", "text"])
 def test_groups_that_lead_elsewhere_are_not_followed(tmp_path, kind):
     secret, path = tmp_path / "secret.h5", tmp_path / "in.h5"
@@ -162,7 +194,51 @@ def test_groups_that_lead_elsewhere_are_not_followed(tmp_path, kind):
             h5["v_a/c3d_features"] = "text"
     with pytest.raises(FeatxError):
         import_matrix(path, tmp_path / "f.h5", "activitynet")
+    if "external" in kind or kind == "virtual":
+        with pytest.raises(FeatxError):
+            import_matrix(
+                path, tmp_path / "f.h5", "hdf5", keys=__file__, feature_dataset="v_a/c3d_features", overwrite=True
+            )
     assert not (tmp_path / "f.h5").exists()
+
+
+def test_what_is_claimed_and_not_there_is_neither_filled_in_nor_given_room(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as h5:
+        h5.create_dataset("v_a/c3d_features", (10**6, 10**4), "f4", chunks=(1, 10**4))
+    for format, options in (("activitynet", {}), ("hdf5", {"feature_dataset": "v_a/c3d_features", "keys": __file__})):
+        with pytest.raises(FeatureFileError, match=r"claims float32 \(1000000, 10000\), but the file holds less"):
+            import_matrix(tmp_path / "in.h5", tmp_path / "f.h5", format, **options)
+    with h5py.File(tmp_path / "in.h5", "w") as h5:  # packed to a thousandth, all the same it is there
+        h5.create_dataset("v_a/c3d_features", data=np.ones((4000, 100), "f4"), compression="gzip", compression_opts=9)
+    assert import_matrix(tmp_path / "in.h5", tmp_path / "f.h5", "activitynet").num_videos == 1
+
+
+@pytest.mark.parametrize("name", ["in.npz", "in.npy", "in/a.npy"])
+@pytest.mark.parametrize("kind", ["no archive", "cut", "changed"])
+def test_damaged_archives_are_told_in_one_line(tmp_path, name, kind):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    np.savez(tmp_path / "whole.npz", keys=np.array(["a"]), features=np.ones((1, 40)))
+    data = bytearray((tmp_path / "whole.npz").read_bytes())
+    data[260:300] = bytes(40) if kind == "changed" else data[260:300]
+    path.write_bytes({"no archive": b"PK\x03\x04 and no more", "cut": data[:300], "changed": data}[kind])
+    source = path.parent if name == "in/a.npy" else path
+    keys = {"keys": __file__} if name == "in.npy" else {}
+    with pytest.raises(FeatxError):
+        import_matrix(source, tmp_path / "f.h5", path.suffix[1:], **keys)
+    if name == "in.npz":
+        np.save(tmp_path / "in.npy", np.ones((1, 2)))
+        (tmp_path / "in.npy").rename(path)
+        with pytest.raises(FeatureFileError, match="read it with --format npy"):
+            import_matrix(path, tmp_path / "f.h5", "npz")
+
+
+@pytest.mark.parametrize("bad", [np.nan, -1, 0.5, 1e300, "x"])
+def test_places_of_clips_that_are_no_frames_are_refused(tmp_path, bad):
+    places = {"start_frame": np.array([0, bad]), "end_frame": [16, 24], "start_seconds": [0, 1], "end_seconds": [1, 2]}
+    np.savez(tmp_path / "in.npz", keys=["a", "a"], features=np.ones((2, 3)), **places)
+    with pytest.raises(FeatureFileError, match="reaches from frame|not all numbers"):
+        import_matrix(tmp_path / "in.npz", tmp_path / "f.h5", "npz")
 
 
 def test_tables_of_clips_that_do_not_fit_are_refused(tmp_path):
@@ -174,9 +250,19 @@ def test_tables_of_clips_that_do_not_fit_are_refused(tmp_path):
         (head + "v_a,0,16,0.0,x\n", "line 2: is not key,start_frame"),
         (head + "v_a,0,16,0.0,0.6\n", "'v_a' has 3 rows, but 1 clips are told of"),
         (head + "v_b,0,16,0.0,0.6\n", "does not tell where the clips of 'v_a' lie"),
+        (head + "v_a,16,0,0.0,0.6\n", "a clip reaches from frame 16 to 0"),
+        (head + "v_a,-8,8,0.0,0.6\n", "a clip reaches from frame -8 to 8"),
+        (
+            head
+            + "".join(
+                f"{key},0,16,,\n".replace(",,", ",nan,nan") * rows
+                for key, (rows, _) in (*ROWS.items(), ("v_d", (1, 5)))
+            ),
+            "where the clips of 'v_d' lie, but there is no npy file of it",
+        ),
     ):
         (folder / "clips.csv").write_text(text)
-        with pytest.raises(UsageError, match=words):
+        with pytest.raises(FeatxError, match=words):
             import_matrix(folder, tmp_path / "f.h5", "npy")
     assert not (tmp_path / "f.h5").exists()
 
@@ -194,6 +280,7 @@ def test_parquet_that_is_not_understood_is_refused(tmp_path):
         ({"key": ["a", "b"], "features": [[1.0], [None]]}, FeatureFileError, "has gaps"),
         ({"key": ["a", "b"], "features": [[1.0], [1.0, 2.0]]}, FeatureFileError, "differ in length"),
         ({"key": ["a", "b"], "features": [[1.0], []]}, FeatureFileError, "differ in length"),
+        ({"key": ["a", None], "features": [[1.0], [2.0]]}, FeatureFileError, "the column key has gaps"),
         ({"key": ["a", "a"], "features": [[1.0], [2.0]]}, UsageError, "'a' is given twice"),
         ({"key": [], "features": []}, FeatxError, "must be"),
     ):

@@ -27,7 +27,7 @@ def answer_at_once(engine, clips):
     return {layer: np.ones((len(clips), int(sys.argv[4])), np.float32) for layer in engine.layers}
 
 if sys.argv[4] != "0":
-    Engine.run = answer_at_once
+    Engine._run = answer_at_once
 peaks = []
 close = decode_pool._WorkerProcess.close
 
@@ -97,13 +97,13 @@ def test_hundreds_of_videos_leave_no_worker_and_no_descriptor(tmp_path, monkeypa
     (tmp_path / "videos").mkdir()
     for i in range(300):
         (tmp_path / f"videos/{i:06d}.mp4").symlink_to(bad if i % 10 == 9 else tiny)
-    monkeypatch.setattr("featx.engine.Engine.run", lambda engine, clips: {"pool5": np.ones((len(clips), 120), "f4")})
+    monkeypatch.setattr("featx.engine.Engine._run", lambda engine, clips: {"pool5": np.ones((len(clips), 120), "f4")})
     monkeypatch.setattr("featx.parts.PART_SECONDS", 0.2)
     workers, descriptors = [], []
 
     class Noted(decode_pool._WorkerProcess):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
             workers.append(self)
 
     monkeypatch.setattr(decode_pool, "_WorkerProcess", Noted)

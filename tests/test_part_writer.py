@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from featx import part_writer
 from featx.errors import FeatxError
-from featx.features import Failure
+from featx.features import Failure, Features
 from featx.part_writer import PartWriter
 
 
@@ -46,6 +47,18 @@ def test_the_caller_does_not_wait_for_the_disk_until_much_waits(monkeypatch):
         writer.add(result, "made so")
     writer.finish("made so")
     assert parts.kept == [str(i) for i in range(7)] and parts.flushed == 1
+
+
+def test_all_arrays_of_a_result_count_for_what_may_wait():
+    arrays = {"descriptors": np.zeros(8, np.float32)}
+    arrays["bins"] = np.zeros((100, 8), np.float16)
+    features = Features("a", "a.mp4", 16, 1, 25.0, 0.64, **{name: {"fc6": array} for name, array in arrays.items()})
+    assert features.num_bytes == 32 + 1600
+    writer = PartWriter(Recorded())
+    writer.add(features, "made so")
+    assert writer._waiting_bytes == features.num_bytes
+    writer._parts.gate.set()
+    writer.finish("made so")
 
 
 def test_an_error_ends_the_run_and_the_end_tries_once_more():

@@ -201,6 +201,7 @@ def test_clip_features_alone_give_their_mean(tmp_path):
         (["t/a/x", "t/b/y", "z"], ["", "run", ""], ["", "a", "b"], [1, 2, 0], "folder"),
         (["a/x", "b/y", "a/z"], ["3", "1", "3"], ["a", "b"], [0, 1, 0], "folder"),  # of a C3D list
         (["a/x", "b/y", "a/z"], ["run", "run", "walk"], ["run", "walk"], [0, 0, 1], "label"),
+        (["t/a/x/000000.000-000001.500", "b/y"], ["", ""], ["a", "b"], [0, 1], "folder"),
         (["x", "y", "z"], ["3", "", "3"], ["", "3"], [1, 0, 1], "label"),
         ([], [], [], [], "folder"),
     ],
@@ -338,6 +339,7 @@ def test_where_a_video_is_looked_for(tmp_path, monkeypatch):
     assert find_video("c/d", "c/d.avi", 5, near, None)[0] == near / "c/d.avi"
     assert find_video("x%y%FF", "x%y%FF.avi", 5, near, None)[0] == Path("x%y\udcff.avi")
     assert find_video("d", "/gone/c/d.avi", 5, near, near / "c")[0] == near / "c/d.avi"
+    assert find_video("c/d/000000.000-000001.500", "/gone/c/d.avi", 5, near, near)[0] == near / "c/d.avi"
     for key, path, words in (
         ("b", "a/b.avi", "has 5 bytes, but had 6"),
         ("b", "https://example.org/b.avi", "an address"),

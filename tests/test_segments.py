@@ -11,7 +11,7 @@ from conftest import write_video
 from test_cli import run as run_cli
 
 import featx
-from featx import store
+from featx import feeder, store
 from featx.errors import UsageError, VideoError
 from featx.plan import plan_videos
 from featx.run import estimate
@@ -79,6 +79,28 @@ def test_mistakes_name_the_line(tmp_path, text, message):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
         plan_videos([], segments=tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("second", ["a.mp4,1,2,y\n", "a.mp4,1.0001,2,x\n"])
+def test_lists_that_disagree_are_refused(tmp_path, second):
+    lists = [tmp_path / "s.csv", tmp_path / "t.csv"]
+    for path, row in zip(lists, ("a.mp4,1,2,x\n", second), strict=True):
+        path.write_text(HEADER + row)
+    with pytest.raises(UsageError, match=r"'a/0.*' is listed twice, with the labels 'x' and '[xy]', or times"):
+        plan_videos([], segments=lists)
+    assert len(plan_videos([], segments=[lists[0], lists[0]])) == 1
+
+
+def test_many_segments_of_a_video_take_several_passes(folder, monkeypatch):
+    rows = [f"a.mkv,{i / 10},{i / 10 + 0.8},x" for i in range(5)]
+    files = [folder / "one.h5", folder / "three.h5"]
+    for most, file in zip((5, 2), files, strict=True):
+        monkeypatch.setattr(feeder, "PASS_SEGMENTS", most)
+        featx.extract_to([], file, segments=listed(folder, rows), **OPTIONS)
+    with featx.open(files[0]) as one, featx.open(files[1]) as three:
+        assert one.keys == three.keys and len(one) == 5
+        for key in one.keys:
+            assert np.array_equal(one[key].clips["pool5"], three[key].clips["pool5"])
 
 
 def test_times_are_compared_to_the_microsecond():
@@ -178,6 +200,14 @@ def test_a_run_goes_on_and_redoes_what_was_relabelled(folder, monkeypatch, capsy
     assert "a/000000.400-000000.880: 12 frames, 25 fps, 0.48 s, 2 clips, from 0.400 to 0.880 s, x\n" in run_cli(
         capsys, "info", output, "--videos"
     )[1]  # fmt: skip
+
+
+def test_an_imported_segment_has_no_times_to_tell(tmp_path, capsys):
+    key = "a/000000.000-000001.500"
+    (tmp_path / "m.csv").write_text(f"{key},1,0\n")
+    assert run_cli(capsys, "import", tmp_path / "m.csv", "-o", tmp_path / "f.h5")[0] == 0
+    code, out, _ = run_cli(capsys, "info", tmp_path / "f.h5", "--videos")
+    assert code == 0 and f"{key}: frames unknown, no frame rate, 0 clips\n" in out
 
 
 def test_a_dry_run_counts_the_frames_of_each(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -85,6 +86,14 @@ def test_refusals(folder, capsys):
     (folder / "list.csv").write_text("key,label\n")
     with pytest.raises(UsageError, match=r"list.csv exists and is no table of clips"):
         featx.extract_to(video, folder / "g.h5", timestamps=folder / "list.csv", **OPTIONS)
+    os.mkfifo(folder / "pipe")  # opening it would wait for ever
+    for place, words in (
+        ("g.h5", "is the feature file itself"),
+        ("v/../g.h5", "is the feature"),
+        ("pipe", "is no file"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            featx.extract_to(video, folder / "g.h5", timestamps=folder / place, **OPTIONS)
     assert output.read_bytes() == before and not (folder / "c.csv").exists() and not (folder / "g.h5").exists()
     assert not list(folder.glob(".*.tmp"))
     code, _, _ = run_cli(capsys, "extract", video, "-o", folder / "g.h5", "--timestamps", folder / "c.csv", "--quiet")

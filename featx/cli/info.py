@@ -130,5 +130,6 @@ def _video_line(
 ) -> str:
     frames = f"{num_frames} frames" if num_frames else "frames unknown"
     clock = f"{fps:g} fps, {duration_seconds:.2f} s" if fps == fps else "no frame rate"
-    part = f", from {start_seconds:.3f} to {end_seconds:.3f} s" if is_segment_key(key) else ""
+    is_part = is_segment_key(key) and start_seconds == start_seconds  # an imported one has a key, and no times
+    part = f", from {start_seconds:.3f} to {end_seconds:.3f} s" if is_part else ""
     return f"{key}: {frames}, {clock}, {num_clips} clips{part}" + f", {label}" * bool(label)

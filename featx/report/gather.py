@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from featx.segments import video_of
 from featx.store import FeatureSet, parts_folder
 
 __all__ = ["class_names", "gather"]
@@ -52,10 +53,10 @@ def gather(features: FeatureSet, path: Path) -> dict[str, object]:
 def class_names(keys: Sequence[str], labels: Sequence[str]) -> tuple[list[str], list[int], str]:
     """The classes, the class of each video as an index, and what names them: "folder" or "label".
 
-    A class is the name of the folder that the video lies in, "" for a video without one. Labels take its place where every
-    video has one in words, as segments do, and where no video lies in a folder.
+    A class is the name of the folder that the video, or a segment's video, lies in, "" for one without. Labels take its place
+    where every video has one in words, as segments do, and where no video lies in a folder.
     """
-    names, grouped_by = [PurePosixPath(key).parent.name for key in keys], "folder"
+    names, grouped_by = [PurePosixPath(video_of(key)).parent.name for key in keys], "folder"
     in_words = bool(labels) and all(labels) and not all(label.isdigit() for label in labels)
     if in_words or (any(labels) and not any(names)):
         names, grouped_by = list(labels), "label"

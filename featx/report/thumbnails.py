@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from featx import decode_pool
 from featx.decode_pool import DecodePool, Picture
+from featx.segments import video_of
 from featx.store import FeatureSet
 
 __all__ = ["THUMBNAIL_BYTES", "Thumbnails", "find_video", "make_thumbnails"]
@@ -93,7 +94,7 @@ def _candidates(key: str, path: str, near: Path, folder: Path | None) -> list[Pa
         return [
             place / text for text in spellings for place in ([Path(), near] if not os.path.isabs(text) else [Path()])
         ]
-    suffix = PurePosixPath(path).suffix
+    suffix, key = PurePosixPath(path).suffix, video_of(key)
     names = [name for text in spellings for name in (text, PurePosixPath(text).name)]
     names = [name for k in dict.fromkeys((key, _unescaped(key))) for name in (k + suffix, k)] + names
     inside = [PurePosixPath(name) for name in dict.fromkeys(names)]

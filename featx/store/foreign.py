@@ -1,4 +1,4 @@
-"""HDF5 files that are not ours: one dataset of one of them."""
+"""HDF5 files that are not ours: their datasets as arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 
 from featx.errors import FeatureFileError, UnknownNameError
 
-__all__ = ["read_array"]
+__all__ = ["read_array", "read_stored"]
+
+MOST_TIMES = 1100  # that gzip, the closest packing which HDF5 brings along, makes numbers smaller, at most
 
 
 def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
@@ -24,6 +26,26 @@ def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
                         f"{path}: a feature file already; it needs no import, every command reads it"
                     )
                 raise UnknownNameError(f"dataset in {path}:", name, names)
-            return h5[name][...]
+            return read_stored(h5[name], path)
     except OSError as error:
         raise FeatureFileError(f"{path}: not an HDF5 file, or cut short; name one, or its true --format") from error
+
+
+def read_stored(dataset: h5py.Dataset, path: str | os.PathLike) -> np.ndarray:
+    """All of a dataset.
+
+    Raises FeatureFileError where it lies in another file, claims more numbers than this one can hold, for HDF5 fills in what
+    nobody wrote, or does not fit into memory.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise FeatureFileError(f"{path}: {dataset.name[1:]} lies in another file, which is never followed; copy it in")
+    if dataset.dtype.kind != "O" and dataset.nbytes > MOST_TIMES * (dataset.id.get_storage_size() + 1024):
+        raise FeatureFileError(
+            f"{path}: {dataset.name[1:]} claims {dataset.dtype} {dataset.shape}, but the file holds less; save it again"
+        )
+    try:
+        return dataset[...]
+    except MemoryError as error:
+        raise FeatureFileError(
+            f"{path}: {dataset.name[1:]}, {dataset.dtype} {dataset.shape}, does not fit into memory; save a file a video"
+        ) from error

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from featx.errors import FeatureFileError, FeatxError, UnknownNameError, UsageError
+from featx.store.foreign import read_stored
 
 __all__ = ["group_names", "read_groups", "write_groups"]
 
@@ -80,12 +81,8 @@ def read_groups(path: str | os.PathLike, dataset: str = DATASET) -> Iterator[tup
                 link = group.get(dataset, getlink=True)
                 if not isinstance(link, h5py.HardLink) or not isinstance(group[dataset], h5py.Dataset):
                     raise UnknownNameError(f"dataset in {path}, group {name}:", dataset, list(group), "Name it.")
-                if group[dataset].is_virtual or group[dataset].external:
-                    raise FeatureFileError(
-                        f"{path}: {name}/{dataset} lies in another file, which is never followed; copy it in"
-                    )
                 key = group.attrs.get(KEY)
-                yield key if isinstance(key, str) else name, group[dataset][...]
+                yield key if isinstance(key, str) else name, read_stored(group[dataset], path)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, FeatxError):
             raise
