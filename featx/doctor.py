@@ -289,7 +289,7 @@ def _self_test() -> tuple[dict[str, object], list[Finding]]:
                 began = time.perf_counter()
                 vectors = extractor.extract(path).descriptors.values()
                 test["seconds"] = round(time.perf_counter() - began, 3)
-                test["engine"], test["note"] = extractor.provenance.engine, extractor.note
+                test["engine"], test["note"] = extractor.provenance.engine, extractor.engine.note
             if not all(abs(np.linalg.norm(vector) - 1) < 1e-4 for vector in vectors):
                 raise FeatxError("the descriptor has not unit length")
             test["extract"] = "good"

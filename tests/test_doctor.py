@@ -48,7 +48,7 @@ def test_the_json_has_a_stable_shape_and_the_text_says_the_same(capsys, monkeypa
     assert list(facts) == [
         *("good", "machine", "versions", "compute", "gpus", "weights", "self_test", "findings"),
     ]
-    assert facts["compute"].keys() == {"device", "engine", "unavailable", "threads", "settings"}
+    assert facts["compute"].keys() == {"device", "engine", "unavailable", "precisions", "threads", "settings"}
     assert facts["machine"].keys() == {
         *("system", "processor", "instructions", "cores", "cores_in_all", "core_limit"),
         *("memory_bytes", "free_memory_bytes", "free_disk_bytes"),

@@ -25,7 +25,8 @@ SHAPES = {
     "merge one.h5 -o m.h5": "output num_videos",
     "pca one.h5 -o c.h5 --dims 2": "output num_videos num_clips layers",
     "export clips.h5 --format c3d -o blobs": "folder num_videos num_clips num_files prefix_list",
-    "import m.npy --keys keys.txt -o i.h5": "output num_videos num_dims num_zero layer",
+    "export clips.h5 --format npz -o m.npz": "output format layer unit num_videos num_rows num_dims",
+    "import m.npy --keys keys.txt -o i.h5": "output num_videos num_dims num_zero layer num_clips averaged",
     "report one.h5 -o r.html --no-thumbnails": (
         "output num_videos num_classes num_failures num_thumbnails num_bytes layers notes"
     ),

@@ -58,7 +58,7 @@ SUMMARIES = {
     "completion": "Let a shell complete command lines: bash, zsh or fish.",
     "doctor": "Tell what this machine has, and what is slow or missing.",
     "extract": "Extract features from videos into a feature file.",
-    "export": "Write features as npy, npz, CSV, Parquet or HDF5 of other programs.",
+    "export": "Write features as npy, npz, CSV, Parquet, or HDF5 groups.",
     "import": "Read another program's features into a feature file.",
     "info": "Print what a feature file holds and how it was made.",
     "merge": "Join a feature file with its parts, or several files.",

@@ -44,12 +44,12 @@ def command(
     """Write the features of a feature file in a form that other programs read.
 
     \b
-    npy          OUTPUT/<key>.npy, a file a video; of clips (num_clips, D), and where they lie in OUTPUT/clips.csv
+    npy          OUTPUT/<key>.npy, a file a video; where clips lie, in OUTPUT/clips.csv
     npz          arrays 'keys' and 'features', a row a video or a clip
     csv          a header, then the key and the numbers, a line a video or a clip
     parquet      columns 'key' and 'features'; needs pip install 'featx[parquet]'
     activitynet  HDF5 of clip features, a group a video: /v_<id>/c3d_features
-    c3d          the C3D tool's files, one a clip and layer: OUTPUT/<key>/000016.fc6-1, and a list of their prefixes
+    c3d          the C3D tool's files, one a clip and layer: OUTPUT/<key>/000016.fc6-1
 
     All numbers read back to the bit, and 'featx import' takes every form back. The number in a name of the C3D tool is that
     of the clip's first frame, counted from 0, for folders of images too. For clip features extract with '--save clips' or
@@ -75,7 +75,7 @@ def command(
 
     done = export(features, output, form, layer=layers[0] if layers else None, clips=clips)
     if as_json:
-        print_json(done, output=output)
+        print_json(done)
         return
     of_clips = f"{done.num_rows} clips of " if done.unit == "clip" else ""
     click.echo(f"{output}: {of_clips}{done.num_videos} videos, layer {done.layer}, {done.num_dims} dimensions")
