@@ -357,7 +357,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 --query run/1 --threshold 0.9", "--threshold", "is for --duplicates", "leave it out"),
         ("one.h5 --duplicates --query run/1", "--query", "compares all videos", "leave --query out"),
         ("one.h5 --duplicates --threshold 2", "threshold is 2", "must be above 0", "at most 1"),
-        ("one.h5 --query run/1 --csv clip.avi", "clip.avi", "not named as a table", "choose another name"),
+        ("one.h5 --query run/1 --csv clip.avi", "clip.avi", "no table or JSON that featx wrote", "choose another name"),
     ],
     "similarity": [
         ("one.h5", "'PAIRS'", "missing argument", "see 'featx similarity --help'"),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import write_noise_video
 
+from featx.clip_frames import HostFrames
 from featx.extractor import Extractor
 from featx.features import Failure
-from featx.feeder import Feeder
 from featx.plan import VideoItem
 
 
@@ -27,15 +27,15 @@ def path(tmp_path):
 
 def result_when(extractor, monkeypatch, path, happens):
     """What comes of a video when something happens to its file after its first frames."""
-    prepare, calls = Feeder._prepare, []
+    prepare, calls = HostFrames.prepare, []
 
-    def prepare_after_it(feeder, frames):
+    def prepare_after_it(self, *args):
         if not calls:
             happens()
         calls.append(1)
-        return prepare(feeder, frames)
+        return prepare(self, *args)
 
-    monkeypatch.setattr(Feeder, "_prepare", prepare_after_it)
+    monkeypatch.setattr(HostFrames, "prepare", prepare_after_it)
     (result,) = extractor.extract_many([VideoItem("a", path)])
     return result
 

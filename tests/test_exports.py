@@ -129,7 +129,7 @@ def test_what_other_programs_read(source, tmp_path):
         table = pyarrow.parquet.read_table(tmp_path / f"{name}.parquet")
         assert table["key"].to_pylist() == keys
         assert same_bits(np.array(table["features"].to_pylist(), np.float32), np.array(values, np.float32))
-    assert json.loads(table.schema.metadata[b"featx"])["arguments"] == '{"num_classes": 487}'
+    assert json.loads(table.schema.metadata[b"featx"])["checkpoint"] == "c3d-sports1m"
     with h5py.File(tmp_path / "activitynet.h5") as h5:
         assert set(h5) == {"v_b c", "v_ü,\"'", "v_x%FF", "v_z"}
         for key, video in videos.items():

@@ -15,6 +15,8 @@ import pytest
 from conftest import write_noise_video, write_video
 
 from featx import decode_pool, run, store
+from featx.engine import Engine
+from featx.engine.flight import Done
 
 # Prints frames, failures, peak MB of the parent, the largest peak MB of a worker that is alive at the end, open descriptors.
 PROGRAM = """
@@ -22,12 +24,13 @@ import os, resource, sys
 import numpy as np
 from featx import decode_pool, run
 from featx.engine import Engine
+from featx.engine.flight import Done
 
-def answer_at_once(engine, clips):
-    return {layer: np.ones((len(clips), int(sys.argv[4])), np.float32) for layer in engine.layers}
+def answer_at_once(engine, clips, ready=()):
+    return Done({layer: np.ones((len(clips), int(sys.argv[4])), np.float32) for layer in engine.layers})
 
 if sys.argv[4] != "0":
-    Engine._run = answer_at_once
+    Engine.submit = answer_at_once
 peaks = []
 close = decode_pool._WorkerProcess.close
 
@@ -97,7 +100,7 @@ def test_hundreds_of_videos_leave_no_worker_and_no_descriptor(tmp_path, monkeypa
     (tmp_path / "videos").mkdir()
     for i in range(300):
         (tmp_path / f"videos/{i:06d}.mp4").symlink_to(bad if i % 10 == 9 else tiny)
-    monkeypatch.setattr("featx.engine.Engine._run", lambda engine, clips: {"pool5": np.ones((len(clips), 120), "f4")})
+    monkeypatch.setattr(Engine, "submit", lambda self, clips, *_: Done({"pool5": np.ones((len(clips), 120), "f4")}))
     monkeypatch.setattr("featx.parts.PART_SECONDS", 0.2)
     workers, descriptors = [], []
 

@@ -106,8 +106,8 @@ def test_clip_features_are_the_mean_of_their_views(video, crops, flip):
 
 def test_bits_do_not_depend_on_the_neighbours_and_frames_are_resized_once(clips_folder, monkeypatch):
     batches, resized = [], []
-    run, prepare = Engine._run, Preprocess.prepare_crops
-    monkeypatch.setattr(Engine, "_run", lambda self, clips: batches.append(len(clips)) or run(self, clips))
+    submit, prepare = Engine.submit, Preprocess.prepare_crops
+    monkeypatch.setattr(Engine, "submit", lambda self, clips, *_: batches.append(len(clips)) or submit(self, clips))
     monkeypatch.setattr(
         Preprocess, "prepare_crops", lambda self, f, n, r: resized.append(len(f)) or prepare(self, f, n, r)
     )
