@@ -3,7 +3,7 @@
     python examples/benchmark.py                                   a net of each family; takes about 20 minutes
     python examples/benchmark.py --backbone c3d-sports1m --plan "torch.jit freeze" --plan "featx winograd"
     python examples/benchmark.py --only end-to-end --videos ucf101/Archery
-    python examples/benchmark.py --device cuda                     against what a GPU and its machine can do
+    python examples/benchmark.py --device cuda                     against what a GPU and its machine can do; --quick: minutes
     python examples/benchmark.py --only workers                    several processes, and what handing out videos costs
 
 Plans take turns, round by round, and figures are medians over the rounds: machines are noisy, so compare rows of one run only.
@@ -46,6 +46,10 @@ from featx.profile import Profile, Stopwatch
 BACKBONES = (
     *("c3d-sports1m", "res3d-sports1m", "resnet34-kinetics", "resnet18-kinetics", "p3d199-kinetics"),
     *("resnext101-kinetics", "res3d-mini"),
+)
+ON_GPU = (
+    *("c3d-sports1m", "res3d-sports1m", "resnet18-kinetics", "resnet34-kinetics", "resnet50-kinetics"),
+    *("resnext101-kinetics", "p3d199-kinetics"),
 )
 PARTS = ("decode", "forward", "end-to-end")
 CLOSE = "featx winograd"  # whose rate is compared
@@ -110,10 +114,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="least time for one plan in one round")
     parser.add_argument(
-        "--quick", action="store_true", help="one short round of the embedded net, to see that it works"
+        "--quick",
+        action="store_true",
+        help="on the CPU one short round of the embedded net, to see that it works; on a GPU all figures, of the precision "
+        "that is taken unasked",
     )
     args = parser.parse_args(argv)
-    if args.quick:
+    on_gpu = args.device.startswith("cuda")
+    if args.quick and on_gpu:
+        args.precision, args.seconds = args.precision or ["auto"], min(args.seconds, 0.5)
+    elif args.quick:
         args.backbone = args.backbone or ["res3d-mini"]
         args.plan = args.plan or [
             name for name in PLANS if name != "torch.compile, freezing"
@@ -124,7 +134,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         args.only = list(DEVICE_PARTS[:3])
     if args.batch_size is None and args.device == "cpu":
         args.batch_size = 4
-    args.backbone, args.only, args.plan = args.backbone or BACKBONES, args.only or PARTS, args.plan or list(PLANS)
+    args.backbone = args.backbone or (ON_GPU if on_gpu else BACKBONES)
+    args.only, args.plan = args.only or PARTS, args.plan or list(PLANS)
     return args
 
 

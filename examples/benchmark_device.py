@@ -1,6 +1,6 @@
 """How near featx comes to what a device and its machine can do: a part of examples/benchmark.py, for `--device cuda`.
 
-    ceilings     the rate of matrix products, of copies to the device and back
+    ceilings     the rate of matrix products, of copies on the device, to it and back
     precisions   the forward pass of every backbone, in each precision, as a part of the rate of bf16 matrix products
     files        `featx extract` of many files, beside its forward pass alone and decoding alone
     workers      several processes with a network that only waits, and what handing out videos costs (benchmark_workers.py)
@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from featx.backbones.counting import count
 from featx.catalog import Checkpoint, get_checkpoint
 from featx.devices import worker_devices
 from featx.engine import Engine, choose_device
+from featx.engine.precision import PRECISIONS, unavailable_precision
 from featx.errors import FeatxError
 from featx.plan import plan_videos
 
@@ -47,6 +48,8 @@ def measure_device(args: argparse.Namespace) -> None:
     device = choose_device(devices[0])
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     print(f"\n{len(devices)} x {named}, the first measured alone" if len(devices) > 1 else f"\n{named}")
+    if device.type == "cuda":
+        print(f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
     ceilings = Ceilings.measured(device, args.seconds)
     if "ceilings" in args.only:
         print(ceilings)
@@ -75,17 +78,22 @@ def measure_device(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device can do at most, each a median: `tflops` of matrix products in `dtype`, copies in GB/s."""
+    """What a device can do at most, each a median: `tflops` of matrix products in `dtype`, copies in GB/s.
+
+    Of a copy on the device, what is read and what is written count.
+    """
 
     dtype: str
     tflops: float
+    gb_on_device: float
     gb_to_device: float
     gb_from_device: float
 
     def __str__(self) -> str:
         return (
-            f"ceilings: {self.dtype} matrix products {self.tflops:,.2f} TFLOP/s; copies to the device "
-            f"{self.gb_to_device:.1f} GB/s, back {self.gb_from_device:.1f} GB/s"
+            f"ceilings: {self.dtype} matrix products {self.tflops:,.2f} TFLOP/s; copies on the device "
+            f"{self.gb_on_device:,.1f} GB/s read and written, to it {self.gb_to_device:.1f} GB/s, "
+            f"back {self.gb_from_device:.1f} GB/s"
         )
 
     @classmethod
@@ -97,7 +105,9 @@ class Ceilings:
         there = torch.empty(2**28 if on_gpu else 2**24, dtype=torch.uint8, device=device)
         here = torch.empty(there.shape, dtype=torch.uint8, pin_memory=on_gpu)
         num_gb = len(there) / 1e9
+        beside = torch.empty_like(there)
         copies = (
+            2 * _rate(lambda: there.copy_(beside), device, seconds),
             _rate(lambda: there.copy_(here, non_blocking=True), device, seconds),
             _rate(lambda: here.copy_(there, non_blocking=True), device, seconds),
         )
@@ -130,21 +140,26 @@ def compare_precisions(
     channels, _, height, width = card.clip_shape
     gflop = 2e-9 * count(backbone, (channels, card.sampling.length, height, width), [layer]).multiply_adds
     print(f"\n{card.name} {layer}, {gflop:.1f} GFLOP a clip")
-    for precision, options in _precisions(device, args.precision):
+    known = [name for name in PRECISIONS if name != "auto" and not unavailable_precision(name, device.type)]
+    for precision in args.precision or known:
+        started = time.perf_counter()
         try:
             engine = Engine(
                 backbone, card.preprocess, [layer], length=card.sampling.length, device=device,
-                batch_size=args.batch_size, **options,
+                batch_size=args.batch_size, precision=precision,
             )  # fmt: skip
-            _settle(engine, drawn_clips(card, engine.batch_size), args.compile)
-            rate = forward_rate(engine, drawn_clips(card, engine.batch_size), args.seconds)
+            engine.on_note = _say
+            clips = drawn_clips(card, engine.batch_size)
+            engine.settle(list(clips), long_run=args.compile)
+            took = time.perf_counter() - started
+            rate = forward_rate(engine, clips, args.seconds)
         except (FeatxError, RuntimeError) as error:
             print(f"  {precision:<6} is left out: {str(error).splitlines()[0]}", flush=True)
             continue
         part = rate * gflop / (1000 * ceilings.tflops)
         print(
-            f"  {precision:<6} {engine.description:<22} batch {engine.batch_size:<4} {rate:10,.2f} clips/s   "
-            f"{rate * gflop / 1000:8.2f} TFLOP/s   {part:6.1%} of the {ceilings.dtype} matrix rate",
+            f"  {engine.precision:<6} {engine.description:<22} batch {engine.batch_size:<4} {rate:10,.2f} clips/s   "
+            f"{rate * gflop / 1000:8.2f} TFLOP/s   {part:6.1%} of the {ceilings.dtype} matrix rate   (found in {took:.0f} s)",
             flush=True,
         )
         del engine
@@ -153,49 +168,28 @@ def compare_precisions(
             torch.cuda.empty_cache()
 
 
-def _precisions(device: torch.device, asked: list[str] | None) -> Iterator[tuple[str, dict]]:
-    """The precisions of a device, and the options of Engine that ask for each."""
-    if importlib.util.find_spec("featx.engine.precision") is None:  # an engine of one precision
-        yield "fp32", {}
-        return
-    from featx.engine.precision import PRECISIONS, unavailable_precision
-
-    for precision in asked or PRECISIONS:
-        if asked or (precision != "auto" and not unavailable_precision(precision, device.type)):
-            yield precision, {"precision": precision}
-
-
-def _settle(engine: Engine, clips: Tensor, compiled: bool) -> None:
-    """Let the engine choose its plan by these clips, and tell what it tried."""
-    if hasattr(engine, "settle"):
-        engine.on_note = lambda note: print(f"    {note}", flush=True)
-        engine.settle(list(clips), long_run=compiled)
+def _say(note: str) -> None:
+    print(f"    {note}", flush=True)
 
 
 def forward_rate(engine: Engine, clips: Tensor, seconds: float) -> float:
     """Clips a second through the engine, batch after batch; clips lie on its device, as preprocessing leaves them there."""
-    depth, batch = getattr(engine, "max_in_flight", 0), list(clips.to(engine.device))
-    submit = engine.submit if hasattr(engine, "submit") else engine.run
+    batch = list(clips.to(engine.device))
     under_way: deque = deque()
 
     def batches(least: int, seconds: float) -> float:
         number, started = 0, time.perf_counter()
         while number < least or time.perf_counter() - started < seconds:
-            under_way.append(submit(batch))
+            under_way.append(engine.submit(batch))
             number += 1
-            while len(under_way) > depth:
-                _result(under_way.popleft())
+            while len(under_way) > engine.max_in_flight:
+                under_way.popleft().result()
         while under_way:
-            _result(under_way.popleft())
+            under_way.popleft().result()
         return number / (time.perf_counter() - started)
 
     batches(WARM_UP, 0.0)
     return len(batch) * statistics.median(batches(1, seconds) for _ in range(3))
-
-
-def _result(handle: object) -> None:
-    if hasattr(handle, "result"):
-        handle.result()
 
 
 # -------------------------------------------------------------------------------------------------------------- end to end
@@ -212,7 +206,7 @@ def measure_files(
     num_distinct = min(NUM_DISTINCT, args.num_files)
     sets = render(folder, num_distinct, args.num_frames)
     sets = {name: link_many(path, folder / f"many-{path.name}", args.num_files) for name, path in sets.items()}
-    if args.quick:  # a codec is enough
+    if args.quick and args.device == "cpu":  # a codec is enough
         sets = dict(list(sets.items())[:1])
     print(
         f"\n{args.num_files} files a codec of {args.num_frames} frames, names of {num_distinct} distinct ones, which lie in "
@@ -221,18 +215,19 @@ def measure_files(
     options = {"weights": weights, "batch_size": args.batch_size}
     if args.decode != "auto":
         options["decode"] = args.decode
+    first = plan_videos([next(iter(sets.values()))])
+    with featx.Extractor(card, device=devices[0], **options) as extractor:
+        extractor.prepare(first, _say)
+        engine = extractor.engine
+        forward = len(devices) * forward_rate(engine, drawn_clips(card, engine.batch_size), args.seconds)
+        # what was chosen is not chosen again
+        settled = options | {"batch_size": engine.batch_size, "precision": engine.precision, "engine": engine.name}
+    del extractor, engine
+    gc.collect()
     for name, videos in sets.items():
-        items = plan_videos([videos])
-        with featx.Extractor(card, device=devices[0], **options) as extractor:
-            extractor.prepare(items, lambda note: print(f"    {note}", flush=True))
-            made, engine = extractor.provenance, extractor.engine
-            forward = len(devices) * forward_rate(engine, drawn_clips(card, engine.batch_size), args.seconds)
-        settled = options | {"batch_size": made.batch_size}
-        if hasattr(engine, "settle"):  # what was chosen is not chosen again
-            settled |= {"precision": engine.precision, "engine": engine.name}
-        frames_per_second = decode_rate([item.path for item in items], args)
-        output = folder / "files.h5"
-        summary = featx.extract_to(videos, output, card, device=args.device, **settled)
+        frames_per_second = decode_rate([item.path for item in plan_videos([videos])], args)
+        output, notes = folder / "files.h5", []
+        summary = featx.extract_to(videos, output, card, device=args.device, on_note=notes.append, **settled)
         profile = summary.profile
         output.unlink()
         frames_per_clip = summary.num_frames / summary.num_clips
@@ -244,19 +239,19 @@ def measure_files(
             f"    forward alone {forward:,.1f} clips/s, decode alone {frames_per_second:,.0f} frames/s, {decode:,.1f} clips/s: "
             f"{rate / min(forward, decode):.0%} of the smaller ({'forward' if forward < decode else 'decode'})"
         )
-        print("\n".join("    " + line for line in profile.lines()), flush=True)
+        if devices[0] != "cpu" and not any("slower means" in note for note in notes):
+            notes.append("frames are made ready by Triton's kernel, copied from page-locked memory")
+        print("\n".join("    " + line for line in (*notes, *profile.lines())), flush=True)
 
 
 def decode_rate(paths: list[Path], args: argparse.Namespace) -> float:
     """Frames a second of all cores, in the form in which an Extractor takes them; over one pass, a second at least."""
-    from inspect import signature
+    from featx.decode_pool import Chunk, DecodePool, default_num_workers  # which imports PyAV
 
-    from featx.decode_pool import Chunk, DecodePool, default_num_workers
-
-    planar = {"planar": True} if args.device != "cpu" and "planar" in signature(DecodePool.decode).parameters else {}
+    planar = args.device.startswith("cuda")
     with DecodePool(default_num_workers(), gpu="0" if args.decode == "cuda" else None) as pool:
         list(pool.decode(paths[: 2 * default_num_workers()]))  # the workers start
         num_frames, started = 0, time.perf_counter()
-        for event in pool.decode(paths, **planar):
+        for event in pool.decode(paths, planar=planar):
             num_frames += len(event.seconds) if isinstance(event, Chunk) else 0
         return num_frames / (time.perf_counter() - started)

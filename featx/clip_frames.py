@@ -91,11 +91,13 @@ class DeviceFrames:
             self._stream = torch.cuda.Stream(device, priority=-1)
         self._event: torch.cuda.Event | None = None
         self._is_marked = True
+        self._lock_note = ""
 
     @property
     def note(self) -> str:
-        """Why frames are not prepared by the fastest means, in one line; "" where they are."""
-        return self._preparer.note
+        """Why frames do not come to a GPU by the fastest means, in one line; "" where they do, and on the CPU."""
+        reasons = [self._preparer.note if self._stream is not None else "", self._lock_note]
+        return "; ".join(reason for reason in reasons if reason)
 
     def at_work(self) -> AbstractContextManager:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
@@ -165,9 +167,17 @@ class DeviceFrames:
         if arena.is_locked is None:
             unlock = page_lock(arena.memory, self._device)
             arena.is_locked = unlock is not None
-            if unlock is not None:
-                arena.before_closing += [unlock, self._stream.synchronize]  # the last one first
+            if unlock is None:
+                self._lock_note = "the decoders' memory cannot be page-locked, and each frame is copied once more"
+            else:
+                arena.before_closing += [unlock, self._finish_copies]  # the last one first
         return arena.is_locked
+
+    def _finish_copies(self) -> None:
+        try:
+            self._stream.synchronize()
+        except RuntimeError:  # the device has failed, as whoever waits for results is told; nothing is copied any more
+            pass
 
 
 def _runs(frames: Sequence[FrameOnDevice]) -> list[tuple[Tensor, slice]]:

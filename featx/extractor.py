@@ -165,6 +165,7 @@ class Extractor:
         self._max_decoders = num_decoders
         self._pool: DecodePool | None = None
         self._frames: HostFrames | DeviceFrames | None = None
+        self._frames_note = ""
         self._extracting = False
 
     @property
@@ -274,10 +275,17 @@ class Extractor:
                 in_flight.append(self._forward(batch))
             while in_flight:
                 self._collect(*in_flight.popleft())
+            self._tell_of_frames()
             for video in videos.values():
                 yield video.result()
         if num_results + len(videos) != feeder.num_started:
             raise AssertionError(f"{feeder.num_started} videos went in, {num_results + len(videos)} results came out")
+
+    def _tell_of_frames(self) -> None:
+        note = getattr(self._frames, "note", "")
+        if note and note != self._frames_note:
+            self.engine.on_note(f"frames are made ready by slower means, with the same pixels: {note}")
+        self._frames_note = note
 
     def count_frames(self, items: Sequence[VideoItem]) -> Iterator[tuple[int, int | str]]:
         """Decode videos only to count the frames that clips are cut from.
@@ -342,8 +350,14 @@ class Extractor:
     def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[list[VideoInWork], Handle | Done]:
         """Begin the batch, and empty it; who its rows belong to, and where they will be."""
         ready = [clip.ready for _, clip in batch if clip.ready is not None]
+        frames = [clip.frames for _, clip in batch]
+        if not self.engine.settled:  # what was asked for by name is tried on the first batch
+            with self.stopwatch.time("start"):
+                for mark in ready:
+                    mark.synchronize()
+                self.engine.settle(frames)
         with self.stopwatch.time("launch" if self.engine.is_beside else "forward"):
-            handle = self.engine.submit([clip.frames for _, clip in batch], ready)
+            handle = self.engine.submit(frames, ready)
         videos = [video for video, _ in batch]
         batch.clear()
         return videos, handle

@@ -114,7 +114,9 @@ class Profile:
         num_clips: int,
         beside: bool = False,
     ) -> Profile:
-        """What a stopwatch has of a run's stages."""
+        """What a stopwatch has of a run's stages; its "start" went by after the first video had begun, and counts before."""
+        late = min(stopwatch.seconds("start"), wall_seconds)
+        start_seconds, wall_seconds = start_seconds + late, wall_seconds - late
         stages = (stopwatch.seconds(name) for name in ("decode", "resize", "wait", "forward", "write"))
         on_gpu = (stopwatch.seconds(name) for name in ("launch", "results", "copy"))
         return cls(start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips, *on_gpu, beside)

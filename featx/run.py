@@ -12,6 +12,7 @@ from featx import resume, store
 from featx.clips import count_clips, plan_clips
 from featx.content import content_sha256
 from featx.devices import worker_devices
+from featx.engine import check_engine, choose_device
 from featx.errors import FeatxError, UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
@@ -351,6 +352,8 @@ def estimate(
     items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     options["listed_clips"] = items[0].listed_starts is not None
     options["device"] = worker_devices(options.get("device", "auto"))[0]
+    # what computes is not made ready, but what a run would refuse is refused
+    check_engine(options.get("engine", "auto"), options.get("precision", "auto"), choose_device(options["device"]))
     with Extractor(backbone, **{**options, "engine": "torch", "precision": "auto"}) as extractor:
         found = _estimate(items, extractor, count, on_video)
     if output is not None:

@@ -110,6 +110,13 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
             "runs on a GPU only",
             "'--engine torch' goes without",
         ),
+        ("clip.avi --dry-run --device cpu --precision fp16", "'fp16'", "needs a GPU", "the CPU has fp32 and bf16"),
+        (
+            "clip.avi --dry-run --device cpu --engine cudnn",
+            "'cudnn'",
+            "runs on a GPU only",
+            "'--engine torch' goes without",
+        ),
         ("clip.avi -o f.h5 --precision fp31", "'fp31'", "is not one of", "'fp32'"),
         ("clip.avi -o f.h5 --device cpu --precision fp16", "'fp16'", "needs a GPU", "the CPU has fp32 and bf16"),
         (

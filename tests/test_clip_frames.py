@@ -258,6 +258,20 @@ def test_memory_that_cannot_be_locked_is_copied_once_more(fake_gpu, monkeypatch)
     chunk = chunk_of(4, Arena(np.zeros(10, np.uint8)))
     frames.prepare(chunk)
     assert chunk.held_until is None and chunk.arena.is_locked is False and not chunk.arena.before_closing
+    assert frames.note.endswith("the decoders' memory cannot be page-locked, and each frame is copied once more")
+
+
+def test_memory_is_unlocked_though_the_device_has_failed(fake_gpu):
+    frames, log = fake_gpu
+    arena = Arena(np.zeros(10, np.uint8))
+    frames.prepare(chunk_of(4, arena))
+
+    def failed():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    frames._stream.synchronize = failed
+    arena.close()
+    assert log == ["unlocked"]
 
 
 def test_a_mark_for_all_clips_that_nothing_came_after(fake_gpu):

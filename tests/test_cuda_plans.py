@@ -156,6 +156,21 @@ def test_a_plan_must_agree_and_pay(chosen, gives, takes, expected):
     assert chosen(MadeUp(gives, takes), compiled=False)[0] == expected
 
 
+def test_of_two_that_are_equally_fast_the_graph(chosen):
+    assert (
+        chosen(MadeUp(takes={"cudnn-graph": 1.62, "cudnn-graph-search": 1.61, "cudnn": 1.6}), compiled=False)[0]
+        == "cudnn-graph"
+    )
+
+
+def test_a_search_is_for_16_bits_only(chosen):
+    """Of float32 convolutions PyTorch remembers what was chosen by rule, and a search would find nothing else."""
+    for precision in ("fp32", "tf32"):
+        plans = MadeUp()
+        chosen(plans, precision=precision, compiled=False)
+        assert not [plan for plan, _ in plans.made if plan.endswith("-search")]
+
+
 def test_a_compiler_that_fails_is_one_line(chosen):
     plan, _, notes = chosen(MadeUp({"compile": AssertionError("inductor\n" + "x" * 999)}))
     assert plan == "cudnn-graph" and "compile is left out: AssertionError: inductor;" in notes[1]

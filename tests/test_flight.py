@@ -103,6 +103,60 @@ def test_draining_fetches_all():
         assert_right(handle.result(), clips)
 
 
+def test_draining_waits_for_what_was_begun_of_a_batch_that_failed():
+    """Its memory is given back next, which a copy may still write to."""
+    streams = LazyStreams()
+
+    class Full(Exception):
+        pass
+
+    def run(lane, work, run=streams.run):
+        if lane == "compute":
+            raise Full
+        run(lane, work)
+
+    flight = Flight(streams, forward, SHAPE, DIMS)
+    streams.run = run
+    with pytest.raises(Full):
+        flight.submit(batches(1)[0])
+    assert streams.log == []
+    flight.drain()
+    assert streams.log == ["copy"]
+
+
+def test_a_handle_whose_results_are_fetched_keeps_no_memory_of_the_flight():
+    flight = Flight(LazyStreams(), forward, SHAPE, DIMS)
+    handle = flight.submit(batches(1)[0])
+    assert handle._slot is flight._slots[0]
+    handle.result()
+    assert handle._slot is None and handle.result()["sum"].shape == (3, 1)
+
+
+class OnDevice:
+    """Memory of a device, as far as a flight looks."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, values):
+        self.values = values
+
+
+def test_clips_on_the_device_are_timed_in_one_lane():
+    """Marks of two lanes have no order, and a time between them may be asked for before there is one."""
+    streams, waited = LazyStreams(), []
+    flight = Flight(streams, forward, SHAPE, DIMS)
+    for slot in flight._slots:
+        slot.device = OnDevice(slot.device)
+    flight._gather = lambda slot, clips: setattr(slot, "device", torch.stack([clip.values for clip in clips]))
+    streams.wait = lambda lane, mark, wait=streams.wait: waited.append((lane, mark)) or wait(lane, mark)
+    clips, ready = batches(1)[0], streams.mark("copy")
+    handle = flight.submit([OnDevice(clip) for clip in clips], [ready, ready, ready])
+    assert waited[0] == ("compute", ready) and len(waited) == 2  # once, and of the lane of results for the numbers
+    assert {handle._marks[name].lane for name in ("copy begun", "copied", "taken", "begun", "computed")} == {"compute"}
+    assert_right(handle.result(), clips)
+    assert (handle.copy_seconds, handle.forward_seconds) == (1, 1)
+
+
 def test_what_is_done_at_once_is_a_handle_too():
     done = Done({"sum": np.zeros((1, 1))})
     assert done.done() and list(done.result()) == ["sum"] and done.taken is None

@@ -158,3 +158,11 @@ def test_the_command_prints_it_where_it_is_asked_for(capsys, clips_folder, tmp_p
     assert code == 0 and "where " not in out
     code, _, err = run(capsys, "extract", clips_folder, "-o", tmp_path / "f.h5", "--profile", "--dry-run")
     assert code == 2 and "--dry-run makes none" in err
+
+
+def test_what_is_settled_on_the_first_batch_is_a_part_of_the_start():
+    watch = Stopwatch()
+    watch.add("start", 3.0)
+    watch.add("wait", 1.0)
+    found = Profile.of(watch, 2.0, 10.0, num_decoders=1, num_frames=70, num_clips=7, beside=True)
+    assert (found.start_seconds, found.wall_seconds, found.other_seconds) == (5.0, 7.0, 6.0)

@@ -33,7 +33,7 @@ from featx.engine.probe import TOLERANCE, disagreement, probe_clip
 from featx.errors import UnknownNameError, UsageError
 from featx.preprocess import Preprocess
 
-__all__ = ["ENGINES", "GPU_ENGINES", "TOLERANCE", "Engine", "choose_device", "described", "unavailable"]
+__all__ = ["ENGINES", "GPU_ENGINES", "TOLERANCE", "Engine", "check_engine", "choose_device", "described", "unavailable"]
 
 DEVICES = ("cpu", "cuda")
 
@@ -127,8 +127,7 @@ class Engine:
         self.note = ""
         self._preprocess = preprocess
         self._dispatch: Dispatch | None = None
-        check_precision(precision, device.type)
-        _check_name(name, device.type, precision)
+        check_engine(name, precision, device)
         backbone = backbone.eval()
         if device.type == "cuda":
             self._dispatch = Dispatch(
@@ -290,7 +289,10 @@ class Engine:
             return {layer: x[: len(clips)].flatten(1).float().numpy() for layer, x in activations.items()}
 
 
-def _check_name(name: str, device_type: str, precision: str) -> None:
+def check_engine(name: str, precision: str, device: torch.device) -> None:
+    """Raise UnknownNameError or UsageError for an engine or a precision that a device has not, or that exclude each other."""
+    device_type = device.type
+    check_precision(precision, device_type)
     if name not in (*ENGINES, *GPU_ENGINES, "auto"):
         raise UnknownNameError("engine", name, (*ENGINES, *GPU_ENGINES, "auto"))
     if name == "auto":

@@ -47,8 +47,10 @@ __all__ = ["FORMS", "GPU_PLANS", "Forward", "Plans", "cuda_seconds", "no_compile
 FORMS = ("folded", "cudnn", "compile")
 GPU_PLANS = ("torch", *(form + how for form in FORMS for how in ("", "-search", "-graph", "-graph-search")))
 
+SEARCHED = ("bf16", "fp16")  # see `arithmetic`: of the others cuDNN's rules have chosen already
 SEARCH_PAYS = 0.97  # a search must bring the seconds down to this part, since it costs the same bits
 TIMED_BATCHES = 5
+LONG_ENOUGH_SECONDS = 1.0  # a slow way is not run so often
 
 Layers = dict[str, Tensor]
 
@@ -143,8 +145,12 @@ class Captured:
                     forward(self._clips)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # other threads may use the device meanwhile: what they do is no part of the graph, and no mistake
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            # Other threads may use the device meanwhile: what they do is no part of the graph, and no mistake. The outer
+            # context leaves the stream also where a capture fails, whose own context then does not.
+            with (
+                torch.cuda.stream(stream),
+                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 self._layers = forward(self._clips)
 
     def __call__(self, clips: Tensor) -> Layers:
@@ -155,17 +161,18 @@ class Captured:
 
 def cuda_seconds(run: Callable[[Tensor], object], clips: Tensor) -> float:
     """The median time of a batch, by the GPU's own clock, after two that warm it up."""
-    for _ in range(2):
-        run(clips)
-    marks = []
-    for _ in range(TIMED_BATCHES):
-        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begun.record()
-        run(clips)
-        ended.record()
-        marks.append((begun, ended))
-    torch.cuda.synchronize(clips.device)
-    return statistics.median(begun.elapsed_time(ended) for begun, ended in marks) / 1000
+    seconds: list[float] = []
+    with torch.cuda.device(clips.device):  # on whose stream the events are recorded
+        for _ in range(2):
+            run(clips)
+        while len(seconds) < TIMED_BATCHES and sum(seconds) < LONG_ENOUGH_SECONDS:
+            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begun.record()
+            run(clips)
+            ended.record()
+            ended.synchronize()
+            seconds.append(begun.elapsed_time(ended) / 1000)
+    return statistics.median(seconds)
 
 
 # --------------------------------------------------------------------------------------------------------------- the choice
@@ -293,12 +300,14 @@ def _choose_plan(
     trials.keep_only(best, precision)
     graph = trials.run(f"{best.name}-graph", precision)
     tried.append(graph)
-    best = choose([best, graph], limit) or best
+    # the same kernels, so of two that are equally fast the graph, which leaves the processor to the other threads
+    best = choose([graph, best], limit) or best
     trials.keep_only(best, precision)
-    search = trials.run(f"{best.name}-search", precision)
-    tried.append(search)
-    if not search.problem and search.apart <= limit and search.seconds <= best.seconds * SEARCH_PAYS:
-        best = search
+    if precision in SEARCHED:
+        search = trials.run(f"{best.name}-search", precision)
+        tried.append(search)
+        if not search.problem and search.apart <= limit and search.seconds <= best.seconds * SEARCH_PAYS:
+            best = search
     on_note("engines tried: " + "; ".join(one.line(len(trials.clips)) for one in tried))
     return best
 

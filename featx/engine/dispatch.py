@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 
 import numpy as np
@@ -59,7 +60,8 @@ class Dispatch:
     def batch_size(self) -> int:
         """Clips a batch; found when it is first asked for."""
         if self._batch_size is None:
-            self._batch_size = self._size_that_fits()
+            with self._at_device():
+                self._batch_size = self._size_that_fits()
         return self._batch_size
 
     @property
@@ -70,7 +72,8 @@ class Dispatch:
         """Choose precision and plan by these clips, at most as many as a batch has; with none, only what was asked for."""
         while not self.settled:
             try:
-                self._settle(clips[: self.batch_size])
+                with self._at_device():
+                    self._settle(clips[: self.batch_size])
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -88,6 +91,8 @@ class Dispatch:
                 if not is_out_of_memory(error):
                     raise
                 self._flight.drain()
+                for mark in ready:
+                    mark.synchronize()
                 self._flight = None
                 self._halve(error)
                 self.settle(clips)
@@ -95,6 +100,10 @@ class Dispatch:
             self.submit(clips[i : i + self.batch_size], ready).result() for i in range(0, len(clips), self.batch_size)
         ]
         return Done({layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]})
+
+    def _at_device(self) -> AbstractContextManager:
+        """Within, what names no device means this one: events and streams do."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _settle(self, clips: Sequence[Tensor]) -> None:
         plans = self._plans(self.batch_size)

@@ -20,6 +20,7 @@ from torch import Tensor
 __all__ = ["CudaStreams", "Done", "Flight", "Handle", "Streams"]
 
 DEPTH = 3  # batches on their way
+LANES = ("copy", "compute", "results")
 
 
 class Mark(Protocol):
@@ -51,7 +52,7 @@ class CudaStreams:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._lanes = {lane: torch.cuda.Stream(device) for lane in ("copy", "compute", "results")}
+        self._lanes = {lane: torch.cuda.Stream(device) for lane in LANES}
 
     def run(self, lane: str, work: Callable[[], None]) -> None:
         with torch.cuda.device(self.device), torch.cuda.stream(self._lanes[lane]):
@@ -76,7 +77,8 @@ class Handle:
     """The results of a batch, which come later. `taken`: a mark after which the clips given may be written over."""
 
     def __init__(self, slot: _Slot, num_clips: int, marks: dict[str, Mark]) -> None:
-        self._slot, self._num_clips, self._marks = slot, num_clips, marks
+        self._slot: _Slot | None = slot
+        self._num_clips, self._marks = num_clips, marks
         self._values: dict[str, np.ndarray] | None = None
         self.taken = marks["taken"]
         self.copy_seconds = self.forward_seconds = 0.0  # of the device, by its own clock, once the results are there
@@ -88,11 +90,12 @@ class Handle:
     def result(self) -> dict[str, np.ndarray]:
         """Wait for the batch: float32 (num_clips, D) a layer, in the order of the clips given."""
         if self._values is None:
+            slot, self._slot = self._slot, None  # whose memory may be given back from now on
             self._marks["returned"].synchronize()
-            self._values = {layer: x[: self._num_clips].numpy().copy() for layer, x in self._slot.returned.items()}
+            self._values = {layer: x[: self._num_clips].numpy().copy() for layer, x in slot.returned.items()}
             self.copy_seconds = self._marks["copy begun"].elapsed_time(self._marks["copied"]) / 1000
             self.forward_seconds = self._marks["begun"].elapsed_time(self._marks["computed"]) / 1000
-            self._slot.handle = None
+            slot.handle = None
         return self._values
 
 
@@ -152,19 +155,23 @@ class Flight:
         if slot.handle is not None:
             slot.handle.result()
         streams, num = self._streams, len(clips)
-        marks = {"copy begun": streams.mark("copy")}
+        marks: dict[str, Mark] = {}
         if clips[0].device.type == slot.device.device.type and clips[0].device.type != "cpu":
-            for mark in ready:
+            for mark in dict.fromkeys(ready):  # many clips share one
                 streams.wait("compute", mark)
+            marks["copy begun"] = streams.mark(
+                "compute"
+            )  # all of a time's marks in one lane: only there they have an order
             streams.run("compute", lambda: self._gather(slot, list(clips)))
-            marks["copied"] = streams.mark("copy")
+            marks["copied"] = marks["taken"] = marks["begun"] = streams.mark("compute")
         else:
             for place, clip in zip(slot.host, clips, strict=False):
                 place.copy_(clip)
+            marks["copy begun"] = streams.mark("copy")
             streams.run("copy", lambda: self._copy_in(slot, num))
             marks["copied"] = streams.mark("copy")
             streams.wait("compute", marks["copied"])
-        marks["taken"] = marks["begun"] = streams.mark("compute")
+            marks["taken"] = marks["begun"] = streams.mark("compute")
         streams.run("compute", lambda: self._compute(slot))
         marks["computed"] = streams.mark("compute")
         streams.wait("results", marks["computed"])
@@ -175,10 +182,12 @@ class Flight:
         return slot.handle
 
     def drain(self) -> None:
-        """Wait for all batches on their way; their handles keep their results."""
+        """Wait for all batches on their way, whose handles keep their results, and for what was begun of one that failed."""
         for slot in self._slots:
             if slot.handle is not None:
                 slot.handle.result()
+        for lane in LANES:
+            self._streams.mark(lane).synchronize()
 
     def _gather(self, slot: _Slot, clips: list[Tensor]) -> None:
         torch.stack(clips, out=slot.device[: len(clips)])

@@ -22,8 +22,8 @@ def page_lock(memory: np.ndarray, device: torch.device) -> Callable[[], None] | 
         if int(runtime.cudaHostRegister(memory.ctypes.data, memory.nbytes, PORTABLE)) == 0:
             address = memory.ctypes.data
             return lambda: runtime.cudaHostUnregister(address)
-        try:  # CUDA remembers the refusal, and would report it as the failure of whatever comes next
-            torch.zeros(1, device=device)
+        try:  # CUDA remembers the refusal, and would report it as the failure of the next kernel, which is this
+            torch.zeros(1, device=device).add_(1)
         except RuntimeError:
             pass
     return None

@@ -75,12 +75,16 @@ def arithmetic(precision: str, search: bool = False) -> Iterator[None]:
 
     `search`: cuDNN times its algorithms for each new shape instead of choosing by rule. What was set before is set again
     afterwards.
+
+    PyTorch remembers, a thread, what was chosen for a shape, whether by rule or by search, and would choose no more. TF32
+    is a part of what it is remembered by, and means nothing to 16-bit numbers: there a search lets convolutions have it.
     """
     cudnn = torch.backends.cudnn
     before = (cudnn.benchmark, cudnn.deterministic)
     tf32_before = _tf32_switches()
     cudnn.benchmark, cudnn.deterministic = search, True
-    _set_tf32(precision == "tf32")
+    allowed = precision == "tf32"
+    _set_tf32(matmul=allowed, convolutions=allowed or (search and DTYPES[precision] != torch.float32))
     try:
         yield
     finally:
@@ -115,10 +119,10 @@ def _tf32_switches() -> tuple[list[bool | None], list[str]]:
     return old, [place.fp32_precision for place in _new_switches()]
 
 
-def _set_tf32(allowed: bool) -> None:
-    for place in _old_switches():
+def _set_tf32(matmul: bool, convolutions: bool) -> None:
+    for place, allowed in zip(_old_switches(), (matmul, convolutions), strict=True):
         place.allow_tf32 = allowed
-    for place in _new_switches():
+    for place, allowed in zip(_new_switches(), (matmul, convolutions, convolutions), strict=False):
         place.fp32_precision = "tf32" if allowed else "ieee"
 
 
