@@ -81,8 +81,7 @@ class PartWriter:
         if self._thread is not None:
             self._thread.join()
         while self._waiting:  # the thread has ended with an error; perhaps there is room again
-            self._parts.add(*self._waiting[0])
-            self._waiting.popleft()
+            self._parts.add(*self._waiting.popleft())  # taken out first: once more, and a video would stand there twice
 
 
 def _num_bytes(result: Features | Failure) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -228,6 +230,16 @@ def test_damaged_bins_are_found(everything, tmp_path):
         del h5["bins"]
     with pytest.raises(FeatureFileError, match="its table bins/pool5 is missing"):
         featx.open(tmp_path / "other.h5")
+
+
+def test_tables_of_a_layer_that_differ_in_width_are_refused(everything, tmp_path):
+    with featx.open(everything[1]) as features:
+        made, videos = features.provenance, [features[key] for key in features.keys]
+    layer = made.layers[0]
+    narrow = [replace(video, bins={**video.bins, layer: video.bins[layer][:, :7].copy()}) for video in videos]
+    store.write_features(tmp_path / "f.h5", made, narrow)
+    with pytest.raises(FeatureFileError, match=f"its table bins/{layer} has 7 dimensions, but descriptors/{layer}"):
+        featx.open(tmp_path / "f.h5")
 
 
 def test_the_bytes_of_bins_are_estimated(clips_folder):

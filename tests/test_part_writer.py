@@ -96,3 +96,15 @@ def test_an_interrupt_while_the_rest_is_written_loses_nothing():
     with pytest.raises(KeyboardInterrupt):
         writer.finish("made so")
     assert parts.kept == ["0", "1", "2"] and parts.flushed == 1
+
+
+def test_what_is_written_at_the_end_is_written_once_though_that_is_interrupted():
+    parts = Recorded([FeatxError("full"), KeyboardInterrupt()])
+    parts.gate.set()
+    writer = PartWriter(parts)
+    with pytest.raises(FeatxError, match="full"):
+        for result in results(100_000):
+            writer.add(result, "made so")
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish("made so")
+    assert len(parts.kept) == len(set(parts.kept)) and parts.flushed == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import featx
 from featx import store
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.neighbours import duplicates, nearest
+from featx.neighbours.queries import _words
 from featx.store import parts_folder, write_features
 
 
@@ -305,3 +307,8 @@ def test_too_many_pairs_and_thresholds_that_mean_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(duplicates, "MAX_PAIRS", 5)
     with pytest.raises(UsageError, match="more than 5 pairs have a cosine of 0.01 or more; raise the --threshold"):
         featx.find_duplicates(path, 0.01)
+
+
+def test_the_words_on_how_a_query_is_made_tell_its_views():
+    words = [_words(make_provenance(**views), "fc6", Path("f.h5"), None) for views in ({}, {"crops": 3, "flip": 1})]
+    assert words[1] == words[0] + ", 3 crops, mirror images too"

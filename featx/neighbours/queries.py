@@ -250,8 +250,9 @@ def _words(recorded: Provenance, layer: str, path: Path, basis: Basis | None) ->
     clips = f"{recorded.num_clips_even} clips" if recorded.num_clips_even else f"stride {recorded.stride}"
     variant = f" ({recorded.variant})" if recorded.variant else ""
     rate = f", {recorded.fps:g} frames/s" if recorded.fps else ""
+    views = f", {recorded.crops} crops" * (recorded.crops > 1) + ", mirror images too" * recorded.flip
     projected = f", projected on the {basis.num_dims} components of its basis" if basis is not None else ""
     return (
         f"extracted as {path} records: {recorded.checkpoint}{variant} {layer}, {recorded.length} frames a clip, step "
-        f"{recorded.frame_step}, {clips}{rate}, short {recorded.short}, tail {recorded.tail}{projected}"
+        f"{recorded.frame_step}, {clips}{rate}, short {recorded.short}, tail {recorded.tail}{views}{projected}"
     )

@@ -91,6 +91,7 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
             raise _refused(
                 path, f"its table {name} has {tables[name].shape[1]:,} bins a video, not {provenance.bins:,}"
             )
+    _require_one_width([(name, tables[name]) for name in matrices if tables[name].num_rows], path)
     for name, table in tables.items():
         group, _, rest = name.partition("/")
         if group == "checksums":
@@ -112,6 +113,15 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
                 )
     if provenance.has_clip_table:
         _require_clip_rows(h5, tables["clips/start_frame"].shape[0], path)
+
+
+def _require_one_width(matrices: list[tuple[str, _Table]], path: object) -> None:
+    """Descriptors, clip features and bins of a layer have one number of dimensions."""
+    first_of: dict[str, tuple[str, int]] = {}
+    for name, table in matrices:
+        first, width = first_of.setdefault(name.partition("/")[2], (name, table.shape[-1]))
+        if table.shape[-1] != width:
+            raise _refused(path, f"its table {name} has {table.shape[-1]:,} dimensions, but {first} {width:,}")
 
 
 def _require_type(name: str, table: _Table, dtype: np.dtype, ndim: int, path: object) -> None:
