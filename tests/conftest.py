@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from prepared_engines import preparing_anew, preparing_once
 
+import featx
 from featx import decode_pool
 
 
@@ -101,6 +104,35 @@ def nobodys_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATX_HOME", str(tmp_path_factory.mktemp("home") / "absent"))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engines_are_prepared_once():
+    """No test of something else makes and checks a plan that an engine before it had."""
+    with preparing_once():
+        yield
+
+
+@pytest.fixture(scope="module")
+def prepared_anew():
+    """Every engine of the module makes and checks its own plan."""
+    with preparing_anew():
+        yield
+
+
+@pytest.fixture(scope="session")
+def example_features(tmp_path_factory, engines_are_prepared_once) -> Path:
+    """What the quick start's command makes of the example videos, made once, by the first of the test processes to need it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # all have it in common
+    made = folder / "examples.h5"
+    with open(folder / "examples.lock", "w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            patch.chdir(Path(__file__).parents[1])
+            featx.extract_to("examples/videos", made)
+    return made
 
 
 @pytest.fixture

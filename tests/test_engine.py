@@ -37,6 +37,7 @@ from featx.run import extract_to
 CPU = torch.device("cpu")
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason=native.why_not())
 NONE_BUILT = "the native kernels were not built"
+pytestmark = pytest.mark.usefixtures("prepared_anew")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
-"""Every command and every Python block of the README, run in order, with stand-ins for weights and data sets."""
+"""Every command and every Python block of the README, run section by section, with stand-ins for weights and data sets."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -18,10 +19,11 @@ import torch
 from conftest import write_noise_video
 from data_set_stand_ins import STAND_INS, set_small_counts
 from feature_files import write_file
-from small_weights import trained_state
+from small_weights import small_card, trained_state
 
 import featx
 from featx.backbones import ARCHITECTURES, build
+from featx.catalog import CHECKPOINTS
 from featx.checkpoints.names import namings
 from featx.checkpoints.verify import verify
 from featx.cli import main
@@ -30,6 +32,10 @@ from featx.evaluation import DATASETS, ucf101
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SECTIONS = {  # heading -> its blocks
+    text.partition("\n")[0]: re.findall(r"^```(sh|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for text in README.split("\n## ")
+}
 COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
 SETUP = [command for command in COMMANDS if command.startswith("python3 -m venv")]
 
@@ -38,11 +44,14 @@ DRAWN = re.compile(r" --plot|^featx (embed|filters) |pictures\.py")
 
 # what makes a long program short; the options that the README shows stay
 SHORTENED = {
-    "benchmark.py": ["--quick"],
+    "benchmark.py": ["--quick", "--only", "decode"],
     "make_descriptors.py": ["--dims", "104"],
     "render_actions.py": ["--clips-per-class", "1", "--clips-per-group", "1", "--frames", "8"],
     "train_mini.py": ["--minutes", "0.02", "--held-out", "14", "--workers", "0", "--batch-size", "2"],
 }
+
+
+FEW_GROUPS = "_g0[123]_"
 
 
 def test_the_two_set_up_commands_stand_under_their_headings():
@@ -54,8 +63,8 @@ def test_the_two_set_up_commands_stand_under_their_headings():
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder in which every command of the README finds what it names."""
+def place(tmp_path, home, monkeypatch):
+    """A folder in which every command of the README finds what it names, and an empty cache of weights."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for folder in ("videos", "more", "ucf101/Archery"):
         (tmp_path / folder).mkdir(parents=True)
@@ -81,10 +90,10 @@ def place(tmp_path, monkeypatch):
 def before(command: str, place: Path) -> None:
     """Make what a command needs and no earlier one made."""
     if "c3d.pickle" in command and not (place / "c3d.pickle").exists():
-        c3d = build("c3d", num_classes=487)
+        c3d = build("c3d", **featx.catalog.get_checkpoint("c3d-sports1m").build_arguments)
         port = next(n for n in namings("c3d", c3d.state_dict()) if n.label.startswith("DavideA"))
         torch.save({theirs: c3d.state_dict()[ours] for theirs, ours in port.ours.items()}, place / "c3d.pickle")
-    if command.startswith("featx pca c3d.h5"):
+    if "ucfTrainTestlist" in command and not (place / "ucfTrainTestlist").exists():
         ucf101_stand_in(place)
     for name, make in STAND_INS.items():
         if name in command and not (place / name).exists():
@@ -109,6 +118,53 @@ def ucf101_stand_in(place: Path) -> None:
         (lists / f"testlist0{split}.txt").write_text("".join(test))
 
 
+def make_small(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make what a command works on so small that it takes a moment."""
+    if "random.h5" in command or "profiled.h5" in command:
+        take_few_examples(place)
+    if "c3d-sports1m" in command:
+        small = dataclasses.replace(small_card("c3d-sports1m"), name="c3d-sports1m", default_layer="fc6")
+        monkeypatch.setattr("featx.catalog.CHECKPOINTS", {**CHECKPOINTS, small.name: small})
+    if "--splits synthetic" in command:
+        counts = take_few_classes(place / "synthetic", 5)
+        monkeypatch.setattr(ucf101, "NUM_CLASSES", 5)
+        monkeypatch.setattr(ucf101, "COUNTS", counts)
+
+
+def take_few_examples(place: Path) -> None:
+    """Leave in examples/ the videos of three groups, of which each split tests one, and lists of these."""
+    examples = place / "examples"
+    if not examples.is_symlink():
+        return
+    examples.unlink()
+    (examples / "splits").mkdir(parents=True)
+    for path in (ROOT / "examples").iterdir():
+        if path.name not in ("videos", "splits"):
+            (examples / path.name).symlink_to(path)
+    for path in (ROOT / "examples/videos").glob("*/*.mp4"):
+        if re.search(FEW_GROUPS, path.name):
+            (examples / "videos" / path.parent.name).mkdir(parents=True, exist_ok=True)
+            (examples / "videos" / path.parent.name / path.name).symlink_to(path)
+    for path in (ROOT / "examples/splits").iterdir():
+        lines = [line for line in path.read_text().splitlines(True) if "_g" not in line or re.search(FEW_GROUPS, line)]
+        (examples / "splits" / path.name).write_text("".join(lines))
+
+
+def take_few_classes(folder: Path, num_classes: int) -> dict[int, tuple[int, int]]:
+    """Leave the first classes in lists of UCF101's form; split -> how many videos train and test."""
+    first = [line.split()[1] for line in (folder / "classInd.txt").read_text().splitlines()[:num_classes]]
+    counts = {}
+    (folder / "classInd.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(first, 1)))
+    for split in (1, 2, 3):
+        sides = []
+        for path in (folder / f"trainlist0{split}.txt", folder / f"testlist0{split}.txt"):
+            lines = [line for line in path.read_text().splitlines(True) if line.split("/")[0] in first]
+            path.write_text("".join(lines))
+            sides.append(len(lines))
+        counts[split] = tuple(sides)
+    return counts
+
+
 def run_block(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})  # with nothing but its own names
 
@@ -131,17 +187,17 @@ def run_apart(*args: str) -> None:
     subprocess.run([sys.executable, *args, *short.get(Path(args[0]).name, [])], check=True)
 
 
-@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_every_command_and_block_runs(apart, place, capsys, monkeypatch):
+def run_blocks(blocks, place, capsys, monkeypatch, apart=False) -> None:
     monkeypatch.setitem(DATASETS, "group-1", None)  # which the README adds, and the end of the test takes away
-    featx.extract_to("examples/videos", "features.h5")  # what the quick start's command does
-    for kind, block in BLOCKS:
+    for kind, block in blocks:
         if kind == "python":
             run_apart("-c", block) if apart else run_block(block)
             continue
         for command in block.splitlines():
             if command in SETUP or (DRAWN.search(command) and importlib.util.find_spec("matplotlib") is None):
                 continue
+            if not apart:
+                make_small(command, place, monkeypatch)
             before(command, place)
             program, *args = shlex.split(command)
             if program == "featx":
@@ -154,6 +210,21 @@ def test_every_command_and_block_runs(apart, place, capsys, monkeypatch):
             else:
                 assert program == "python", f"no test runs '{command}'"
                 run_apart(*args) if apart else run_program(args[0], args[1:], monkeypatch)
+
+
+@pytest.mark.parametrize("section", [heading for heading, blocks in SECTIONS.items() if blocks])
+def test_every_command_and_block_runs(section, place, example_features, capsys, monkeypatch):
+    """Each section by itself, after the quick start."""
+    shutil.copy(example_features, place / "features.h5")
+    run_blocks(SECTIONS[section], place, capsys, monkeypatch)
+
+
+@pytest.mark.long
+def test_the_readme_runs_from_top_to_bottom(place, capsys, monkeypatch):
+    """In one place, with what the sections before have left there, and every program in a process of its own."""
+    assert [block for blocks in SECTIONS.values() for block in blocks] == BLOCKS
+    featx.extract_to("examples/videos", "features.h5")  # what the quick start's command does
+    run_blocks(BLOCKS, place, capsys, monkeypatch, apart=True)
 
 
 def test_python_blocks_tell_the_truth(place):
