@@ -95,6 +95,13 @@ def before(command: str, place: Path) -> None:
         torch.save({theirs: c3d.state_dict()[ours] for theirs, ours in port.ours.items()}, place / "c3d.pickle")
     if "ucfTrainTestlist" in command and not (place / "ucfTrainTestlist").exists():
         ucf101_stand_in(place)
+    if "small.h5" in command and not command.startswith("featx pca") and not (place / "small.h5").exists():
+        featx.pca("features.h5", "small.h5", dims=10)
+    reads_clips = "clips.h5" in command and "-o clips.h5" not in command
+    if (reads_clips or "import c3d_activitynet.h5" in command) and not (place / "clips.h5").exists():
+        featx.extract_to("examples/videos", "clips.h5", save="both")
+    if "import c3d_activitynet.h5" in command and not (place / "c3d_activitynet.h5").exists():
+        featx.export("clips.h5", "c3d_activitynet.h5", "activitynet")
     for name, make in STAND_INS.items():
         if name in command and not (place / name).exists():
             make(place)
@@ -120,7 +127,7 @@ def ucf101_stand_in(place: Path) -> None:
 
 def make_small(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make what a command works on so small that it takes a moment."""
-    if "random.h5" in command or "profiled.h5" in command:
+    if any(name in command for name in ("random.h5", "profiled.h5", "bins.h5", "clips.h5", "small.h5", "several.h5")):
         take_few_examples(place)
     if "c3d-sports1m" in command:
         small = dataclasses.replace(small_card("c3d-sports1m"), name="c3d-sports1m", default_layer="fc6")
