@@ -1,8 +1,8 @@
 """Engines of the embedded checkpoint take over the plan of an engine like them: to make and to check one takes longer than
 the clips of most tests.
 
-An engine is like another where name, layers, shapes, preprocessing, threads, network and weights are equal and none of what
-decides on a plan was replaced; a plan serves one engine at a time. Tests of the engine itself say `prepared_anew`.
+An engine is like another where name, layers, shapes, threads, network and weights are equal and none of what decides on a
+plan was replaced; a plan serves one engine at a time. Tests of the engine itself say `prepared_anew`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ def preparing_once() -> Iterator[None]:
         state = backbone.state_dict()
         if sum(tensor.numel() for tensor in state.values()) > MAX_FLOATS:
             return prepare(self, backbone, name)
-        threads = torch.get_num_threads()
-        key = (name, self.layers, tuple(self._batch.shape[1:]), self._preprocess, threads, repr(backbone))
+        key = (name, self.layers, tuple(self._batch.shape[1:]), torch.get_num_threads(), repr(backbone))
         if (found := kept.get(key)) and found.owner() is None and found.fits(state):
             found.owner = weakref.ref(self)
             return found.chosen, found.plan

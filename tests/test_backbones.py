@@ -81,6 +81,7 @@ def test_res3d_at_full_size():
     assert_same_layers(lively(Res3D(), clips), clips, reference_nets.res3d)
 
 
+@pytest.mark.long
 def test_p3d_at_full_size():
     clips = seeded_clips(1, 3, 16, 160, 160)
     assert_same_layers(lively(P3D(), clips[..., :96, :96]), clips, reference_nets.p3d)
@@ -216,6 +217,7 @@ def test_every_row_of_these_families_has_a_reference():
     assert set(covered) == {name for name, kind in kinds.items() if kind in ("C3D", "Res3D", "P3D")}
 
 
+@pytest.mark.long
 def test_torchvisions_r2plus1d_at_full_size():
     clips = seeded_clips(1, 3, 8, 112, 112)
     assert_same_layers(lively(build("tv-r2plus1d18"), clips), clips, reference_of("tv-r2plus1d18"))

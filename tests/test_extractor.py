@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 import pytest
@@ -21,10 +23,15 @@ from featx.preprocess import Preprocess
 from featx.video import read_frames
 
 
+@cache
+def embedded_net():
+    return checkpoints.load(get_checkpoint("res3d-mini")).backbone
+
+
 def slowly(path, sampling, layer, fps=None):
     """Clip features (M, D) in plain steps, with OpenCV's resize."""
     card = get_checkpoint("res3d-mini")
-    net = checkpoints.load(card).backbone
+    net = embedded_net()
     height, width = card.preprocess.resize
     y, x = card.preprocess.crop_offset or ((height - 112) // 2, (width - 112) // 2)
     mean, std = np.array(card.preprocess.mean), np.array(card.preprocess.std)
@@ -47,12 +54,12 @@ def cosine(a, b):
 @pytest.mark.parametrize(
     ("num_frames", "options", "sampling"),
     [
-        (40, {}, Sampling(8, 8, 2)),
+        (31, {}, Sampling(8, 8, 2)),
         (5, {}, Sampling(8, 8, 2)),
         (5, {"short": "pad"}, Sampling(8, 8, 2, short="pad")),
         (29, {"tail": "pad"}, Sampling(8, 8, 2, tail="pad")),
         (40, {"num_clips": 3}, Sampling(8, 8, 2, 3)),
-        (40, {"stride": 5, "frame_step": 1}, Sampling(8, 5, 1)),
+        (24, {"stride": 5, "frame_step": 1}, Sampling(8, 5, 1)),
         (40, {"fps": 12.5}, Sampling(8, 8, 2, fps=12.5)),
     ],
 )

@@ -110,7 +110,7 @@ def parts(made, tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", ["merge shards", "merge parts", "pca"])
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.long)])
 def test_a_killed_merge_or_pca_is_done_again(driver, made, parts, tmp_path, command, kills):
     whole, output, reference = made[0] / "whole.h5", tmp_path / "f.h5", tmp_path / "reference.h5"
     place = {"kind": "features", "place": str(output), "reference": str(reference)}
@@ -127,7 +127,7 @@ def test_a_killed_merge_or_pca_is_done_again(driver, made, parts, tmp_path, comm
     assert report["left"] == ["f.h5"], report
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.long)])
 def test_a_killed_export_leaves_no_half_folder(driver, made, tmp_path, kills):
     whole, reference, output = made[0] / "whole.h5", tmp_path / "reference", tmp_path / "blobs"
     featx.c3d_blobs.export_c3d(whole, reference)
@@ -156,7 +156,7 @@ class Slow:
         return getattr(self.to, name)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.long)])
 def test_killed_weights_get_goes_on_to_the_same_bytes(driver, serve, cards, tmp_path, monkeypatch, kills):  # noqa: F811
     card = cards["c3d-small"]
     content = save_port(card, trained_state(card), tmp_path / "port.pickle", "DavideA's port").read_bytes()

@@ -117,7 +117,7 @@ def modules_after(command: list[str]) -> set[str]:
     ("command", "spared"),
     [
         (["extract", str(VIDEO), "-o", "f.h5"], {"torch._dynamo", "sympy", "sklearn", "scipy"}),
-        (["models"], {"torch._dynamo", "sympy", "sklearn", "h5py"}),
+        (["models", "c3d"], {"torch._dynamo", "sympy", "sklearn", "h5py"}),
         (["extract", str(VIDEO), "-o", "f.h5", "--backbone", "c3d-sprots1m"], {"torch", "h5py"}),
         (["extract", str(VIDEO), "-o", "f.h5", "--layer", "fc6"], {"torch", "h5py"}),
         (["classify", str(VIDEO), "--variant", "port"], {"torch", "h5py"}),
