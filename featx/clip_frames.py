@@ -1,6 +1,6 @@
 """Where prepared frames wait for their clips: in the memory of the CPU, or on the device that computes.
 
-    HostFrames    chunk of BGR               -> resize, crop on the CPU     -> frames -> clip: a copy of its frames
+    HostFrames    chunk of planes or of BGR  -> colours, resize, crop on the CPU -> frames -> clip: a copy of its frames
     DeviceFrames  chunk of planes or of BGR  -> device -> colours, resize, crop there -> block of frames
                                                                              -> clip: a part of a block, mostly without a copy
 
@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from featx.decode_pool import Chunk
+from featx.engine import native
 from featx.engine.page_lock import page_lock
 from featx.engine.pixels import Preparer, layouts_of
-from featx.engine.resize import resize
+from featx.engine.resize import PlanarFrames, resize
 from featx.errors import UsageError
 from featx.preprocess import Preprocess
 from featx.views import Views
@@ -35,12 +36,15 @@ ALL = slice(None)
 
 
 class HostFrames:
-    """Frames uint8 (crop, crop, 3), prepared on the CPU."""
+    """Frames uint8 (crop, crop, 3), prepared on the CPU.
 
-    planar = False  # whether decoders should give planes
+    `planar`: let decoders give planes, half as many bytes, where the native kernels are there to make BGR of them; else
+    they give BGR. The pixels are the same.
+    """
 
-    def __init__(self, preprocess: Preprocess, views: Views | None = None) -> None:
+    def __init__(self, preprocess: Preprocess, views: Views | None = None, planar: bool = True) -> None:
         self._preprocess, self._views = preprocess, views or Views()
+        self.planar = planar and native.kernels() is not None
 
     def at_work(self) -> AbstractContextManager:
         """The thread that calls the other methods does so in this context."""
@@ -48,7 +52,9 @@ class HostFrames:
 
     def prepare(self, chunk: Chunk, taken: slice = ALL) -> Sequence[Tensor]:
         """The frames of a chunk, or some, resized and cropped. Raises VideoError where they are smaller than the crop."""
-        frames = torch.from_numpy(chunk.frames[taken])
+        frames: Tensor | PlanarFrames = torch.from_numpy(chunk.frames[taken])
+        if chunk.yuv is not None:
+            frames = PlanarFrames(frames, chunk.size, chunk.yuv)
         if self._views.crops > 1:  # (n, H, W, 3) -> (n, crops, crop, crop, 3)
             return self._preprocess.prepare_crops(frames, self._views.crops, resize)
         return self._preprocess.prepare_frames(frames, resize)

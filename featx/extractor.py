@@ -343,7 +343,7 @@ class Extractor:
         """Where frames become what the network is shown."""
         preprocess, sampling = self.checkpoint.preprocess, self.sampling
         if not self._pixels_on_device:
-            return HostFrames(preprocess, self.views)
+            return HostFrames(preprocess, self.views, planar=self.engine.name != "torch")
         sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
         return DeviceFrames(preprocess, self.engine.device, self.views, sparse=sparse)
 

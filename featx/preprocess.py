@@ -153,15 +153,22 @@ class Preprocess:
         """Resize and crop uint8 (N, H, W, C) frames on the CPU to uint8 (N, crop, crop, C), a copy.
 
         The same as `crop_frames` of `resize_frames`, but what the crop leaves out is not computed. `resizer` does what
-        `featx.resize.resize` does. Raises VideoError where frames are smaller than the crop.
+        `featx.resize.resize` does, and frames that have the right size it only cuts; frames may be whatever it takes that
+        has such a shape. Raises VideoError where they are smaller than the crop.
         """
+        size = self.resized_shape(*frames.shape[1:3])
+        return self._part(frames, size, self._window(*size), resizer)
+
+    def _part(self, frames: Tensor, size: tuple[int, int], window: Window, resizer: Resizer | None) -> Tensor:
+        """The window of the frames after the resize to `size`, a copy."""
         import torch
 
-        size = self.resized_shape(*frames.shape[1:3])
-        window = self._window(*size)
-        if size == tuple(frames.shape[1:3]):
-            return self.crop_frames(frames).clone(memory_format=torch.contiguous_format)
-        return (resizer or resize)(frames, size, self.interpolation, window)
+        if resizer is not None:
+            return resizer(frames, size, self.interpolation, window)
+        if size != tuple(frames.shape[1:3]):
+            return resize(frames, size, self.interpolation, window)
+        top, left, height, width = window
+        return frames[:, top : top + height, left : left + width].clone(memory_format=torch.contiguous_format)
 
     def crop_windows(self, height: int, width: int, crops: int = 1) -> list[Window]:
         """Where `crops` crops lie in a resized frame of `height` x `width`; see `featx.views.Views`.
@@ -178,11 +185,7 @@ class Preprocess:
         windows = self.crop_windows(*size, crops)
         top, left = min(w.top for w in windows), min(w.left for w in windows)
         bottom, right = max(w.top + w.height for w in windows), max(w.left + w.width for w in windows)
-        if size == tuple(frames.shape[1:3]):
-            resized = frames[:, top:bottom, left:right]
-        else:
-            around = Window(top, left, bottom - top, right - left)
-            resized = (resizer or resize)(frames, size, self.interpolation, around)
+        resized = self._part(frames, size, Window(top, left, bottom - top, right - left), resizer)
         pixels = resized.numpy()
         cut = [pixels[:, w.top - top :, w.left - left :][:, : w.height, : w.width] for w in windows]
         return torch.from_numpy(np.stack(cut, axis=1))

@@ -170,18 +170,54 @@ static void draw_taps(int source, int target, int taps, int total, std::vector<i
     }
 }
 
-static void resize_case(bool opencv) {
+// The rule of featx/yuv.py: a colour of a pixel of a frame of planes.
+static int colour_of(const featx::Resize& r, long frame, int row, int column, int channel) {
+    const long half_width = (r.width + 1) / 2, luma_bytes = static_cast<long>(r.height) * r.width, chroma_bytes = (r.height + 1) / 2 * half_width;
+    const unsigned char* luma = r.frames + frame * (luma_bytes + 2 * chroma_bytes);
+    const unsigned char* chroma = luma + luma_bytes + row / 2 * half_width + column / 2;
+    const auto part = [](int sample, int factor) { return sample * 8 * factor >> 16; };
+    const int u = chroma[0] - 128, v = chroma[chroma_bytes] - 128, y = part(luma[static_cast<long>(row) * r.width + column] - r.yuv->offset, r.yuv->luma);
+    const int added = channel == 0   ? part(u, r.yuv->blue_of_u)
+                      : channel == 1 ? part(u, r.yuv->green_of_u) + part(v, r.yuv->green_of_v)
+                                     : part(v, r.yuv->red_of_v);
+    return std::clamp(y + added, 0, 255);
+}
+
+// The weights of a row as `_in_fours` of featx/engine/resize.py puts them.
+static std::vector<short> in_fours(const std::vector<int>& weights, int taps, int width, bool opencv) {
+    std::vector<short> out;
+    for (int four = 0; four < width; four += 4)
+        for (int which = 0; which < 2; which++)
+            for (int pair = 0; pair < taps; pair += 2)
+                for (int part = opencv; part < 2; part++)
+                    for (int i = 0; i < 16; i++) {
+                        const int x = four + which + i / 8 * 2, weight = x < width ? weights[x * taps + pair + i % 2] : 0;
+                        out.push_back(static_cast<short>(opencv ? weight : part ? weight & 2047 : weight >> 11));
+                    }
+    return out;
+}
+
+static void resize_case(featx::Resize::Form form, bool planar) {
     featx::Resize r{};
-    r.n = draw(1, 2), r.height = draw(1, 20), r.width = draw(1, 20), r.out_height = draw(1, 20), r.out_width = draw(1, 20);
-    r.taps_y = opencv ? 2 : draw(1, 7), r.taps_x = opencv ? 2 : 2 * draw(1, 4), r.opencv = opencv;
-    std::vector<int> rows, row_weights, places, weights, columns, column_weights;
-    const int total = 1 << (opencv ? 11 : 22);
+    const bool opencv = form == featx::Resize::kOpencv, crop = form == featx::Resize::kCrop;
+    r.n = draw(1, 2), r.height = draw(1, 20), r.width = draw(1, 90), r.out_height = draw(1, 20), r.out_width = draw(1, 20), r.form = form;
+    r.taps_y = opencv ? 2 : draw(1, 7), r.taps_x = opencv ? 2 : 2 * draw(1, 5);
+    if (crop) r.taps_y = r.taps_x = 1, r.out_height = draw(1, r.height), r.out_width = draw(1, r.width);
+    std::vector<int> rows, row_weights, places, weights, columns;
+    const int total = crop ? 1 : 1 << (opencv ? 11 : 22);
     draw_taps(r.height, r.out_height, r.taps_y, total, rows, row_weights);
     draw_taps(r.width, r.out_width, r.taps_x, total, places, weights);
-    for (int x = 0; x < r.out_width; x++) columns.push_back(places[x * r.taps_x]);
-    for (int weight : weights) column_weights.insert(column_weights.end(), opencv ? 1 : 4, weight);
-    std::vector<unsigned char> frames(3L * r.n * r.height * r.width), output(3L * r.n * r.out_height * r.out_width);
+    if (crop)
+        for (int i = 0, top = draw(0, r.height - r.out_height); i < r.out_height; i++) rows[i] = top + i;
+    if (crop)
+        for (int i = 0, left = draw(0, r.width - r.out_width); i < r.out_width; i++) places[i] = left + i;
+    for (int x = 0; x < up(r.out_width, 4) * 4; x++) columns.push_back(places[std::min(x, r.out_width - 1) * r.taps_x]);
+    const std::vector<short> column_weights = crop ? std::vector<short>() : in_fours(weights, r.taps_x, r.out_width, opencv);
+    const long chroma_bytes = static_cast<long>((r.height + 1) / 2) * ((r.width + 1) / 2), pixels = static_cast<long>(r.height) * r.width;
+    std::vector<unsigned char> frames(r.n * (planar ? pixels + 2 * chroma_bytes : 3 * pixels)), output(3L * r.n * r.out_height * r.out_width);
     for (unsigned char& byte : frames) byte = static_cast<unsigned char>(draw(0, 255));
+    const featx::YuvForm yuv{draw(0, 1) * 16, draw(8000, 9600), draw(13000, 18000), -draw(1000, 4000), -draw(3000, 7000), draw(11000, 16000)};
+    r.yuv = planar ? &yuv : nullptr;
     r.frames = frames.data(), r.rows = rows.data(), r.row_weights = row_weights.data(), r.output = output.data();
     r.columns = columns.data(), r.column_weights = column_weights.data();
     std::vector<unsigned char> workspace(featx_resize_workspace_bytes(&r));
@@ -189,14 +225,18 @@ static void resize_case(bool opencv) {
     for (long at = 0; at < static_cast<long>(output.size()); at++) {
         const int channel = at % 3, x = at / 3 % r.out_width, y = at / 3 / r.out_width % r.out_height;
         const long frame = at / 3 / r.out_width / r.out_height;
+        const auto source = [&](int row, int column) {
+            return planar ? colour_of(r, frame, row, column, channel) : frames[3 * ((frame * r.height + row) * r.width + column) + channel];
+        };
+        if (crop) {
+            check(output[at], source(rows[y], places[x]), "crop");
+            continue;
+        }
         const int half = opencv ? 2 : total / 2;
         int sum = half;
         for (int j = 0; j < r.taps_y; j++) {
             int line = opencv ? 0 : half;
-            for (int k = 0; k < r.taps_x; k++) {
-                const long row = frame * r.height + rows[y * r.taps_y + j];
-                line += frames[3 * (row * r.width + places[x * r.taps_x + k]) + channel] * weights[x * r.taps_x + k];
-            }
+            for (int k = 0; k < r.taps_x; k++) line += source(rows[y * r.taps_y + j], places[x * r.taps_x + k]) * weights[x * r.taps_x + k];
             const int weight = row_weights[y * r.taps_y + j];
             sum += opencv ? (line >> 4) * weight >> 16 : (line >> 22) * weight;
         }
@@ -211,7 +251,7 @@ int main() {
     for (int i = 0; i < 200; i++) direct_case(draw(1, 7));
     for (int c_in : {16, 37, 64, 300}) direct_case(c_in);
     for (int i = 0; i < 100; i++) time_case(), pool_case();
-    for (int i = 0; i < 400; i++) resize_case(i % 2);
+    for (int i = 0; i < 600; i++) resize_case(static_cast<featx::Resize::Form>(i % 3), i / 3 % 2);
     featx_multiply_add_gflops(2, 0.01);
     std::puts("clean");
 }

@@ -17,6 +17,7 @@ from featx.catalog import CHECKPOINTS
 from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
 from featx.clips import Sampling, plan_clips
 from featx.decode_pool import Arena, Chunk, DecodePool
+from featx.engine import native
 from featx.errors import UsageError
 from featx.extractor import Extractor
 from featx.features import Failure
@@ -76,12 +77,34 @@ SAMPLINGS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("crops", [1, 3])
+@pytest.mark.parametrize(
+    "preprocess",
+    [SMALL, dataclasses.replace(SMALL, interpolation="bilinear-antialias"), Preprocess(crop=24, crop_offset=(3, 8))],
+    ids=["bilinear", "antialias", "cut"],
+)
+def test_clips_from_planes_equal_those_from_bgr(pool, videos, preprocess, crops, monkeypatch):
+    """Videos of every kind; without native kernels they come as BGR."""
+    paths, views = list(videos.values()), Views(crops)
+    planar, plain = HostFrames(preprocess, views), HostFrames(preprocess, views, planar=False)
+    assert planar.planar == (native.kernels() is not None) and not plain.planar
+    clips, ends = clips_of(pool, paths, planar, Sampling(16, 8), preprocess)
+    expected, ends_from_bgr = clips_of(pool, paths, plain, Sampling(16, 8), preprocess)
+    for i, name in enumerate(videos):
+        assert type(ends[i]) is type(ends_from_bgr[i])
+        if isinstance(ends[i], VideoEnded):
+            assert len(clips[i]) == len(expected[i]) > 0
+            assert all(torch.equal(a, b) for a, b in zip(clips[i], expected[i], strict=True)), name
+    monkeypatch.setattr(native, "kernels", lambda: None)
+    assert not HostFrames(preprocess).planar
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_clips_equal_those_of_the_host(pool, videos, sampling, sparse):
     """Videos of every kind, whatever way clips are cut."""
     paths = list(videos.values())
-    expected, ends = clips_of(pool, paths, HostFrames(SMALL), sampling)
+    expected, ends = clips_of(pool, paths, HostFrames(SMALL, planar=False), sampling)
     clips, ends_on_device = clips_of(pool, paths, DeviceFrames(SMALL, CPU, sparse=sparse), sampling)
     for i, name in enumerate(videos):
         assert type(ends[i]) is type(ends_on_device[i])
@@ -107,7 +130,7 @@ def test_every_card(pool, videos, name):
     if preprocess.channel_order == "flow":
         preprocess = dataclasses.replace(preprocess, channel_order="bgr", mean=(), std=())
     paths = [videos["h264"], videos["4:4:4"]]
-    expected, _ = clips_of(pool, paths, HostFrames(preprocess), sampling, preprocess)
+    expected, _ = clips_of(pool, paths, HostFrames(preprocess, planar=False), sampling, preprocess)
     clips, _ = clips_of(pool, paths, DeviceFrames(preprocess, CPU), sampling, preprocess)
     for i in range(len(paths)):
         for ours, host in zip(clips[i], expected[i], strict=True):
@@ -120,7 +143,9 @@ def test_features_are_the_same(clips_folder):
     for pixels in ("host", "device"):
         with Extractor(pixels=pixels, save="both", batch_size=3, tail="pad") as extractor:
             both.append({f.key: f for f in extractor.extract_many(plan_videos([clips_folder]))})
-            assert extractor._frames.planar == (pixels == "device")
+            assert extractor._frames.planar == (pixels == "device" or native.kernels() is not None)
+    with Extractor(engine="torch", device="cpu") as extractor:
+        assert not extractor._make_frames().planar
     host, device = both
     assert host.keys() == device.keys() and len(host) == 3
     for key, features in host.items():

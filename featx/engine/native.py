@@ -24,7 +24,7 @@ __all__ = [
     "why_not",
 ]
 
-INTERFACE = 3  # of the library, as kInterface in cpp/convolution.h
+INTERFACE = 4  # of the library, as kInterface in cpp/convolution.h
 
 
 class WinogradRequest(ctypes.Structure):

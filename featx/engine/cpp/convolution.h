@@ -3,7 +3,7 @@
 
 namespace featx {
 
-constexpr int kInterface = 3;  // raised with every change of the records or the functions; native.py has it too
+constexpr int kInterface = 4;  // raised with every change of the records or the functions; native.py has it too
 constexpr int kMaxChannels = 4096;
 constexpr int kMaxSegments = 64;   // runs of the input under a kernel of `direct`
 constexpr int kMaxTimePoints = 10;  // of `direct_in_time`
@@ -58,16 +58,24 @@ struct MaxPool {
     float* output;
 };
 
-// Frames to be resized, for resize.h. The taps of pixel x are pixels columns[x], columns[x] + 1, ... of a row; those beyond it
-// weigh 0. The taps of row y are the rows named.
+// How planes of luma and chroma become BGR: `YuvForm` of featx/yuv.py. All fit into 16 bits.
+struct YuvForm {
+    int offset, luma, blue_of_u, green_of_u, green_of_v, red_of_v;
+};
+
+// Frames to be resized and cropped, for resize.h. The taps of pixel x are pixels columns[x], columns[x] + 1, ... of a row; those
+// beyond it weigh 0. The taps of row y are the rows named; both grow.
 struct Resize {
-    int n, height, width;          // frames (n, height, width, 3)
-    int out_height, out_width;     // output (n, out_height, out_width, 3): the window
-    int taps_y, taps_x;            // of OpenCV's form both 2; of Pillow's taps_x is even
-    int opencv;                    // or Pillow's form
-    const unsigned char* frames;
-    const int *rows, *row_weights;        // (out_height, taps_y), growing
-    const int *columns, *column_weights;  // (out_width), (out_width, taps_x), of Pillow's form each four times
+    enum Form { kCrop, kOpencv, kPillow };
+    int n, height, width;       // of frames
+    int out_height, out_width;  // output (n, out_height, out_width, 3): the window
+    int taps_y, taps_x;         // to crop 1 and 1, of OpenCV's form 2 and 2; of Pillow's taps_x is even
+    int form;
+    const YuvForm* yuv;           // or null, for BGR
+    const unsigned char* frames;  // BGR (n, height, width, 3), or of each frame luma, U and V, without padding
+    const int *rows, *row_weights;  // (out_height, taps_y)
+    const int* columns;             // (out_width padded to 4)
+    const short* column_weights;    // as make_line reads them; none to crop
     unsigned char* output;
 };
 
