@@ -12,7 +12,7 @@ import featx
 from featx import checkpoints
 from featx.catalog import get_checkpoint
 from featx.engine import GPU_ENGINES, Engine, unavailable
-from featx.engine.cuda import Plans, cuda_seconds
+from featx.engine.cuda import Captured, Plans, cuda_seconds
 from featx.engine.precision import PRECISIONS, agreement
 from featx.extractor import Extractor
 from featx.plan import plan_videos
@@ -146,6 +146,23 @@ def test_memory_that_is_full_halves_the_batch(mini, monkeypatch):
 
 def test_the_batch_fits_into_the_memory(mini):
     assert engine(mini, batch_size=None).batch_size >= 8
+
+
+def test_a_capture_that_fails_leaves_nothing_behind(mini):
+    stream, block = torch.cuda.current_stream(), 64 * 2**20
+    with pytest.raises(RuntimeError):
+        Captured(
+            lambda batch: {"a": batch.float() * float(batch.sum())}, torch.ones(4, device=GPU)
+        )  # which has to wait
+    assert torch.cuda.current_stream() == stream
+    made, given = engine(mini, name="folded-graph", precision="fp32"), clips(8)
+    assert np.array_equal(made.run(given)["pool5"], engine(mini, name="folded", precision="fp32").run(given)["pool5"])
+    torch.cuda.empty_cache()
+    before, other = torch.cuda.memory_reserved(), torch.cuda.Stream()
+    for _ in range(20):  # memory that two streams share comes back
+        torch.empty(block, dtype=torch.uint8, device=GPU).record_stream(other)
+        torch.cuda.synchronize()
+    assert torch.cuda.memory_reserved() - before <= 4 * block
 
 
 def test_the_clock_of_the_gpu():

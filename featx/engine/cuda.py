@@ -144,19 +144,33 @@ class Captured:
                 for _ in range(self.WARM_UP):
                     forward(self._clips)
             torch.cuda.current_stream().wait_stream(stream)
-            self._graph = torch.cuda.CUDAGraph()
+            self._graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
             # Other threads may use the device meanwhile: what they do is no part of the graph, and no mistake. The outer
             # context leaves the stream also where a capture fails, whose own context then does not.
-            with (
-                torch.cuda.stream(stream),
-                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
-            ):
-                self._layers = forward(self._clips)
+            try:
+                with (
+                    torch.cuda.stream(stream),
+                    torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"),
+                ):
+                    self._layers = forward(self._clips)
+            except BaseException:
+                _forget_capture(pool)
+                raise
 
     def __call__(self, clips: Tensor) -> Layers:
         self._clips.copy_(clips)
         self._graph.replay()
         return self._layers
+
+
+def _forget_capture(pool: tuple[int, int]) -> None:
+    """Let PyTorch's memory know that a capture is over, which failed: it would put off giving back what streams share."""
+    end = getattr(torch._C, "_cuda_endAllocateToPool", None)
+    try:
+        if end is not None:
+            end(torch.cuda.current_device(), pool)
+    except RuntimeError:  # it knows
+        pass
 
 
 def cuda_seconds(run: Callable[[Tensor], object], clips: Tensor) -> float:
