@@ -1,6 +1,6 @@
 """How fast is featx here? Decoding, the forward pass beside other programs', and `featx extract` end to end, in one run.
 
-    python examples/benchmark.py                                   a net of each family; takes about 20 minutes
+    python examples/benchmark.py                                   a net of each family; takes about half an hour
     python examples/benchmark.py --backbone c3d-sports1m --plan "torch.jit freeze" --plan "featx winograd"
     python examples/benchmark.py --only end-to-end --videos ucf101/Archery
     python examples/benchmark.py --device cuda                     against what a GPU and its machine can do; --quick: minutes
@@ -53,6 +53,7 @@ ON_GPU = (
 )
 PARTS = ("decode", "forward", "end-to-end")
 CLOSE = "featx winograd"  # whose rate is compared
+END_TO_END = 20  # times --seconds: how long an end-to-end run is at least, about
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -280,7 +281,7 @@ def compare_ends(
 
         forward()
         once = extract_to_file(extractor, items, folder)
-        repeats = max(1, round(5 * args.seconds / once.wall_seconds))
+        repeats = max(1, round(END_TO_END * args.seconds / once.wall_seconds))
         # the same videos under several keys: a longer run, whose beginning and end count for less
         items = [replace(item, key=f"{i}/{item.key}") for i in range(repeats) for item in items]
         passes = []
