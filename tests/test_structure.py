@@ -72,6 +72,7 @@ LEVELS = [
         "key_paths",
         "profile",
         "resize",
+        "shards",
         "small_files",
         "views",
         "errors",

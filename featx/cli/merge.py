@@ -6,17 +6,27 @@ from pathlib import Path
 
 import click
 
+EXAMPLES = """\b
+Examples:
+  featx merge monday.h5 tuesday.h5 -o week.h5
+  featx merge shards/ -o all.h5
+"""
 
-@click.command("merge", epilog="Example: featx merge monday.h5 tuesday.h5 -o week.h5")
+
+@click.command("merge", epilog=EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-def command(inputs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+@click.option(
+    "--partial", is_flag=True, help="Join shards though some are missing; the file tells which ones it holds."
+)
+def command(inputs: tuple[Path, ...], output: Path, overwrite: bool, partial: bool) -> None:
     """Join feature files, or a file with its parts, into one file.
 
-    INPUT is a feature file or a folder of them; they must have been made in the same way. `featx merge F.h5 -o F.h5` takes the
+    INPUT is a feature file or a folder of them; they must have been made in the same way. Of shards ('featx extract --shard')
+    all must be there, each once. `featx merge F.h5 -o F.h5` takes the
     parts in F.h5.parts into F.h5.
     """
     from featx.run import merge
 
-    click.echo(f"{output}: {merge(inputs, output, overwrite=overwrite)} videos")
+    click.echo(f"{output}: {merge(inputs, output, overwrite=overwrite, partial=partial)} videos")
