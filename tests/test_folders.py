@@ -173,8 +173,8 @@ def test_what_does_not_belong_into_a_folder_is_named(world, tmp_path, monkeypatc
     whole = (world / "many/a.h5").read_bytes()
     refused("cut", lambda path: path.write_bytes(whole[:3000]), FeatureFileError, "cut.h5: .*damaged")
     refused("twice", lambda path: path.write_bytes(whole), FeatxError, "'jump/0' stands in .*a.h5 and in .*twice.h5")
-    other = {"fc6": {"x": [1] * 8}}
-    refused("other", lambda path: write_file(path, other, clips={"fc6": {"x": np.ones((1, 8), np.float32)}}, stride=4, engine="torch-cpu"),
+    other, clips = {"fc6": {"x": [1] * 8}}, {"fc6": {"x": np.ones((1, 8), np.float32)}}
+    refused("other", lambda path: write_file(path, other, clips=clips, stride=4, engine="torch-cpu"),
             ProvenanceError, "stride is 8 in .*a.h5, 4 in .*other.h5")  # fmt: skip
     refused("folder", lambda path: path.mkdir(), FeatureFileError, "folder.h5: not a regular file")
 
