@@ -135,6 +135,10 @@ class Parts:
                     except Exception:  # the next result tries again, where an error can be told
                         self._write_failed = True
 
+    def write_empty(self, provenance: Provenance) -> None:
+        """Write a part that holds no video."""
+        store.write_features(self._next_path(), provenance, ())
+
     def flush(self, provenance: Provenance) -> None:
         """Write what waits as one part, and merge parts where they have become many."""
         with self._guard:

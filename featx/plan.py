@@ -15,7 +15,7 @@ from featx.containers import VIDEO_SUFFIXES
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
-from featx.segments import Segment, read_segments, unique_names
+from featx.segments import Segment, read_segments, unique_names, video_of
 
 __all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
 
@@ -39,6 +39,11 @@ class VideoItem:
     label: str = ""
     url: str = ""
     segment: Segment | None = None
+
+    @property
+    def video_key(self) -> str:
+        """The key, of a segment that of its video: all segments of a video go to one shard."""
+        return self.key if self.segment is None else video_of(self.key)
 
     @property
     def path_text(self) -> str:

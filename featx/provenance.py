@@ -15,10 +15,11 @@ FORMAT_VERSION = 1
 PIXELS_VERSION = 2
 
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
-_MAY_DIFFER = {"featx_version", "engine", "batch_size"}
+# Shards differ by their nature; what of them belongs together is told by `featx.shards`.
+_MAY_DIFFER = {"featx_version", "engine", "batch_size", "shard"}
 
 # Attributes that files may lack which were written before there were any; what they then were made with is the default.
-ADDED_LATER = {"crops", "flip", "aggregate", "bins", "clip_times"}
+ADDED_LATER = {"crops", "flip", "aggregate", "bins", "clip_times", "shard"}
 
 MAX_NAMED = 3  # so many differing fields are told with both values: another net differs in ten
 
@@ -34,6 +35,7 @@ class Provenance:
     `channel_order`; `basis_sha256` "" before PCA. `crops` places of every clip, and with `flip` 1 their mirror images, were
     averaged, see `featx.views`; `aggregate` is how clip features became a descriptor, see `featx.aggregation`, and `bins` 0
     stands for "not asked for"; `clip_times` 1 says that clip tables are kept though clip features are not.
+    `shard` tells which shards of the videos the file holds, "" for all of them or none, see `featx.shards`.
     `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
     """
 
@@ -71,6 +73,7 @@ class Provenance:
     aggregate: str = "mean"
     bins: int = 0
     clip_times: int = 0
+    shard: str = ""
     pixels_version: int = PIXELS_VERSION
     format_version: int = FORMAT_VERSION
     format: str = "featx"

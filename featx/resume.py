@@ -105,6 +105,11 @@ def keep_plan(before: Provenance, options: dict) -> None:
 
 def require_continuation(before: Provenance, now: Provenance, output: Path, on_note: Callable[[str], None]) -> None:
     """Raise ProvenanceError or UsageError where a run makes features otherwise than the output it continues."""
+    if before.shard != now.shard:
+        raise UsageError(
+            f"{output} holds {_shard_words(before.shard)}, and this run makes {_shard_words(now.shard)}; give --shard as "
+            "before, or another output to every shard, or '--overwrite' to start anew"
+        )
     if now.clip_times and not before.has_clip_table:
         raise UsageError(
             f"{output} keeps no times of clips, which --timestamps asks for; name another output, or use --overwrite"
@@ -121,6 +126,10 @@ def require_continuation(before: Provenance, now: Provenance, output: Path, on_n
         on_note(
             f"{output} was begun with the engine {before.engine}; {now.engine} agrees with it to rounding, not to the bit"
         )
+
+
+def _shard_words(shard: str) -> str:
+    return f"shard {shard}" if shard else "all videos, no shard of them"
 
 
 def missing(

@@ -25,6 +25,7 @@ from featx.plan import VideoItem, listed_start_frames, plan_videos
 from featx.profile import Profile
 from featx.provenance import Provenance
 from featx.run_progress import RunProgress
+from featx.shards import Shard, missing_shards, parse_shard
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
@@ -97,6 +98,7 @@ def extract_to(
     content_hash: bool = False,
     repair: bool = False,
     timestamps: str | os.PathLike | None = None,
+    shard: str | None = None,
     progress: bool = False,
     on_error: str = "skip",
     interrupts: Interrupts | None = None,
@@ -114,6 +116,8 @@ def extract_to(
     SHA-256 of every video, and compares it, where it is stored, instead of size and time. `repair` sets damaged files of
     the output aside; their videos are extracted again. `overwrite` starts anew. `timestamps`: a CSV file that every run writes
     at its end, with the frames and seconds of all clips of the output, see `featx.timestamps`; the output then keeps them.
+    `shard`: "K/N" takes the K-th of N shards of the videos, "slurm" that of this task of a job array, see `featx.shards`; a
+    shard without videos gives a file without any, so that merging can tell it from one that is missing.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -131,15 +135,17 @@ def extract_to(
     if timestamps is not None:
         require_timestamps_place(timestamps, output)
         options["clip_times"] = True
-    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
-    options["listed_clips"] = items[0].listed_starts is not None
+    own = parse_shard(shard) if shard is not None else None
+    planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
+    items = _of_shard(planned, own)
+    options["listed_clips"] = planned[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
     with bar, open_extractor(backbone, **options) as extractor:
-        extractor.prepare(items, on_note)
-        provenance = extractor.provenance
+        extractor.prepare(items or planned, on_note)
+        provenance = replace(extractor.provenance, shard=str(own or ""))
         if extractor.engine.note:
             on_note(extractor.engine.note)
         if before is not None and before.differences(provenance) and resume.holds_no_video(output):
@@ -193,8 +199,8 @@ def extract_to(
             if summary.stopped_by:
                 summary.parts_left = parts.count()
             else:
-                if not parts.exists():  # cannot be: a plan is never empty, and every video leaves a row or a failure
-                    raise AssertionError("a run ended without an output")
+                if not parts.exists():  # a shard without videos; every other plan leaves a row or a failure a video
+                    parts.write_empty(made_by(extractor, provenance))
                 with stopwatch.time("write"):
                     summary.parts_left = len(parts.finish())
             ended, decoders = time.monotonic(), extractor.num_decoders
@@ -212,6 +218,10 @@ def extract_to(
 def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
     """How results are made now: as at first, but a GPU whose memory became full goes on with smaller batches."""
     return replace(provenance, batch_size=extractor.engine.batch_size)
+
+
+def _of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
+    return items if shard is None else [item for item in items if shard.holds(item.video_key)]
 
 
 class _Flight:
@@ -341,6 +351,7 @@ def estimate(
     keys_from: str = "name",
     allow_urls: bool = False,
     output: str | os.PathLike | None = None,
+    shard: str | None = None,
     count: bool = False,
     on_video: Callable[[], None] = lambda: None,
     **options: object,
@@ -349,8 +360,10 @@ def estimate(
 
     With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
     """
-    items = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
-    options["listed_clips"] = items[0].listed_starts is not None
+    own = parse_shard(shard) if shard is not None else None
+    planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
+    items = _of_shard(planned, own)
+    options["listed_clips"] = planned[0].listed_starts is not None
     options["device"] = worker_devices(options.get("device", "auto"))[0]
     # what computes is not made ready, but what a run would refuse is refused
     check_engine(options.get("engine", "auto"), options.get("precision", "auto"), choose_device(options["device"]))
@@ -403,11 +416,20 @@ def _estimate(
     return total
 
 
-def merge(inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, overwrite: bool = False) -> int:
+def merge(
+    inputs: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    partial: bool = False,
+) -> int:
     """Join feature sets into one feature file and return the number of videos; in bounded memory.
 
+    Shards must be all there, unless `partial`; the file then tells which ones it holds, and the others may be joined to it.
+
     One input that is the output itself is compacted: its parts go into it. Raises UsageError where a video stands in two
-    inputs, or `output` exists and is no input, unless `overwrite`; ProvenanceError where inputs do not belong together.
+    inputs, for a missing shard, and where `output` exists and is no input, unless `overwrite`; ProvenanceError where inputs do
+    not belong together, or hold one shard twice.
     """
     output = Path(output)
     paths = [Path(path) for path in inputs]
@@ -424,6 +446,9 @@ def merge(inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, ove
             for file in (file for group in groups for file in group):
                 store.verify(file)
             with FeatureSet(*groups) as features:
+                missing = missing_shards(features.provenance.shard)
+                if missing and not partial:
+                    raise UsageError(f"{missing}; name its file too, or join what there is with '--partial'")
                 store.merge(features, output)
             parts.drop_parts()
     with store.open_features(output) as merged:

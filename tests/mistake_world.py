@@ -83,6 +83,13 @@ def _feature_files(folder: Path) -> None:
         crop=112,
         mean=(4.0, 5.0, 6.0),
     )
+    for name, shard, key in (
+        ("first", "1/3", "a"),
+        ("first_again", "1/3", "b"),
+        ("second", "2/3", "c"),
+        ("half", "1/2", "d"),
+    ):
+        _write(folder / f"{name}.h5", {"fc6": _rows([key])}, shard=shard)
     clips = {"fc6": {"jump/0": np.ones((2, 4096), np.float32)}}  # as many as the layer has: it can be exported
     _write(folder / "clips.h5", {"fc6": _rows(["jump/0"], 4096)}, clips=clips)
     np.save(folder / "one_row.npy", np.ones((1, D), np.float32))

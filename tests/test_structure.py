@@ -76,6 +76,7 @@ LEVELS = [
         "profile",
         "progress",
         "resize",
+        "shards",
         "small_files",
         "views",
         "errors",

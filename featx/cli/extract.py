@@ -98,6 +98,12 @@ Examples:
     help="Store a SHA-256 of every video, and tell changed videos by it where it is stored.",
 )
 @click.option("--repair", is_flag=True, help="Set damaged files of the output aside, and extract their videos again.")
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Take the K-th of N shards of the videos, by a hash of their keys, for 'featx merge' to join; adding videos moves "
+    "none to another. slurm: K and N are those of the job array (sbatch --array=1-N).",
+)
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
 @click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")

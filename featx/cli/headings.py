@@ -9,7 +9,7 @@ __all__ = ["HEADINGS", "heading_of", "name_of"]
 # heading -> options, by their long names
 HEADINGS = {
     "Input": (
-        *("--list", "--c3d-list", "--segments", "--allow-urls", "--keys-from"),
+        *("--list", "--c3d-list", "--segments", "--shard", "--allow-urls", "--keys-from"),
         *("--format", "--keys", "--name", "--key-dataset", "--feature-dataset", "--videos"),
     ),
     "Search": ("--query", "-k", "--at", "--per-video", "--include-self", "--duplicates", "--threshold"),
@@ -25,7 +25,17 @@ HEADINGS = {
     ),
     "Training": ("--C", "--solver", "--metric", "--seed"),
     "Output": (
-        *("--output", "--save", "--dtype", "--aggregate", "--bins", "--timestamps", "--csv", "--overwrite"),
+        *(
+            "--output",
+            "--save",
+            "--dtype",
+            "--aggregate",
+            "--bins",
+            "--timestamps",
+            "--csv",
+            "--overwrite",
+            "--partial",
+        ),
         *("--plot", "--plot-curves", "--plot-confusion", "--title", "--no-thumbnails", "--method", "--max"),
     ),
     "When something fails": (

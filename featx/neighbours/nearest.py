@@ -69,7 +69,7 @@ def scan(pieces: Sequence[Piece], queries: Sequence[np.ndarray], num_rows: int) 
 
     def work(task: tuple[Piece, int]) -> None:
         piece, block = task
-        num_bytes = max(piece.matrix.shape[1] * piece.matrix.dtype.itemsize, 1)
+        num_bytes = max(piece.shape[1] * piece.dtype.itemsize, 1)
         max_rows = max(1, min(STEP_BYTES // num_bytes, STEP_VALUES // vectors.shape[1]))
         for rows, places in piece.steps(block, max_rows):
             found = np.maximum.reduceat(_cosines32(rows, vectors), starts, axis=1).T

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from featx.errors import FeatureFileError
-from featx.store.reader import FeatureSet, Member, reading
+from featx.store.member import Member, reading
+from featx.store.reader import FeatureSet
 from featx.store.schema import BASIS, BLOCK_BYTES, attributes_crc, crc
 
 __all__ = ["problems", "verify", "verify_tables"]
@@ -26,8 +27,8 @@ def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> No
     """
     member = Member(Path(path))
     try:
-        with reading(member.path):
-            for problem in _damage(member, groups):
+        with reading(member.path), member.opened() as h5:
+            for problem in _damage(member, h5, groups):
                 raise FeatureFileError(f"{path}: damaged: {problem}; extract again")
     finally:
         member.close()
@@ -36,8 +37,8 @@ def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> No
 def verify_tables(features: FeatureSet, names: tuple[str, ...]) -> None:
     """`verify` for the files of an open set, and for the tables and groups in `names`, such as "videos/key"."""
     for member in features._members:
-        with reading(member.path):
-            for problem in _damage(member, names):
+        with reading(member.path), member.opened() as h5:
+            for problem in _damage(member, h5, names):
                 raise FeatureFileError(f"{member.path}: damaged: {problem}; extract again")
 
 
@@ -52,9 +53,9 @@ def problems(path: str | os.PathLike, on_block: Callable[[], None] = lambda: Non
         return [str(error).removeprefix(f"{path}: ")]
     found: list[str] = []
     try:
-        with reading(member.path):
-            found.extend(_damage(member, None, on_block))
-            found.extend(_untruths(member, on_block))
+        with reading(member.path), member.opened() as h5:
+            found.extend(_damage(member, h5, None, on_block))
+            found.extend(_untruths(member, h5, on_block))
     except FeatureFileError as error:
         found.append(str(error).removeprefix(f"{path}: "))
     finally:
@@ -68,7 +69,7 @@ def main(path: str) -> None:
 
 
 def _damage(
-    member: Member, groups: tuple[str, ...] | None = None, on_block: Callable[[], None] = lambda: None
+    member: Member, h5: h5py.File, groups: tuple[str, ...] | None = None, on_block: Callable[[], None] = lambda: None
 ) -> Iterator[str]:
     """What differs from its checksum, or has none."""
     sums_of: dict[str, h5py.Dataset] = {}
@@ -78,8 +79,8 @@ def _damage(
         if isinstance(item, h5py.Dataset):
             (sums_of if name.startswith("checksums/") else tables)[name.removeprefix("checksums/")] = item
 
-    member.h5.visititems(sort)
-    yield from _damaged_attributes(member)
+    h5.visititems(sort)
+    yield from _damaged_attributes(h5)
     for name in sorted(tables.keys() | sums_of.keys()):
         if groups is not None and name not in groups and name.partition("/")[0] not in groups:
             continue
@@ -91,10 +92,10 @@ def _damage(
             yield from _damaged_rows(member, name, sums_of[name], on_block)
 
 
-def _damaged_attributes(member: Member) -> Iterator[str]:
+def _damaged_attributes(h5: h5py.File) -> Iterator[str]:
     try:
-        recorded = member.h5["checksums"].attrs.get("attributes") if "checksums" in member.h5 else None
-        actual = attributes_crc(member.h5)
+        recorded = h5["checksums"].attrs.get("attributes") if "checksums" in h5 else None
+        actual = attributes_crc(h5)
     except (KeyError, ValueError, RuntimeError, OSError, TypeError) as error:
         yield f"its attributes, which say how it was made, cannot be read ({str(error).partition(chr(10))[0]})"
         return
@@ -120,7 +121,7 @@ def _damaged_rows(member: Member, name: str, sums: h5py.Dataset, on_block: Calla
         on_block()
 
 
-def _untruths(member: Member, on_block: Callable[[], None]) -> Iterator[str]:
+def _untruths(member: Member, h5: h5py.File, on_block: Callable[[], None]) -> Iterator[str]:
     """What no feature file says, whatever its checksums are."""
     made, counts = member.provenance, member.array("videos/num_clips")
     both = set(member.keys) & set(member.strings("failures/key"))
@@ -144,12 +145,12 @@ def _untruths(member: Member, on_block: Callable[[], None]) -> Iterator[str]:
     for name in names:
         unit = name.startswith("descriptors/") and not made.basis_sha256
         yield from _wrong_values(member.array(name), name, unit, on_block)
-    for layer, entry in member.h5.get("basis", {}).items():
+    for layer, entry in h5.get("basis", {}).items():
         for name in sorted(BASIS.keys() & entry.keys()):
             values = member.array(f"basis/{layer}/{name}")
             rows = values if values.ndim == 2 else values[:, None]
             yield from _wrong_values(rows, f"basis/{layer}/{name}", False, on_block)
-    if made.basis_sha256 and not set(made.layers) <= set(member.h5.get("basis", {})):
+    if made.basis_sha256 and not set(made.layers) <= set(h5.get("basis", {})):
         yield "it has gone through PCA, but lacks the basis"
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from featx.errors import FeatureFileError
-from featx.store.reader import FeatureSet, Member
+from featx.store.member import Member
+from featx.store.reader import FeatureSet
 
 __all__ = ["Piece", "pieces"]
 
@@ -19,13 +21,15 @@ __all__ = ["Piece", "pieces"]
 class Piece:
     """The rows that one file of a set holds of a layer.
 
-    `matrix` (n, D), memory-mapped; `places` int64 (n,): which row of the set each of them is, -1 for one that a later file has
-    taken the place of. `sums` are the checksums of every `block_rows` rows.
+    `read` gives them as a matrix of `shape` (n, D) and `dtype`, memory-mapped; `places` int64 (n,): which row of the set each
+    of them is, -1 for one that a later file has taken the place of. `sums` are the checksums of every `block_rows` rows.
     """
 
     path: Path
     name: str
-    matrix: np.ndarray
+    read: Callable[[], np.ndarray]
+    shape: tuple[int, int]
+    dtype: np.dtype
     places: np.ndarray
     block_rows: int
     sums: np.ndarray
@@ -39,11 +43,12 @@ class Piece:
 
         Raises FeatureFileError at its end where the block is not what was written; nothing may be told of it before.
         """
-        first, end = block * self.block_rows, min((block + 1) * self.block_rows, len(self.matrix))
+        first, end = block * self.block_rows, min((block + 1) * self.block_rows, self.shape[0])
+        matrix = self.read()  # mapped for this block only: of many files, few are open at once
         crc = 0
         for start in range(first, end, max_rows):
             rows = slice(start, min(start + max_rows, end))
-            values = np.ascontiguousarray(self.matrix[rows])
+            values = np.ascontiguousarray(matrix[rows])
             crc = zlib.crc32(values, crc)
             yield values, self.places[rows]
         if crc != self.sums[block]:
@@ -59,15 +64,19 @@ def pieces(features: FeatureSet, layer: str, clips: bool = False) -> list[Piece]
     found = []
     for number, member in enumerate(features._members):
         name = f"{'clips' if clips else 'descriptors'}/{layer}"
-        matrix = member.array(name)
-        if not len(matrix):
+        shape = member.shape(name)
+        if not shape[0]:
             continue
-        sums = member.h5.get(f"checksums/{name}")
-        step = 0 if sums is None else int(sums.attrs.get("block_rows", 0))
-        if step < 1 or len(sums) != -(-len(matrix) // step):
+        with member.opened() as h5:
+            recorded = h5.get(f"checksums/{name}")
+            step = 0 if recorded is None else int(recorded.attrs.get("block_rows", 0))
+            sums = None if recorded is None else recorded[...]
+        if step < 1 or len(sums) != -(-shape[0] // step):
             raise FeatureFileError(f"{member.path}: damaged: {name} has no checksums of its rows; extract again")
-        places = _places(features, number, member, len(matrix), clips)
-        found.append(Piece(member.path, name, matrix, places, step, sums[...]))
+        places = _places(features, number, member, shape[0], clips)
+        found.append(
+            Piece(member.path, name, partial(member.array, name), shape, member.dtype(name), places, step, sums)
+        )
     return found
 
 

@@ -1,143 +1,29 @@
-"""Reading feature files: one of them (Member), and a set of them (FeatureSet)."""
+"""Reading feature sets: one file, a file with its parts, or a folder of files, as one."""
 
 from __future__ import annotations
 
-import errno
 import itertools
 import operator
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
-import h5py
 import numpy as np
 
 from featx import provenance as _provenance
-from featx.errors import FeatureFileError, FeatxError, ProvenanceError, UnknownNameError, UsageError
+from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
-from featx.provenance import Provenance
-from featx.store.schema import OPTIONAL, PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
-from featx.store.structure import require_attributes, require_tables, require_types
+from featx.shards import joined
+from featx.store.member import Member, reading
+from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
 
-__all__ = ["FeatureSet", "Member", "find_files", "open_features"]
+__all__ = ["FeatureSet", "find_files", "open_features"]
 
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Raise FeatureFileError for whatever HDF5 says of a part of the file that cannot be read."""
-    try:
-        yield
-    except FeatxError:
-        raise
-    except (KeyError, ValueError, RuntimeError, OSError, TypeError, OverflowError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise FeatureFileError(f"{path}: damaged: it cannot be read ({why}); extract again") from error
-
-
-class Member:
-    """One open file of a feature set; its structure has been checked, its checksums have not."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file, self.h5 = _open_pair(path)
-        try:
-            with reading(path):
-                self.provenance = self._read_provenance()
-                num_bytes = os.fstat(self._file.fileno()).st_size
-                require_tables(self.h5, self.provenance, num_bytes, path)
-                self.keys: list[str] = self.strings("videos/key")
-            if not all(map(operator.lt, self.keys, itertools.islice(self.keys, 1, None))):
-                raise FeatureFileError(
-                    f"{path}: damaged: its keys are not in order, or one stands twice; extract again"
-                )
-        except BaseException:
-            self.close()
-            raise
-
-    def _read_provenance(self) -> Provenance:
-        require_attributes(self.h5, self.path)
-        attributes = self.h5.attrs
-        if attributes.get("format") != "featx":
-            raise FeatureFileError(
-                f"{self.path}: an HDF5 file, but not a feature file; that is what 'featx extract -o' writes"
-            )
-        version = from_attribute(attributes.get("format_version", 0))
-        if version != _provenance.FORMAT_VERSION:
-            raise FeatureFileError(
-                f"{self.path}: format version {version}, but this featx reads version {_provenance.FORMAT_VERSION}; "
-                "use the featx that wrote it, or extract again"
-            )
-        names = [f.name for f in fields(Provenance)]
-        missing = [name for name in names if name not in attributes and name not in _provenance.ADDED_LATER]
-        if missing:
-            raise FeatureFileError(
-                f"{self.path}: its attribute '{missing[0]}' is missing: damaged, or written by an earlier featx; extract again"
-            )
-        values = {name: from_attribute(attributes[name]) for name in names if name in attributes}
-        require_types(values, self.path)
-        return Provenance(**values)
-
-    def strings(self, name: str) -> list[str]:
-        return list(self.h5[name].asstr()[:]) if len(self.h5[name]) else []
-
-    def value(self, name: str, row: int) -> object:
-        """One row of a column, a str or a number, without the others."""
-        if name in OPTIONAL and name not in self.h5:
-            return OPTIONAL[name]
-        dataset = self.h5[name]
-        return dataset.asstr()[row] if dataset.dtype.kind == "O" else dataset[row].item()
-
-    def array(self, name: str) -> np.ndarray:
-        """A dataset as an array that is read when it is touched: contiguous datasets are memory-mapped."""
-        if name in OPTIONAL and name not in self.h5:
-            return np.full(len(self.keys), OPTIONAL[name], object)
-        if name == "videos/key":
-            return np.array(self.keys, dtype=object)
-        dataset = self.h5[name]
-        if dataset.dtype.kind == "O":
-            return np.array(self.strings(name), dtype=object)
-        offset = dataset.id.get_offset()
-        if offset is None or not dataset.size:
-            return dataset[...]
-        return np.memmap(self._file, dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
-
-    def close(self) -> None:
-        self.h5.close()
-        self._file.close()
-
-
-def _open_pair(path: Path) -> tuple[BinaryIO, h5py.File]:
-    """A file, opened for mapping and by HDF5. Mapped arrays are read from this very file, also when a run renames a new one
-    into its place meanwhile."""
-    file = None
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for without an end
-            raise FeatureFileError(f"{path}: not a regular file; a feature file is what 'featx extract -o' writes")
-        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
-        h5 = h5py.File(path, "r")
-        if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-            h5.close()
-            raise FeatureFileError(f"{path} was replaced while it was opened; open it again")
-        return file, h5
-    except (OSError, FeatureFileError, RuntimeError, KeyError, ValueError) as error:
-        if file is not None:
-            file.close()
-        if isinstance(error, FeatureFileError):
-            raise
-        what = _why_not_opened(path, error)
-        raise FeatureFileError(f"{path}: {what}; a feature file is what 'featx extract -o' writes") from error
-
-
-def _why_not_opened(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "no such file"
-    number = getattr(error, "errno", None)
-    if number in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
-        return f"cannot be opened ({os.strerror(number)})"
-    return "not an HDF5 file, or damaged"
+# of more files than this none stays open: a process may have 1,024, and each takes two, and one more while it is mapped
+MAX_OPEN = 64
 
 
 class FeatureSet:
@@ -146,6 +32,9 @@ class FeatureSet:
     Rows are in the order of `keys`, which are sorted. `groups` are lists of files: within one, a file and its parts, the
     last word on a key counts; no key may stand in two of them. Use it in a ``with`` block, or call `close`.
 
+    Up to MAX_OPEN files stay open, and are read as they were then; of more, each is opened when it is read, and a file that was
+    replaced meanwhile is an error.
+
     Raises FeatureFileError for a file that is damaged, ProvenanceError where files do not belong together, and UsageError
     for a key in two groups.
     """
@@ -153,43 +42,67 @@ class FeatureSet:
     def __init__(self, *groups: Sequence[Path]) -> None:
         self._members: list[Member] = []
         try:
-            self._members += [Member(path) for group in groups for path in group]
-            self.provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
+            stays_open = sum(map(len, groups)) <= MAX_OPEN
+            for path in itertools.chain(*groups):
+                self._members.append(Member(path, stays_open))
+            provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
+            self.provenance = replace(provenance, shard=self._shard([len(group) for group in groups]))
             self._index([len(group) for group in groups])
             self._check_widths()
         except BaseException:
             self.close()
             raise
 
+    def _shard(self, group_sizes: list[int]) -> str:
+        """Which shards the files hold together. Raises ProvenanceError where they do not belong together."""
+        members, named = iter(self._members), []
+        for size in group_sizes:
+            own = {member.provenance.shard: str(member.path) for member in itertools.islice(members, size)}
+            named += [(path, shard) for shard, path in own.items()]
+        return joined(named)
+
     def _index(self, group_sizes: list[int]) -> None:
         """Find the member and row of every key, and what remains of the failures."""
-        if group_sizes == [1] and not len(self._members[0].h5["failures/key"]):  # a million videos: 2 seconds less
-            self.keys: list[str] = self._members[0].keys
-            self.failures: list[Failure] = []
-            self._row_of_key = dict(zip(self.keys, range(len(self.keys)), strict=True))
-            self._member_of, self._row_of = np.zeros(len(self), np.int64), np.arange(len(self))
-            return
-        where: dict[str, tuple[int, int]] = {}
-        failures: dict[str, Failure] = {}
+        keys: list[str] = []
+        member_of, row_of, failures = [], [], {}
         members = iter(enumerate(self._members))
         for size in group_sizes:
-            own_where, own_failures = _last_words(list(itertools.islice(members, size)))
-            for key in own_where.keys() & where.keys():
-                first, second = (self._members[place[key][0]].path for place in (where, own_where))
-                raise UsageError(f"the video '{key}' stands in {first} and in {second}; leave one of them out")
-            where |= own_where
-            failures |= own_failures
-        self.keys = sorted(where)
+            group = list(itertools.islice(members, size))
+            if size == 1 and not group[0][1].num_failures:  # a million videos: 2 seconds less
+                number, member = group[0]
+                own_keys = member.keys
+                places = np.stack([np.full(len(own_keys), number), np.arange(len(own_keys))], axis=1)
+            else:
+                where, own_failures = _last_words(group)
+                own_keys, places = list(where), np.array(list(where.values()), np.int64).reshape(-1, 2)
+                failures |= own_failures
+            keys += own_keys
+            member_of.append(places[:, 0])
+            row_of.append(places[:, 1])
+        self._member_of, self._row_of = (
+            np.concatenate([np.zeros(0, np.int64), *column]) for column in (member_of, row_of)
+        )
+        self.keys = self._sorted(keys)
         # another shard may have had more luck with a video
-        self.failures = [failures[key] for key in sorted(failures) if key not in where]
-        self._row_of_key = {key: i for i, key in enumerate(self.keys)}
-        places = np.array([where[key] for key in self.keys], np.int64).reshape(-1, 2)
-        self._member_of, self._row_of = places[:, 0], places[:, 1]
+        self.failures: list[Failure] = [failures[key] for key in sorted(failures) if key not in self]
+
+    def _sorted(self, keys: list[str]) -> list[str]:
+        """The keys in order, and with them members and rows. Raises UsageError for a key that is there twice."""
+        if all(map(operator.lt, keys, itertools.islice(keys, 1, None))):
+            return keys
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        keys = [keys[i] for i in order]
+        self._member_of, self._row_of = self._member_of[order], self._row_of[order]
+        twice = next((i for i, pair in enumerate(itertools.pairwise(keys)) if pair[0] == pair[1]), None)
+        if twice is not None:
+            first, second = (self._members[m].path for m in self._member_of[twice : twice + 2])
+            raise UsageError(f"the video '{keys[twice]}' stands in {first} and in {second}; leave one of them out")
+        return keys
 
     def _check_widths(self) -> None:
         for layer in self.layers:
             group = "descriptors" if self.has_descriptors else "clips"
-            widths = {m.h5[f"{group}/{layer}"].shape[1]: m.path for m in self._members if m.keys}
+            widths = {m.shape(f"{group}/{layer}")[1]: m.path for m in self._members if m.keys}
             if len(widths) > 1:
                 found = ", ".join(f"{width} in {path}" for width, path in widths.items())
                 raise ProvenanceError(f"{layer} has different dimensions: {found}; leave one of them out")
@@ -212,7 +125,7 @@ class FeatureSet:
 
     @property
     def num_clips(self) -> int:
-        return int(self.column("num_clips").sum())
+        return int(self._clip_counts[0].sum())
 
     @property
     def has_descriptors(self) -> bool:
@@ -230,18 +143,18 @@ class FeatureSet:
     def bases(self) -> dict[str, dict[str, np.ndarray | float | int | str]]:
         """layer -> what PCA saved of its basis; empty before PCA. Raises FeatureFileError where it cannot be read."""
         member = self._members[0]
-        with reading(member.path):
+        with reading(member.path), member.opened() as h5:
             return {
                 layer: {name: from_attribute(value) for name, value in entry.attrs.items()}
                 | {name: dataset[...] for name, dataset in entry.items()}
-                for layer, entry in member.h5.get("basis", {}).items()
+                for layer, entry in h5.get("basis", {}).items()
             }
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._row_of_key
+        return isinstance(key, str) and self._find(key) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys)
@@ -256,7 +169,7 @@ class FeatureSet:
         self._check_layer(layer)
         group = "descriptors" if self.has_descriptors else "clips"
         # a part that holds only failures has no width to tell
-        return max(int(member.h5[f"{group}/{layer}"].shape[1]) for member in self._members)
+        return max(member.shape(f"{group}/{layer}")[1] for member in self._members)
 
     def column(self, name: str) -> np.ndarray:
         """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names."""
@@ -334,9 +247,9 @@ class FeatureSet:
         clips = slice(first, first + values["num_clips"])
         return Features(
             **values,
-            descriptors={n: member.h5[f"descriptors/{n}"][row] for n in self.layers} if self.has_descriptors else {},
-            clips={n: member.h5[f"clips/{n}"][clips] for n in self.layers} if self.has_clips else {},
-            bins={n: member.h5[f"bins/{n}"][row] for n in self.layers} if self.has_bins else {},
+            descriptors={n: member.rows(f"descriptors/{n}", row) for n in self.layers} if self.has_descriptors else {},
+            clips={n: member.rows(f"clips/{n}", clips) for n in self.layers} if self.has_clips else {},
+            bins={n: member.rows(f"bins/{n}", row) for n in self.layers} if self.has_bins else {},
             clip_table=self.clip_table(key),
         )
 
@@ -346,7 +259,8 @@ class FeatureSet:
         if not self.provenance.has_clip_table:
             return None
         first, count = (member.value(f"videos/{name}", row) for name in ("first_clip", "num_clips"))
-        return ClipTable(**{name: member.h5[f"clips/{name}"][first : first + count] for name in SCHEMA["clips"]})
+        own = slice(first, first + count)
+        return ClipTable(**{name: member.rows(f"clips/{name}", own) for name in SCHEMA["clips"]})
 
     def close(self) -> None:
         """Close the files. Arrays that were handed out stay valid."""
@@ -363,10 +277,21 @@ class FeatureSet:
 
     def _place(self, key: str) -> tuple[Member, int]:
         """The member and row of a video."""
-        if key not in self._row_of_key:
+        i = self._find(key)
+        if i is None:
             raise UnknownNameError("video", key, self.keys if len(self) < 1000 else self.keys[:20])
-        i = self._row_of_key[key]
         return self._members[self._member_of[i]], int(self._row_of[i])
+
+    def _find(self, key: str) -> int | None:
+        """The place of a key among `keys`."""
+        i = bisect_left(self.keys, key)
+        return i if i < len(self.keys) and self.keys[i] == key else None
+
+    @cached_property
+    def _clip_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every video: how many clips, the first one's row in its own file, and how many up to its last one."""
+        counts = self.column("num_clips")
+        return counts, self.column("first_clip"), np.cumsum(counts)
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -392,13 +317,19 @@ class FeatureSet:
 
     def _gather(self, name: str, members: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows of one dataset, each from its own member."""
-        present = np.unique(members)
-        if len(present) == 1:
-            return np.asarray(self._members[present[0]].array(name)[rows])
-        first = self._members[present[0] if len(present) else 0].array(name)
-        out = np.empty((len(rows), *first.shape[1:]), object if first.dtype.kind == "O" else first.dtype)
-        for m in present:
-            out[members == m] = self._members[m].array(name)[rows[members == m]]
+        if not len(members):
+            return np.asarray(self._members[0].array(name)[rows])
+        order = np.argsort(members, kind="stable")
+        ends = np.flatnonzero(np.diff(members[order], append=-1)) + 1
+        out = None
+        for first, end in zip([0, *ends[:-1]], ends, strict=True):  # the rows of one member
+            places = order[first:end]
+            values = self._members[members[places[0]]].array(name)
+            if end - first == len(rows):
+                return np.asarray(values[rows])
+            if out is None:
+                out = np.empty((len(rows), *values.shape[1:]), values.dtype)
+            out[places] = values[rows[places]]
         return out
 
     def _clip_column_blocks(self, name: str, rows: int) -> Iterator[np.ndarray]:
@@ -408,8 +339,7 @@ class FeatureSet:
 
     def _clip_values(self, name: str, positions: np.ndarray) -> np.ndarray:
         """Rows of one dataset of clips, by their places in the order of all videos' clips."""
-        counts, firsts = self.column("num_clips"), self.column("first_clip")
-        ends = np.cumsum(counts)
+        counts, firsts, ends = self._clip_counts
         video = np.searchsorted(ends, positions, side="right")
         own_row = firsts[video] + positions - (ends[video] - counts[video])
         return self._gather(f"clips/{name}", self._member_of[video], own_row)
@@ -438,21 +368,30 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     """
     path = Path(path)
     if not path.is_dir():
-        parts = sorted(parts_folder(path).glob("part-*.h5"))
-        return [[path, *parts] if path.exists() or not parts else parts]
+        return [_with_parts(path)]
     names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
     if path.name.endswith(PARTS_SUFFIX):
         groups = [[path / name for name in names if name.endswith(".h5")]]
     else:  # a shard whose run is not over lies in its parts alone
-        shards = sorted(
-            {name.removesuffix(PARTS_SUFFIX) for name in names if name.removesuffix(PARTS_SUFFIX).endswith(".h5")}
-        )
-        groups = [group for name in shards for group in find_files(path / name) if group[0].exists()]
+        present = set(names)
+        shards = sorted({name for name in map(_whole_name, names) if name.endswith(".h5")})
+        groups = [_with_parts(path / name) if name + PARTS_SUFFIX in present else [path / name] for name in shards]
+        groups = [group for group in groups if group[0].exists()]
     if not any(groups):
         raise FeatureFileError(
             f"{path}: a folder without feature files (*.h5); a feature file is what 'featx extract -o' writes"
         )
     return groups
+
+
+def _whole_name(name: str) -> str:
+    return name.removesuffix(PARTS_SUFFIX)
+
+
+def _with_parts(path: Path) -> list[Path]:
+    """A file, and behind it its parts."""
+    parts = sorted(parts_folder(path).glob("part-*.h5"))
+    return [path, *parts] if path.exists() or not parts else parts
 
 
 def open_features(path: str | os.PathLike) -> FeatureSet:

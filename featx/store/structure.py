@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -18,7 +20,7 @@ from featx.errors import FeatureFileError
 from featx.provenance import Provenance
 from featx.store.schema import BASIS, CHECKSUM, OPTIONAL, SCHEMA, STRING
 
-__all__ = ["require_attributes", "require_tables", "require_types"]
+__all__ = ["Table", "require_attributes", "require_tables", "require_types"]
 
 MAX_ATTRIBUTE_BYTES = 2**16  # as stored; ours have a few, a basis' fitted_on some hundred
 MAX_ATTRIBUTE_VALUES = 1024
@@ -27,17 +29,21 @@ MAX_DEPTH = 4
 
 # how HDF5 stores a text of any length in a table: its bytes lie elsewhere in the file
 _TEXT = np.dtype([("num_bytes", "<u4"), ("address", "<u8"), ("index", "<u4")])
+_PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 _TYPES = {"str": str, "int": int, "float": float, "tuple[str, ...]": str, "tuple[float, ...]": float}
 
 
 def require_attributes(item: h5py.Group | h5py.Dataset, path: object) -> None:
     """Raise FeatureFileError unless the attributes of an object are few numbers and short texts."""
-    for i in range(h5py.h5a.get_num_attrs(item.id)):
-        attribute = h5py.h5a.open(item.id, index=i)
-        kind = attribute.get_type().get_class()
-        plain = kind in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
-        size = math.prod(attribute.shape) * attribute.get_type().get_size()  # HDF5 reports an empty one's as an error
-        if not plain or size > MAX_ATTRIBUTE_BYTES or math.prod(attribute.shape) > MAX_ATTRIBUTE_VALUES:
+    _require_attributes(item.id, path)
+
+
+def _require_attributes(item: h5py.h5g.GroupID | h5py.h5d.DatasetID, path: object) -> None:
+    for i in range(h5py.h5a.get_num_attrs(item)):
+        attribute = h5py.h5a.open(item, index=i)
+        kind, num_values = attribute.get_type(), math.prod(attribute.shape)  # HDF5 reports an empty one's as an error
+        size = num_values * kind.get_size()
+        if kind.get_class() not in _PLAIN or size > MAX_ATTRIBUTE_BYTES or num_values > MAX_ATTRIBUTE_VALUES:
             raise _refused(
                 path, f"its attribute '{_shown(attribute.name)}' is no number and no short text ({size:,} bytes)"
             )
@@ -54,9 +60,14 @@ def require_types(provenance: dict[str, object], path: object) -> None:
             raise _refused(path, f"its attribute '{f.name}' is {str(value)[:80]!r}, which is no {f.type}")
 
 
-def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, path: object) -> None:
-    """Raise FeatureFileError unless the tables are those of SCHEMA, whole, and lie in the file."""
-    tables = {name: _require_plain(name, table, num_file_bytes, path) for name, table in _walk(h5, path)}
+def require_tables(
+    h5: h5py.File, file: BinaryIO, provenance: Provenance, num_file_bytes: int, path: object
+) -> dict[str, Table]:
+    """Where every table lies. Raises FeatureFileError unless they are those of SCHEMA, whole, and lie in the file.
+
+    `file`: the same file, to read what HDF5 does not tell.
+    """
+    tables = {name: _require_plain(name, table, file, num_file_bytes, path) for name, table in _walk(h5, path)}
     if sum(table.num_text_bytes for table in tables.values()) > num_file_bytes:
         raise _refused(path, "its texts claim more bytes than the file has")
     for layer in provenance.layers:
@@ -113,6 +124,14 @@ def require_tables(h5: h5py.File, provenance: Provenance, num_file_bytes: int, p
                 )
     if provenance.has_clip_table:
         _require_clip_rows(h5, tables["clips/start_frame"].shape[0], path)
+    # what HDF5 told of types is let go: closing a file takes the longer, the more of it is held
+    return {name: Table(table.shape, table.dtype, table.offset, table.is_text) for name, table in tables.items()}
+
+
+@cache
+def _stored(dtype: np.dtype) -> h5py.h5t.TypeID:
+    """How HDF5 stores a type."""
+    return h5py.h5t.py_create(dtype, logical=True)
 
 
 def _require_one_width(matrices: list[tuple[str, _Table]], path: object) -> None:
@@ -126,7 +145,7 @@ def _require_one_width(matrices: list[tuple[str, _Table]], path: object) -> None
 
 def _require_type(name: str, table: _Table, dtype: np.dtype, ndim: int, path: object) -> None:
     """A table must be stored bit for bit as featx does: its checksums are of the bytes, and say nothing of what they mean."""
-    if table.ndim != ndim or table.kind != h5py.h5t.py_create(dtype, logical=True):
+    if table.ndim != ndim or table.kind != _stored(dtype):
         shape = {1: "column", 2: "matrix", 3: "table of three dimensions"}[ndim]
         raise _refused(path, f"its table {_shown(name)} is {table}, not a {shape} of {_type_name(dtype)}")
 
@@ -140,13 +159,30 @@ def _require_clip_rows(h5: h5py.File, num_clips: int, path: object) -> None:
         raise _refused(path, f"video {i} has clips {first[i]} to {first[i] + count[i]} of {num_clips:,}")
 
 
-class _Table:
-    """A table's type and sizes, and the bytes of its texts."""
+@dataclass(frozen=True)
+class Table:
+    """A table's shape and type, and where in the file its numbers lie: None for texts, and for a table without rows."""
 
-    def __init__(self, dataset: h5py.Dataset, num_text_bytes: int) -> None:
-        self.shape, self.ndim, self.num_rows = dataset.shape, dataset.ndim, dataset.shape[0]
-        self.kind = dataset.id.get_type()
-        self.dtype = STRING if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int | None
+    is_text: bool
+
+    @property
+    def num_rows(self) -> int:
+        return self.shape[0]
+
+
+class _Table:
+    """A table as HDF5 tells of it, and the bytes of its texts."""
+
+    def __init__(
+        self, kind: h5py.h5t.TypeID, shape: tuple[int, ...], is_text: bool, offset: int | None, num_text_bytes: int
+    ) -> None:
+        self.shape, self.ndim, self.num_rows = shape, len(shape), shape[0]
+        self.kind, self.is_text = kind, is_text
+        self.dtype = STRING if is_text else kind.dtype
+        self.offset = None if is_text else offset
         self.num_text_bytes = num_text_bytes
 
     def __str__(self) -> str:
@@ -154,34 +190,35 @@ class _Table:
         return f"{_type_name(self.dtype)} {self.shape}" + ("" if usual else " in another layout of bits")
 
 
-def _walk(h5: h5py.File, path: object) -> Iterator[tuple[str, h5py.Dataset]]:
+def _walk(h5: h5py.File, path: object) -> Iterator[tuple[str, h5py.h5d.DatasetID]]:
     """Every table of a file, by hard links alone; each object must have one name."""
     seen: set[int] = set()
-    waiting: list[tuple[str, h5py.Group, int]] = [("", h5, 1)]
+    waiting: list[tuple[str, h5py.h5g.GroupID, int]] = [("", h5py.h5g.open(h5.id, b"/"), 1)]
     while waiting:
         prefix, group, depth = waiting.pop()
-        for link in group.id:
+        links = group.links
+        for link in group:
             name = prefix + link.decode("utf-8", "replace")
-            if group.id.links.get_info(link).type != h5py.h5l.TYPE_HARD:
+            if links.get_info(link).type != h5py.h5l.TYPE_HARD:
                 raise _refused(path, f"'{_shown(name)}' is a link to another place, which is never followed")
-            item = h5py.h5o.open(group.id, link)
+            item = h5py.h5o.open(group, link)
             address = h5py.h5o.get_info(item).addr
             if address in seen or len(seen) > MAX_OBJECTS or depth > MAX_DEPTH:
                 raise _refused(path, f"'{_shown(name)}' is one name too many, or too deep")
             seen.add(address)
             if isinstance(item, h5py.h5g.GroupID):
-                require_attributes(h5py.Group(item), path)
-                waiting.append((f"{name}/", h5py.Group(item), depth + 1))
+                _require_attributes(item, path)
+                waiting.append((f"{name}/", item, depth + 1))
             elif isinstance(item, h5py.h5d.DatasetID):
-                require_attributes(h5py.Dataset(item), path)
-                yield name, h5py.Dataset(item)
+                _require_attributes(item, path)
+                yield name, item
             else:
                 raise _refused(path, f"'{_shown(name)}' is neither a table nor a group")
 
 
-def _require_plain(name: str, dataset: h5py.Dataset, num_file_bytes: int, path: object) -> _Table:
+def _require_plain(name: str, dataset: h5py.h5d.DatasetID, file: BinaryIO, num_file_bytes: int, path: object) -> _Table:
     """A table must be numbers or texts, stored as they are within this file."""
-    stored, kind = dataset.id.get_create_plist(), dataset.id.get_type()
+    stored, kind, shape = dataset.get_create_plist(), dataset.get_type(), dataset.shape
     shown = f"its table {_shown(name)}"
     if stored.get_layout() != h5py.h5d.CONTIGUOUS or stored.get_external_count() or stored.get_nfilters():
         raise _refused(
@@ -190,20 +227,22 @@ def _require_plain(name: str, dataset: h5py.Dataset, num_file_bytes: int, path: 
     is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
     if not is_text and kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         raise _refused(path, f"{shown} holds neither numbers nor texts")
-    if dataset.shape is None or not 1 <= dataset.ndim <= 3 or max(dataset.shape) >= 2**48:
-        raise _refused(path, f"{shown} has the shape {dataset.shape}")
-    num_bytes = math.prod(dataset.shape) * (_TEXT.itemsize if is_text else kind.get_size())
-    offset = dataset.id.get_offset()
+    if shape is None or not 1 <= len(shape) <= 3 or max(shape) >= 2**48:
+        raise _refused(path, f"{shown} has the shape {shape}")
+    num_bytes = math.prod(shape) * (_TEXT.itemsize if is_text else kind.get_size())
+    offset = dataset.get_offset()
     if num_bytes and (offset is None or offset + num_bytes > num_file_bytes):
         raise _refused(
             path, f"{shown} claims {num_bytes:,} bytes that are not in the file, which has {num_file_bytes:,}"
         )
-    if not is_text or not num_bytes:
-        return _Table(dataset, 0)
-    if dataset.id.get_storage_size() != num_bytes:
+    if not num_bytes:
+        return _Table(kind, shape, is_text, None, 0)
+    if not is_text:
+        return _Table(kind, shape, is_text, offset, 0)
+    if dataset.get_storage_size() != num_bytes:
         raise _refused(path, f"{shown} holds texts in another layout")
-    places = np.memmap(dataset.file.filename, _TEXT, mode="r", offset=offset, shape=dataset.shape)
-    return _Table(dataset, int(places["num_bytes"].sum(dtype=np.int64)))
+    places = np.memmap(file, _TEXT, mode="r", offset=offset, shape=shape)
+    return _Table(kind, shape, is_text, None, int(places["num_bytes"].sum(dtype=np.int64)))
 
 
 def _refused(path: object, what: str) -> FeatureFileError:

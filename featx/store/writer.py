@@ -27,6 +27,8 @@ from featx.store.schema import BASIS, CHECKSUM, SCHEMA, STRING, attributes_crc, 
 
 __all__ = ["Transform", "merge", "write_features", "write_transformed"]
 
+CLIP_ROWS = 2**16  # of a column of clips, read and written at once
+
 
 class Transform(Protocol):
     """What `write_transformed` needs of a projection such as a PCA basis."""
@@ -108,8 +110,8 @@ def _rewrite(
             writer.matrix(f"descriptors/{layer}", len(source), map(apply, source.blocks(layer, rows)), empty)
         if provenance.has_clip_table:
             for name in SCHEMA["clips"]:
-                columns = list(source._clip_column_blocks(name, 2**20)) if total else []
-                writer.column("clips", name, np.concatenate(columns) if columns else [])
+                empty = np.zeros(0, SCHEMA["clips"][name])
+                writer.matrix(f"clips/{name}", total, source._clip_column_blocks(name, CLIP_ROWS), empty)
         if source.has_clips:
             dtype = np.dtype(provenance.dtype)
             for layer in provenance.layers:
@@ -239,9 +241,9 @@ class _Writer:
         self._checksums(f"{group}/{name}", array, max(1, schema.BLOCK_BYTES // 8))
 
     def matrix(self, name: str, num_rows: int, blocks: Iterable[np.ndarray], empty: np.ndarray | None = None) -> None:
-        """Rows (n, D) or (n, T, D) in blocks of any size, stored contiguously.
+        """Rows (n,), (n, D) or (n, T, D) in blocks of any size, stored contiguously.
 
-        `empty` (0, D) or (0, T, D) gives widths and dtype where there are no rows.
+        `empty` (0,), (0, D) or (0, T, D) gives widths and dtype where there are no rows.
         """
         dataset, filled, sums = None, 0, None
         for block in blocks:
