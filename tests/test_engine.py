@@ -324,6 +324,7 @@ def test_info_engine_says_what_is_missing(capsys, no_kernels, monkeypatch):
         "engine": "onednn",
         "unavailable": {"winograd": NONE_BUILT, "onednn": "", "torch": ""},
         "precisions": {"fp32": "", "tf32": "tf32 needs a GPU", "bf16": "", "fp16": "fp16 needs a GPU"},
+        "gpus": [],
     }
 
 

@@ -177,7 +177,7 @@ def changed_files():
             yield pytest.param(file, *change, marks=() if in_every_run else pytest.mark.long)
 
 
-@pytest.mark.parametrize(("file", "change", "problem"), changed_files())
+@pytest.mark.parametrize(("file", "change", "problem"), list(changed_files()))
 def test_a_file_that_differs_in_one_tensor_is_refused(file, change, problem, tmp_path):
     table = KEY_TABLES[file]
     card = CHECKPOINTS[table.card]
