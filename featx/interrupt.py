@@ -46,7 +46,9 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = 0  # the signal that came first while videos were extracted
-        self.stopping = False  # Interrupted has been raised
+        self.raised: Interrupted | None = (
+            None  # so that it counts though a library that it met made another error of it
+        )
         self._graceful = False
         self._before: dict[int, object] = {}
         self._wake: int | None = None  # a pipe to the thread that tells and counts the time
@@ -87,8 +89,9 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._graceful or self.asked:
-            self._graceful, self.stopping = False, True
-            raise Interrupted(self.asked or number)
+            self._graceful = False
+            self.raised = Interrupted(self.asked or number)
+            raise self.raised
         self.asked = number
         if self._wake is not None:
             os.write(self._wake, bytes([number]))

@@ -178,7 +178,7 @@ def extract_to(
             on_planned(summary)
             flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
-            urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.stopping)
+            urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.raised is not None)
             with flight.interrupts.graceful(flight.keys, on_note):
                 try:
                     for result in urls.results(extractor.extract_many(urls.local(flight.items()))):

@@ -130,6 +130,23 @@ def test_outside_of_the_extraction_a_signal_ends_at_once_and_handlers_are_given_
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_makes_an_error_of_its_own_is_one_all_the_same(capsys, monkeypatch, number, code):
+    """As HDF5 and PyTorch do where it meets them in a callback: an end by a signal, and no traceback."""
+
+    def merge(*args, **options):
+        try:
+            tell(number)
+        finally:
+            raise TypeError("Operation not defined for data type class")
+
+    monkeypatch.setattr(run, "merge", merge)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["merge", "a.h5", "-o", "b.h5"])
+    assert ended.value.code == code
+    assert capsys.readouterr().err == "featx: interrupted; what is finished is kept, and the same command goes on\n"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
 def test_the_command_line_tells_how_to_go_on(clips_folder, tmp_path, capsys, monkeypatch, number, code):
     original = run._count

@@ -127,7 +127,10 @@ def ucf101_stand_in(place: Path) -> None:
 
 def make_small(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make what a command works on so small that it takes a moment."""
-    if any(name in command for name in ("random.h5", "profiled.h5", "bins.h5", "clips.h5", "small.h5", "several.h5", "shards")):
+    if any(
+        name in command
+        for name in ("random.h5", "profiled.h5", "bins.h5", "clips.h5", "small.h5", "several.h5", "shards")
+    ):
         take_few_examples(place)
     if "c3d-sports1m" in command:
         small = dataclasses.replace(small_card("c3d-sports1m"), name="c3d-sports1m", default_layer="fc6")

@@ -131,7 +131,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         _refuse_empty(sys.argv[1:] if args is None else args)
         with Interrupts() as interrupts:
-            code = cli.main(args=args, prog_name="featx", standalone_mode=False, obj=interrupts)
+            code = _run(args, interrupts)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
         sys.exit(getattr(error.__cause__ or error, "exit_code", 130))
@@ -152,6 +152,16 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(args: list[str] | None, interrupts: Interrupts) -> object:
+    """What the command returns. Raises Interrupted, too, where a library made another error of the signal that met it."""
+    try:
+        return cli.main(args=args, prog_name="featx", standalone_mode=False, obj=interrupts)
+    except Exception:
+        if interrupts.raised is None:
+            raise
+        raise interrupts.raised from None
 
 
 def _refuse_empty(args: Sequence[str]) -> None:
