@@ -21,7 +21,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import featx.weights
 from featx.backbones import ARCHITECTURES
 from featx.clips import Sampling
 from featx.errors import UnknownNameError, UsageError
@@ -38,7 +37,21 @@ __all__ = [
     "read_card_file",
 ]
 
-WEIGHTS_FOLDER = Path(featx.weights.__file__).parent
+
+def _weights_folder() -> Path:
+    """That of the package featx.weights; in a clone, whose featx/ Python finds before an installed one, weights/ beside it."""
+    try:
+        import featx.weights
+
+        return Path(featx.weights.__file__).parent
+    except ModuleNotFoundError:
+        beside = Path(__file__).resolve().parents[1] / "weights"
+        if not (beside / "__init__.py").is_file():
+            raise
+        return beside
+
+
+WEIGHTS_FOLDER = _weights_folder()
 LABELS_FOLDER = WEIGHTS_FOLDER / "labels"  # class names, one a line, for every data set that several cards share
 
 VARIANT_FIELDS = {"arguments", "preprocess", "note"}

@@ -1,9 +1,15 @@
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import featx
 from featx.backbones import build
 from featx.catalog import CHECKPOINTS, NAMINGS, WEIGHTS_FOLDER, Source, get_checkpoint, list_backbones, read_card
 from featx.checkpoints.names import namings
@@ -533,3 +539,26 @@ def test_missing_fields_and_text_that_is_no_card():
         read_card("[" * 100_000, "x.json")
     with pytest.raises(UsageError, match="is a JSON list, but must be an object"):
         read_card("[]", "x.json")
+
+
+def test_a_clone_finds_its_cards_though_featx_is_installed_elsewhere(tmp_path):
+    """As in a clone after `pip install .`: Python finds the clone's featx/, which has no featx.weights in it."""
+    root = Path(featx.__file__).parents[1]
+    (tmp_path / "clone").mkdir()
+    shutil.copytree(
+        root / "featx", tmp_path / "clone/featx", ignore=shutil.ignore_patterns("__pycache__", "cpp", "*.so")
+    )
+    shutil.copytree(root / "weights", tmp_path / "clone/weights", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
+        "from featx import catalog; print(catalog.WEIGHTS_FOLDER, len(catalog.CHECKPOINTS))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "clone",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    folder, number = done.stdout.split()
+    assert Path(folder) == tmp_path / "clone/weights" and int(number) == len(CHECKPOINTS), done.stderr
