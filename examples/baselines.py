@@ -1,72 +1,124 @@
-"""Two baselines that a checkpoint has to beat: a colour histogram, and the same network with random weights.
+"""Baselines that a checkpoint has to beat: descriptors by hand, and the same network with random weights.
 
-    python examples/baselines.py histogram VIDEOS SPLITS
+    python examples/baselines.py histogram VIDEOS histogram.h5
     python examples/baselines.py random random.safetensors --seed 1
 
-The first prints the accuracy of a linear SVM on L2-normalised colour histograms for every split in SPLITS (lists in
-UCF101's format; videos listed but not in VIDEOS are left out). The second writes weights for
-`featx extract --weights`: seeded, its BatchNorm statistics taken from a few rendered clips, without which a random
-network's activations would mean nothing.
+`histogram` (colours), `differences` (how much changes between frames, and where), `hog` (scikit-image's histograms of
+oriented gradients; pip install scikit-image) and `cells` (local_descriptors.py, averaged) write a feature file for
+`featx svm-eval`. `random` writes weights for `featx extract --weights`: seeded, its BatchNorm statistics taken from a
+few rendered clips, without which a random network's activations would mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.preprocessing import normalize
-from sklearn.svm import LinearSVC
-from train_mini import CLASSES, HELD_OUT, WIDTHS, render_sample, start_weights, to_input
+import torch.nn.functional as F
+from local_descriptors import local_descriptors
+from rendering.scene import Renderer
+from train_mini import HELD_OUT, new_net, to_input
 
 from featx.backbones.res3d import Res3D
 from featx.checkpoints.safetensors import write_safetensors
+from featx.matrices import write_matrix
 from featx.video import read_frames
 
-BINS = 8  # a channel
+BINS = 8  # a colour channel
+GRID = 8  # cells a side of a frame
+EVERY = 4  # of single frames, so many
+LENGTH, FRAME_STEP = 8, 2  # of clips
 
 
-def colour_histogram(path: Path, every: int = 4) -> np.ndarray:
+def colour_histogram(path: Path) -> np.ndarray:
     """The joint BGR histogram of every fourth frame of a video: float64 (512,), square roots of the shares."""
     counts = np.zeros(BINS**3)
     for frame in read_frames(path):
-        if frame.index % every == 0:
+        if frame.index % EVERY == 0:
             bins = frame.pixels.reshape(-1, 3).astype(np.int64) * BINS // 256
             counts += np.bincount(bins @ [BINS * BINS, BINS, 1], minlength=BINS**3)
     return np.sqrt(counts / counts.sum())
 
 
-def read_splits(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """The training and test videos, as "Class/v_x", of every trainlistNN.txt and testlistNN.txt."""
+def frame_differences(path: Path) -> np.ndarray:
+    """The mean change of grey from frame to frame in 8 x 8 cells: float64 (64,), 0-255."""
+    last, total, count = None, np.zeros((GRID, GRID)), 0
+    for grey in _small_greys(path, 1):
+        if last is not None:
+            total += _cells(np.abs(grey - last))
+            count += 1
+        last = grey
+    return (total / max(count, 1)).reshape(-1)
 
-    def names(path: Path) -> list[str]:
-        return [str(Path(line.split()[0]).with_suffix("")) for line in path.read_text().splitlines() if line.strip()]
 
-    numbers = sorted(re.findall(r"\d+", path.stem)[-1] for path in folder.glob("trainlist*.txt"))
-    return {n: (names(folder / f"trainlist{n}.txt"), names(folder / f"testlist{n}.txt")) for n in numbers}
+def oriented_gradients(path: Path) -> np.ndarray:
+    """scikit-image's HOG of every fourth frame at 128 x 128, averaged: float64 (1764,)."""
+    from skimage.feature import hog
+
+    found = [
+        hog(grey, orientations=9, pixels_per_cell=(16, 16), cells_per_block=(2, 2)) for grey in _small_greys(path, EVERY)
+    ]
+    return np.mean(found, axis=0)
 
 
-def svm_accuracy(descriptors: dict[str, np.ndarray], train: list[str], test: list[str]) -> float:
-    """Accuracy of a linear SVM (C = 1) on L2-normalised descriptors; the class is the folder in the name."""
+def cells(path: Path) -> np.ndarray:
+    """The local descriptors that teach the network, averaged over cells and clips: float64 (147,).
 
-    def table(names: list[str]) -> tuple[np.ndarray, list[str]]:
-        names = [name for name in names if name in descriptors]
-        return normalize(np.stack([descriptors[name] for name in names])), [name.split("/")[0] for name in names]
+    Frames are resized to 112 x 112; clips are of 8 frames with step 2, and follow each other; a short video is repeated.
+    """
+    frames = np.stack([frame.pixels for frame in read_frames(path)])
+    frames = _resized(frames, 112)  # (T, 3, 112, 112)
+    span = (LENGTH - 1) * FRAME_STEP + 1
+    starts = range(0, max(len(frames) - span, 0) + 1, span)
+    index = torch.tensor([[(s + FRAME_STEP * i) % len(frames) for i in range(LENGTH)] for s in starts])
+    sums = sum(local_descriptors(frames[rows][None].transpose(1, 2) / 255).mean((0, 2, 3)) for rows in index)
+    return (sums / len(index)).double().numpy()
 
-    return LinearSVC(C=1, random_state=0).fit(*table(train)).score(*table(test))
+
+def _resized(frames: np.ndarray, side: int) -> torch.Tensor:
+    """uint8 (T, H, W, 3) -> float32 (T, 3, side, side), 0-255."""
+    return F.interpolate(torch.from_numpy(frames).permute(0, 3, 1, 2).float(), (side, side), mode="area")
+
+
+def _small_greys(path: Path, every: int) -> Iterator[np.ndarray]:
+    """Every n-th frame in grey, float32 (128, 128), 0-255."""
+    for frame in read_frames(path):
+        if frame.index % every == 0:
+            yield _resized(frame.pixels[None], 128)[0].mean(0).numpy()
+
+
+def _cells(grey: np.ndarray) -> np.ndarray:
+    side = len(grey) // GRID
+    return grey.reshape(GRID, side, GRID, side).mean((1, 3))
+
+
+BASELINES: dict[str, Callable[[Path], np.ndarray]] = {
+    "histogram": colour_histogram,
+    "differences": frame_differences,
+    "hog": oriented_gradients,
+    "cells": cells,
+}
+
+
+def write_baseline(name: str, videos: Path, output: Path, only: set[str] | None = None) -> None:
+    """Write the descriptors of the videos in class folders, or of those whose keys are in `only`, as a feature file."""
+    paths = {p.relative_to(videos).with_suffix("").as_posix(): p for p in sorted(videos.glob("*/*")) if p.is_file()}
+    chosen = {key: path for key, path in paths.items() if only is None or key in only}
+    rows = np.stack([BASELINES[name](path) for path in chosen.values()])
+    write_matrix(output, list(chosen), rows, name=name, layer=name, overwrite=True)
 
 
 def random_network(seed: int, num_clips: int = 32) -> Res3D:
     """The small Res3D with seeded random weights, BatchNorm statistics averaged over rendered clips."""
     torch.manual_seed(seed)
-    net = Res3D(num_classes=len(CLASSES), widths=WIDTHS)
-    start_weights(net)
+    net = new_net()
     for module in net.modules():
         if hasattr(module, "momentum"):
             module.momentum = 1.0  # the statistics of the one batch below, as they are
-    clips = torch.stack([render_sample(seed, HELD_OUT, i, 112)[0] for i in range(num_clips)])
+    clips = Renderer((seed, HELD_OUT), pictures=num_clips).batch(0, num_clips, 112).clips
     with torch.no_grad():
         net.train()(to_input(clips), ("pool5",))
     return net.eval()
@@ -75,25 +127,18 @@ def random_network(seed: int, num_clips: int = 32) -> Res3D:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    histogram = commands.add_parser("histogram", help="accuracy of a colour histogram on a folder of class folders")
-    histogram.add_argument("videos", type=Path)
-    histogram.add_argument("splits", type=Path)
+    for name, baseline in BASELINES.items():
+        command = commands.add_parser(name, help=baseline.__doc__.splitlines()[0])
+        command.add_argument("videos", type=Path, help="a folder of class folders")
+        command.add_argument("output", type=Path, help="the feature file")
     random = commands.add_parser("random", help="write the random network's weights")
     random.add_argument("output", type=Path)
     random.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if args.command == "random":
         write_safetensors(args.output, random_network(args.seed).state_dict())
-        return
-    splits = read_splits(args.splits)
-    wanted = {name for sides in splits.values() for side in sides for name in side}
-    descriptors = {}
-    for path in sorted(args.videos.rglob("*.*")):
-        key = str(path.relative_to(args.videos).with_suffix(""))
-        if key in wanted:
-            descriptors[key] = colour_histogram(path)
-    for number, (train, test) in splits.items():
-        print(f"split {number}: {100 * svm_accuracy(descriptors, train, test):.1f} %")
+    else:
+        write_baseline(args.command, args.videos, args.output)
 
 
 if __name__ == "__main__":

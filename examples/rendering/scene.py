@@ -1,0 +1,158 @@
+"""Batches of scenes: people, things, dynamic textures and mere views, captured as cameras do, with what they show.
+
+    renderer = Renderer((seed, part), device)
+    batch = renderer.batch(number, size=32, side=64)
+
+A batch depends on its renderer's seeds and its number alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from .actions import ACTIONS
+from .camera import CAMERAS, draw_camera, look
+from .capture import apply_capture, draw_capture
+from .draws import DIRECTIONS, choose, log_uniform, uniform
+from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
+from .figures import EXTREMITIES, draw_people, paint_people
+from .objects import draw_objects, paint_objects
+from .pictures import FAMILIES, Pictures, draw_pictures
+
+__all__ = ["LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
+
+NUM_FRAMES = 8
+KINDS = {"people": 5, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
+TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
+BATCHES_A_BANK = 1000
+
+LABELS: dict[str, tuple[str, ...]] = {
+    "action": tuple(ACTIONS),  # of the main person, in clips that run forwards
+    "playback": ("backward", "forward"),
+    "tempo": ("slow", "walking", "quick", "fast"),
+    "people": ("one", "two", "three"),
+    "camera": tuple(CAMERAS),
+    "camera_direction": DIRECTIONS,
+    "cut": ("none", "cut"),
+    "thing_direction": DIRECTIONS,  # of the only thing
+    "picture": tuple(FAMILIES),
+    "dynamic": tuple(DYNAMICS),
+    "dynamic_band": tuple(f"{low:g}-{high:g}" for low, high in SPACE_BANDS),
+    "dynamic_pace": tuple(f"{low:g}-{high:g}" for low, high in PACES),
+}
+REACH_DIMS = 3 * len(EXTREMITIES) * 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips and what they show.
+
+    `clips` uint8 (N, T, h, w, 3), BGR; `labels` {name of LABELS: int64 (N,)}, -1 where a clip has none; `reach` float32
+    (N, REACH_DIMS): where limbs and head of the main person are in the first, a middle and the last frame, as seen from
+    the hips, in body heights, where `has_reach` float32 (N,) is 1.
+    """
+
+    clips: Tensor
+    labels: dict[str, Tensor]
+    reach: Tensor
+    has_reach: Tensor
+
+
+class Renderer:
+    """Renders numbered batches; `seeds` say of which collection, `pictures` how many there are to look at at a time."""
+
+    def __init__(self, seeds: tuple[int, int], device: torch.device | str = "cpu", pictures: int = 256) -> None:
+        self.seeds, self.device, self.num_pictures = seeds, torch.device(device), pictures
+        self._bank: tuple[int, Pictures] | None = None
+
+    def _generator(self, *numbers: int) -> Generator:
+        mixed = 0
+        for number in (*self.seeds, *numbers):
+            mixed = (mixed * 1_000_003 + number + 1) % (1 << 61)
+        return torch.Generator().manual_seed(mixed)
+
+    def _pictures(self, number: int) -> Pictures:
+        """The bank of batch `number`: painted anew every thousand batches."""
+        which = number // BATCHES_A_BANK
+        if self._bank is None or self._bank[0] != which:
+            drawn = draw_pictures(self._generator(0, which), self.num_pictures, device=self.device)
+            self._bank = which, drawn
+        return self._bank[1]
+
+    def batch(self, number: int, size: int, side: int) -> Batch:
+        """`size` clips of `side` x `side` pixels, in no order."""
+        generator = self._generator(1, number)
+        pictures = self._pictures(number)
+        kind = choose(generator, list(KINDS.values()), size)
+        labels = {name: torch.full((size,), -1) for name in LABELS}
+        reach, has_reach = torch.zeros(size, REACH_DIMS), torch.zeros(size)
+        clips = torch.empty(size, NUM_FRAMES, side, side, 3, dtype=torch.uint8, device=self.device)
+        for which, name in enumerate(KINDS):
+            rows = torch.nonzero(kind == which)[:, 0]
+            if not len(rows):
+                continue
+            scene = _draw_scene(generator, name, len(rows), side, pictures, self.device)
+            clips[rows.to(self.device)] = scene.clips
+            for label, values in scene.labels.items():
+                labels[label][rows] = values
+            reach[rows], has_reach[rows] = scene.reach, scene.has_reach
+        labels = {name: values.to(self.device) for name, values in labels.items()}
+        return Batch(clips, labels, reach.to(self.device), has_reach.to(self.device))
+
+
+def _draw_times(generator: Generator, num: int) -> tuple[Tensor, Tensor]:
+    """Times (N, T) of the frames, in source frames, and the steps (N,) between them: three of ten run backwards."""
+    step = log_uniform(generator, (num,), 0.7, 3.0)
+    step = torch.where(uniform(generator, (num,)) < 0.3, -step, step)
+    start = uniform(generator, (num, 1), 0, 60)
+    return start + step[:, None] * torch.arange(NUM_FRAMES), step
+
+
+def _draw_scene(
+    generator: Generator, kind: str, num: int, side: int, pictures: Pictures, device: torch.device
+) -> Batch:
+    """`num` scenes of one of KINDS."""
+    times, step = _draw_times(generator, num)
+    camera = draw_camera(generator, times)
+    index = torch.randint(len(pictures.family), (num, 2), generator=generator)
+    labels = {
+        "camera": camera.kind,
+        "camera_direction": camera.direction,
+        "cut": (camera.cut < NUM_FRAMES).long(),
+        "picture": torch.where(camera.cut < NUM_FRAMES, -1, pictures.family[index[:, 0]]),
+    }
+    reach, has_reach = torch.zeros(num, REACH_DIMS), torch.zeros(num)
+    canvas = look(pictures.pixels, index, camera, side, side)
+    if kind == "dynamic" or kind == "people":
+        share = 1.0 if kind == "dynamic" else 0.15
+        rows = torch.nonzero(uniform(generator, (num,)) < share)[:, 0]
+        dynamic = draw_dynamic(generator, times)
+        render_dynamic(dynamic, pictures.pixels, index, camera, canvas, rows)
+        labels["picture"] = labels["picture"].index_fill(0, rows, -1)
+        if kind == "dynamic":
+            labels |= {"dynamic": dynamic.family, "dynamic_band": dynamic.band, "dynamic_pace": dynamic.pace}
+    if kind == "things" or kind == "people":
+        shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
+        things = draw_objects(generator, times, len(pictures.family), count_shares=shares)
+        paint_objects(canvas, things, pictures.pixels, camera)
+        if kind == "things":
+            labels["thing_direction"] = torch.where(things.count == 1, things.direction[:, 0], -1)
+    if kind == "people":
+        people = draw_people(generator, num, times, len(pictures.family))
+        paint_people(canvas, people, pictures.pixels, camera)
+        tempo = torch.bucketize((people.pace * step).abs(), torch.tensor(TEMPI))
+        labels |= {
+            "action": torch.where(step > 0, people.action, -1),
+            "playback": (step > 0).long(),
+            "tempo": tempo,
+            "people": people.number - 1,
+        }
+        reach = people.reach[:, [0, NUM_FRAMES // 2, -1]].flatten(1)
+        has_reach = torch.ones(num)
+    apply_capture(canvas, draw_capture(generator, times, camera))
+    pixels = canvas.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+    pixels = pixels.permute(0, 2, 3, 4, 1).flip(-1)  # (N, 3, T, h, w), RGB -> (N, T, h, w, 3), BGR
+    return Batch(pixels, labels, reach, has_reach)

@@ -1,0 +1,215 @@
+"""How the embedded checkpoint is made and judged: descriptors by hand, scenes, the training program, baselines."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clips import write_clip
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path.append(str(EXAMPLES))
+
+import baselines  # noqa: E402
+import judge_mini  # noqa: E402
+import train_mini  # noqa: E402
+from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
+from rendering.scene import LABELS, REACH_DIMS, Renderer  # noqa: E402
+
+from featx.backbones.res3d import Res3D  # noqa: E402
+from featx.checkpoints.safetensors import read_safetensors  # noqa: E402
+from featx.store import open_features  # noqa: E402
+
+# ------------------------------------------------------------------------------------------------ descriptors by hand
+
+
+def group(clip: torch.Tensor, name: str) -> torch.Tensor:
+    """The group's descriptors (K, h / 16, w / 16) of one clip (3, T, h, w)."""
+    found = local_descriptors(clip[None])
+    assert found.shape == (1, NUM_DESCRIPTORS, clip.shape[2] // 16, clip.shape[3] // 16)
+    return found[0, GROUPS[name]]
+
+
+def test_colours_are_shared_between_the_nearest_levels():
+    clip = torch.zeros(3, 8, 32, 32)
+    clip[0], clip[1] = 1 / 3, 1.0  # level 1 of 0..3, and level 3
+    clip[2, ..., :16] = 0.5  # half-way between levels 1 and 2, in the left half
+    found = group(clip, "colour")
+    first = 16 * 1 + 4 * 3  # the index of (1, 3, 0)
+    assert torch.allclose(found[first, :, 1], torch.ones(2), atol=1e-3)
+    assert torch.allclose(found[first + 1 : first + 3, :, 0], torch.full((2, 2), math.sqrt(0.5)), atol=1e-3)
+    assert torch.allclose(found.square().sum(0), torch.ones(2, 2), atol=1e-4)
+
+
+def grating(angle: float, velocity: float, period: float = 12.0) -> torch.Tensor:
+    """A grey sine grating (3, 8, 64, 64) that varies along `angle` and moves that way, in pixels a frame."""
+    t, y, x = torch.meshgrid(torch.arange(8), torch.arange(64), torch.arange(64), indexing="ij")
+    along = x * math.cos(angle) + y * math.sin(angle) - velocity * t
+    return (0.5 + 0.4 * torch.sin(math.tau * along / period)).expand(3, -1, -1, -1)
+
+
+@pytest.mark.parametrize("which", range(DIRECTIONS))
+def test_edges_are_strongest_in_their_own_direction(which):
+    shares = group(grating(math.pi * which / DIRECTIONS, 0), "appearance")[:DIRECTIONS, 1, 1]
+    assert int(shares.argmax()) == which and shares[which] > 0.6
+
+
+@pytest.mark.parametrize("which", range(DIRECTIONS))
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_motion_is_explained_by_its_own_velocity(which, speed):
+    # The motion is seen at half size: twice as many pixels of the clip.
+    shares = group(grating(math.tau * which / DIRECTIONS, 2 * speed, period=28.0), "motion")[:17, 1, 1]
+    assert int(shares.argmax()) == 1 + which * len(SPEEDS) + SPEEDS.index(speed)
+
+
+def test_a_still_picture_stands_still():
+    motion = group(grating(0.3, 0.0), "motion")[:, 1, 1]
+    assert int(motion[:17].argmax()) == 0
+    assert motion[27] == pytest.approx(0.3 * math.log(0.005))  # nothing changes
+
+
+# ------------------------------------------------------------------------------------------------ scenes
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return Renderer((5, 0), pictures=6).batch(3, 24, 32)
+
+
+def test_a_batch_depends_on_its_seeds_and_number_only(batch):
+    again = Renderer((5, 0), pictures=6)
+    other = again.batch(2, 24, 32)
+    again = again.batch(3, 24, 32)
+    assert batch.clips.shape == (24, 8, 32, 32, 3) and batch.clips.dtype == torch.uint8
+    assert torch.equal(batch.clips, again.clips) and torch.equal(batch.reach, again.reach)
+    assert all(torch.equal(batch.labels[name], again.labels[name]) for name in LABELS)
+    assert not torch.equal(batch.clips, other.clips)
+    assert not torch.equal(batch.clips, Renderer((5, 1), pictures=6).batch(3, 24, 32).clips)
+
+
+def test_labels_are_told_where_they_are_known(batch):
+    assert set(batch.labels) == set(LABELS)
+    for name, values in batch.labels.items():
+        assert values.min() >= -1 and values.max() < len(LABELS[name])
+    people = batch.labels["people"] >= 0
+    assert torch.equal(people, batch.has_reach.bool()) and 0 < people.sum() < 24
+    assert batch.reach.shape == (24, REACH_DIMS) and not batch.reach[~people].any() and batch.reach[people].any(1).all()
+    assert torch.equal(batch.labels["action"] >= 0, batch.labels["playback"] == 1)  # backwards it is another action
+    assert not (people & (batch.labels["dynamic"] >= 0)).any()
+    assert len(LABELS["action"]) >= 40
+
+
+def test_clips_show_something_that_changes(batch):
+    clips = batch.clips.float()
+    assert (clips.std((1, 2, 3, 4)) > 3).float().mean() > 0.8
+    assert ((clips[:, 1:] - clips[:, :-1]).abs().mean((1, 2, 3, 4)) > 0.5).float().mean() > 0.8
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+    defaults = ["--steps", "4", "--batch-size", "4", "--workers", "0", "--pictures", "4", "--held-out", "4"]
+    args = train_mini.parse([str(folder), *defaults, *options])
+    args.sizes = ((0.5, 32), (1.0, 48))
+    run = train_mini.Run(args)
+    run.train(stop_at)
+    return {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
+
+
+def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
+    whole = train(tmp_path / "whole")
+    half = train(tmp_path / "parted", stop_at=2)
+    resumed = train(tmp_path / "parted", "--resume")
+    assert all(torch.isfinite(tensor).all() for tensor in whole.values())
+    assert any(not torch.equal(half[name], whole[name]) for name in whole)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_every_loss_has_a_weight_and_teaches_the_network(batch):
+    torch.manual_seed(0)
+    net, heads = train_mini.new_net().train(), train_mini.Heads(320).train()
+    found = train_mini.losses(net, heads, batch)
+    assert set(found) == set(train_mini.RECIPES["both"])
+    assert set(train_mini.RECIPES["both"]) == set(train_mini.RECIPES["labels"]) | set(train_mini.RECIPES["descriptors"])
+    for loss in found.values():
+        (gradient,) = torch.autograd.grad(loss, net.conv1.weight, retain_graph=True)
+        assert gradient.abs().max() > 0
+
+
+def test_uniformity_is_that_of_the_paper(batch, monkeypatch):
+    """log of the mean over pairs of exp(-2 |u - v|^2), by a loop."""
+    torch.manual_seed(0)
+    net, heads = train_mini.new_net().train(), train_mini.Heads(320).train()
+    pooled = torch.randn(24, 320).abs()
+    maps = pooled[..., None, None, None].expand(-1, -1, 1, 2, 2)
+    monkeypatch.setattr(train_mini, "activations", lambda *_: (maps, pooled))
+    unit = pooled / pooled.norm(dim=1, keepdim=True)
+    pairs = [math.exp(-2 * float((unit[i] - unit[j]).square().sum())) for i in range(24) for j in range(i)]
+    expected = math.log(sum(pairs) / len(pairs))
+    assert float(train_mini.losses(net, heads, batch)["uniformity"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_written_weights_fit_the_network_and_its_size(tmp_path):
+    run = train_mini.Run(train_mini.parse([str(tmp_path / "run"), "--steps", "1", "--workers", "0"]))
+    run.write_weights(tmp_path / "weights.safetensors")
+    assert (tmp_path / "weights.safetensors").stat().st_size <= 8_000_000
+    tensors = read_safetensors(tmp_path / "weights.safetensors")
+    net = Res3D(num_classes=len(LABELS["action"]), **train_mini.ARGUMENTS)
+    net.load_state_dict(tensors)
+    for name, tensor in run.net.state_dict().items():
+        assert torch.allclose(tensor.float(), tensors[name].float(), rtol=1e-3, atol=1e-4), name
+
+
+# ------------------------------------------------------------------------------------------------ baselines and judging
+
+
+def test_a_histogram_is_the_counted_colours(tmp_path):
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    frames[:, :16] = 255  # half black, half white
+    write_clip(tmp_path / "clip.mp4", frames)
+    histogram = baselines.colour_histogram(tmp_path / "clip.mp4")
+    assert histogram[0] == pytest.approx(np.sqrt(0.5), abs=0.02)
+    assert histogram[-1] == pytest.approx(np.sqrt(0.5), abs=0.02)
+
+
+def test_differences_tell_where_something_changes(tmp_path):
+    frames = np.zeros((4, 128, 128, 3), np.uint8)
+    frames[1::2, :64, :64] = 100
+    write_clip(tmp_path / "clip.mp4", frames)
+    found = baselines.frame_differences(tmp_path / "clip.mp4").reshape(8, 8)
+    assert np.allclose(found[:4, :4], 100, atol=5) and np.allclose(found[5:, 5:], 0, atol=2)
+
+
+def test_cells_are_averaged_and_short_videos_repeat(tmp_path):
+    frames = np.full((5, 48, 64, 3), 255, np.uint8)
+    write_clip(tmp_path / "clip.mp4", frames)
+    found = baselines.cells(tmp_path / "clip.mp4")
+    assert found.shape == (NUM_DESCRIPTORS,) and found[63] == pytest.approx(1, abs=0.03)  # white
+
+
+def test_neighbours_stay_together():
+    keys = [f"a/a_{i}" for i in range(1, 12)] + [f"b/b_{i}" for i in range(1, 6)]
+    folds = judge_mini.neighbours_folds(keys, 5)
+    assert [folds[f"a/a_{i}"] for i in range(1, 12)] == [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]  # a_10 is after a_9
+    assert [folds[f"b/b_{i}"] for i in range(1, 6)] == [1, 2, 3, 4, 5]
+
+
+def test_groups_stay_together():
+    keys = [f"A/v_A_g{g:02d}_c{c:02d}" for g in (1, 2, 5, 9) for c in (1, 2)]
+    assert list(judge_mini.group_folds(keys, 3).values()) == [1, 1, 2, 2, 3, 3, 1, 1]
+
+
+def test_a_baseline_is_a_feature_file(tmp_path):
+    for label, value in (("Dark", 20), ("Light", 230)):
+        (tmp_path / "videos" / label).mkdir(parents=True)
+        write_clip(tmp_path / "videos" / label / "v_g01_c01.mp4", np.full((4, 32, 32, 3), value, np.uint8))
+    baselines.write_baseline("histogram", tmp_path / "videos", tmp_path / "h.h5")
+    with open_features(tmp_path / "h.h5") as features:
+        assert list(features.keys) == ["Dark/v_g01_c01", "Light/v_g01_c01"]
+        rows = np.asarray(features.descriptors("histogram"))
+    assert rows.shape == (2, 512) and np.allclose(np.linalg.norm(rows, axis=1), 1) and rows[0] @ rows[1] < 0.1
