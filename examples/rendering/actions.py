@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from . import handwork, locomotion, sports
+from . import exercises, handwork, locomotion, sports
 from .dice import uniform
 from .poses import FREEDOMS, LIMITS, Pose
 
@@ -50,7 +50,7 @@ class Action:
         return poses[::-1] if self.reverse else poses
 
 
-_move, _hands, _sport = locomotion, handwork, sports
+_move, _exercise, _hands, _sport = locomotion, exercises, handwork, sports
 ACTIONS: dict[str, Action] = {
     "Walk": Action(_move.walk, (22, 34), travel=(0.75, 0)),
     "WalkBackwards": Action(_move.walk, (22, 34), travel=(-0.6, 0), reverse=True),
@@ -61,28 +61,28 @@ ACTIONS: dict[str, Action] = {
     "Hop": Action(_move.hop, (10, 18), travel=(0.25, 0)),
     "Jump": Action(_move.jump, (22, 34)),
     "LongJump": Action(_move.long_jump, (24, 36), once=True),
-    "JumpingJack": Action(_move.jumping_jack, (18, 30)),
+    "JumpingJack": Action(_exercise.jumping_jack, (18, 30)),
     "RopeJump": Action(_move.rope_jump, (9, 15), prop="rope"),
-    "Squat": Action(_move.squat, (32, 60)),
-    "Lunge": Action(_move.lunge, (32, 60)),
-    "Crouch": Action(_move.crouch, (14, 26), once=True),
-    "Rise": Action(_move.crouch, (14, 26), once=True, reverse=True),
-    "SitDown": Action(_move.sit_down, (18, 32), once=True, prop="seat"),
-    "StandUp": Action(_move.sit_down, (18, 32), once=True, reverse=True, prop="seat"),
-    "Bow": Action(_move.bow, (16, 30), once=True),
-    "Straighten": Action(_move.bow, (16, 30), once=True, reverse=True),
-    "PickUp": Action(_move.pick_up, (24, 40), once=True, prop="box"),
-    "PutDown": Action(_move.pick_up, (24, 40), once=True, reverse=True, prop="box"),
-    "PushUp": Action(_move.push_up, (26, 44)),
-    "Plank": Action(_move.plank, (50, 90)),
-    "SitUp": Action(_move.sit_up, (30, 54)),
-    "LegRaise": Action(_move.leg_raise, (30, 54)),
-    "Burpee": Action(_move.burpee, (50, 80)),
-    "CartwheelRight": Action(_move.cartwheel, (24, 40), travel=(0, 1.5)),
-    "CartwheelLeft": Action(_move.cartwheel, (24, 40), travel=(0, -1.5), reverse=True),
-    "RollForwards": Action(_move.forward_roll, (26, 44), travel=(0.9, 0)),
-    "RollBackwards": Action(_move.forward_roll, (26, 44), travel=(-0.9, 0), reverse=True),
-    "Handstand": Action(_move.handstand, (40, 80)),
+    "Squat": Action(_exercise.squat, (32, 60)),
+    "Lunge": Action(_exercise.lunge, (32, 60)),
+    "Crouch": Action(_exercise.crouch, (14, 26), once=True),
+    "Rise": Action(_exercise.crouch, (14, 26), once=True, reverse=True),
+    "SitDown": Action(_exercise.sit_down, (18, 32), once=True, prop="seat"),
+    "StandUp": Action(_exercise.sit_down, (18, 32), once=True, reverse=True, prop="seat"),
+    "Bow": Action(_exercise.bow, (16, 30), once=True),
+    "Straighten": Action(_exercise.bow, (16, 30), once=True, reverse=True),
+    "PickUp": Action(_exercise.pick_up, (24, 40), once=True, prop="box"),
+    "PutDown": Action(_exercise.pick_up, (24, 40), once=True, reverse=True, prop="box"),
+    "PushUp": Action(_exercise.push_up, (26, 44)),
+    "Plank": Action(_exercise.plank, (50, 90)),
+    "SitUp": Action(_exercise.sit_up, (30, 54)),
+    "LegRaise": Action(_exercise.leg_raise, (30, 54)),
+    "Burpee": Action(_exercise.burpee, (50, 80)),
+    "CartwheelRight": Action(_exercise.cartwheel, (24, 40), travel=(0, 1.5)),
+    "CartwheelLeft": Action(_exercise.cartwheel, (24, 40), travel=(0, -1.5), reverse=True),
+    "RollForwards": Action(_exercise.forward_roll, (26, 44), travel=(0.9, 0)),
+    "RollBackwards": Action(_exercise.forward_roll, (26, 44), travel=(-0.9, 0), reverse=True),
+    "Handstand": Action(_exercise.handstand, (40, 80)),
     "SpinLeft": Action(_move.spin, (14, 40)),
     "SpinRight": Action(_move.spin, (14, 40), reverse=True),
     "Dance": Action(_move.dance, (24, 44)),
@@ -90,7 +90,7 @@ ACTIONS: dict[str, Action] = {
     "CrawlBackwards": Action(_move.crawl, (26, 44), travel=(-0.5, 0), reverse=True),
     "ClimbUp": Action(_move.climb, (28, 50), hung=True, prop="rungs"),
     "ClimbDown": Action(_move.climb, (28, 50), hung=True, reverse=True, prop="rungs"),
-    "PullUp": Action(_move.pull_up, (32, 60), hung=True, prop="bar"),
+    "PullUp": Action(_exercise.pull_up, (32, 60), hung=True, prop="bar"),
     "Trot": Action(_move.ride, (16, 24), hung=True, travel=(0.8, 0), prop="horse"),
     "Gallop": Action(_move.ride, (9, 14), hung=True, travel=(1.3, 0), prop="horse"),
     "PedalForwards": Action(_move.pedal, (14, 26), hung=True, travel=(1.0, 0), reverse=True, prop="bicycle"),
@@ -168,13 +168,14 @@ _WHOLE = ((TABLES[:, 0] - TABLES[:, -1]).abs() > 1e-3) & ~torch.tensor([[a.once]
 _BODY = torch.tensor([name in ("yaw", "pitch", "roll", "up", "ahead", "aside", "prop") for name in FREEDOMS])
 _PERIODS = torch.tensor([action.period for action in ACTIONS.values()], dtype=torch.float32)
 _TRAVELS = torch.tensor([action.travel for action in ACTIONS.values()], dtype=torch.float32)
+_REVERSE = torch.tensor([action.reverse for action in ACTIONS.values()])
 _ONCE = torch.tensor([action.once for action in ACTIONS.values()])
 
 
 @dataclass(frozen=True)
 class Motion:
     """The poses of Q people over T frames: freedoms (Q, T, D), way (Q, T, 2) ahead and to the right in body heights,
-    turns a source frame `pace` (Q,) and phase (Q, T) in turns."""
+    turns a source frame `pace` (Q,) and the program's phase (Q, T) in turns, falling where it runs backwards."""
 
     freedoms: Tensor
     way: Tensor
@@ -214,4 +215,5 @@ def draw_motion(generator: Generator, action: Tensor, times: Tensor) -> Motion:
     )
     freedoms = torch.minimum(torch.maximum(freedoms, _LOW), _HIGH)
     stride = _TRAVELS[action] * uniform(generator, (num, 1), 0.7, 1.2)
+    phase = torch.where(_REVERSE[action][:, None], -phase, phase)
     return Motion(freedoms, turns[..., None] * stride[:, None], pace, phase)

@@ -107,7 +107,9 @@ def skeleton(body: Body, freedoms: Tensor, hung: Tensor) -> Tensor:
     face = head + skull[..., 0] * (0.5 * body.head[:, None, None])
     side = _SIGN[:, None]
     drop = length(0.12 * body.torso)
-    shoulder = neck[:, :, None] + chest[:, :, None, :, 2] * side * length(body.shoulders) - chest[:, :, None, :, 1] * drop
+    shoulder = (
+        neck[:, :, None] + chest[:, :, None, :, 2] * side * length(body.shoulders) - chest[:, :, None, :, 1] * drop
+    )
     elbow = shoulder - arm[..., 1] * length(body.arm)
     fore = bent(arm, pair("elbow"))
     hand = elbow + fore * length(body.arm)

@@ -20,7 +20,7 @@ from .painting import CROP_SIZE, Limbs, paint_limbs
 from .poses import FREEDOMS
 from .props import PROPS, prop_capsules
 
-__all__ = ["EXTREMITIES", "View", "People", "draw_people", "paint_people", "project"]
+__all__ = ["EXTREMITIES", "People", "View", "draw_people", "paint_people", "project"]
 
 EXTREMITIES = ("left_finger", "right_finger", "left_ankle", "right_ankle", "head")
 _EXTREMITIES = torch.tensor([JOINTS.index(name) for name in EXTREMITIES])
@@ -60,11 +60,13 @@ class People:
     Labels of the main person: `action` int64 (B,) into ACTIONS; `travel` float32 (B, 2) its way over the ground as the
     picture shows it, in picture heights a source frame, of which the camera takes away the part `tracking` (B,);
     `reach` (B, T, 5, 2) where EXTREMITIES are as seen from the hips, in body heights; `joints` (B, T, J, 2) in picture
-    heights; `pace` (B,) in turns of its action a source frame; `number` int64 (B,) of people.
+    heights, before the camera; `path` (B, T, 2) the middle between hips and head, for a camera to follow; `pace` (B,)
+    in turns of its action a source frame; `number` int64 (B,) of people.
 
     Of everyone: `clip` and `order` int64 (Q,), the rank of painting in the clip; `start`, `end` (Q, T, K, 2),
     `radii` (Q, T, K, 2), `depth` (Q, T, K), `slot` int64 (Q, K) of capsules; `size` (Q,) of a body height. `light`
-    (B, 2) is the slope of brightness; `following` (B,) the part of the camera's offset that people go along with.
+    (B, 2) is the slope of brightness; `following` (B,) the part of the camera's offset that people go along with: 0
+    where the camera itself follows `path`.
     """
 
     action: Tensor
@@ -72,6 +74,7 @@ class People:
     tracking: Tensor
     reach: Tensor
     joints: Tensor
+    path: Tensor
     pace: Tensor
     number: Tensor
     clip: Tensor
@@ -163,6 +166,7 @@ def draw_people(generator: Generator, batch: int, times: Tensor, bank_size: int)
         tracking=tracking,
         reach=(seen[:, :, _EXTREMITIES] - seen[:, :, :1]) / size[main, None, None, None],
         joints=seen,
+        path=(seen[:, :, JOINTS.index("hips")] + seen[:, :, JOINTS.index("head")]) / 2,
         pace=motion.pace[main],
         number=number,
         clip=clip,
@@ -231,7 +235,7 @@ def _on_screen(people: People, camera: Camera | None, height: int, width: int) -
         offset = offset * (1 - people.following[people.clip])[:, None, None]
         y, x = (ends - offset[:, :, None, None]).unbind(-1)
         cos, sin = ((f(roll) * zoom)[:, :, None, None] for f in (torch.cos, torch.sin))
-        ends = torch.stack([y * cos + x * sin, x * cos - y * sin], dim=-1)
+        ends = torch.stack([y * cos - x * sin, y * sin + x * cos], dim=-1)
     ends = ends * height + torch.tensor([height / 2 - 0.5, width / 2 - 0.5])
     radii = people.radii * height if zoom is None else people.radii * (height * zoom)[:, :, None, None]
     return ends[:, :, 0], ends[:, :, 1], radii

@@ -53,9 +53,7 @@ def flap(phase: np.ndarray) -> Pose:
 
 def clap(phase: np.ndarray) -> Pose:
     apart = pulse(phase)
-    return Pose(
-        arm_swing=0.85, arm_lift=0.05 + 0.25 * apart, arm_twist=0.75 - 0.75 * apart, elbow=1.2, head_swing=0.05
-    )
+    return Pose(arm_swing=0.85, arm_lift=0.05 + 0.25 * apart, arm_twist=0.75 - 0.75 * apart, elbow=1.2, head_swing=0.05)
 
 
 def clap_high(phase: np.ndarray) -> Pose:
@@ -68,9 +66,7 @@ def arm_circles(phase: np.ndarray) -> Pose:
 
 
 def side_circles(phase: np.ndarray) -> Pose:
-    return Pose(
-        arm_lift=1.5 + 0.45 * wave(phase), arm_swing=0.45 * wave(phase, 0.25), elbow=0.05, leg_lift=0.12
-    )
+    return Pose(arm_lift=1.5 + 0.45 * wave(phase), arm_swing=0.45 * wave(phase, 0.25), elbow=0.05, leg_lift=0.12)
 
 
 def side_bend(phase: np.ndarray) -> Pose:

@@ -137,9 +137,9 @@ def _paint_runs(flat: Tensor, runs: _Runs, atlas: Tensor, plane: int) -> None:
     _, counts = torch.unique_consecutive(runs.layer, return_counts=True)
     layer_ends = runs.length.cumsum(0)[counts.cumsum(0) - 1].tolist()
     run, k = _spread_on(runs.length, layer_ends[-1], device)
-    (along, step, dy, dx, bone_y, bone_x, radius, widening, light_y, light_x, u, step_u, v, step_v) = (
-        runs.numbers.to(device).index_select(1, run)
-    )
+    (along, step, dy, dx, bone_y, bone_x, radius, widening, light_y, light_x, u, step_u, v, step_v) = runs.numbers.to(
+        device
+    ).index_select(1, run)
     pixel, address, mask = runs.whole.to(device).index_select(1, run)
     pixel += k
     k = k.to(torch.float32)
@@ -152,7 +152,7 @@ def _paint_runs(flat: Tensor, runs: _Runs, atlas: Tensor, plane: int) -> None:
     # A round limb's brightness: less where its surface turns away, and more towards the light.
     part = radius.reciprocal_()
     facing = distance.mul_(part).square_().neg_().add_(1).clamp_(min=0).sqrt_()
-    shade = light_y.mul_(dy).addcmul_(light_x, dx).mul_(part).add_(facing, alpha=0.4).add_(0.62)
+    shade = light_y.mul_(dy).addcmul_(light_x, dx).mul_(part).add_(facing, alpha=0.28).add_(0.74)
     u, v = torch.addcmul(u, step_u, k).long(), torch.addcmul(v, step_v, k).long()
     address += (u & mask) * CROP_SIZE + (v & mask)
     colour = atlas.index_select(1, address).mul_(shade)  # (3, N)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ __all__ = ["PROPS", "PROP_CAPSULES", "prop_capsules"]
 
 PROP_CAPSULES = 16  # at most, of one prop
 _PROP, _PROP2 = SLOTS.index("prop"), SLOTS.index("prop2")
-_SKIN = SLOTS.index("skin")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _unit(vector: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vector, dim=-1)
 
 
-def _ball(held: Held, place: Tensor, radius: float) -> list[Piece]:
+def _ball(place: Tensor, radius: float) -> list[Piece]:
     # Never under the ground.
     height = place[..., 1:2].clamp(min=radius)
     place = torch.cat([place[..., :1], height, place[..., 2:]], dim=-1)
@@ -60,7 +60,7 @@ def _thrown(ahead: float, up: float, radius: float, drop: float = 0.0) -> Callab
     def pieces(held: Held) -> list[Piece]:
         v = held.value
         flight = torch.cat([ahead * v, up * v - drop * v * v, 0 * v], dim=-1)
-        return _ball(held, held.at("right_finger") + flight, radius)
+        return _ball(held.at("right_finger") + flight, radius)
 
     return pieces
 
@@ -71,7 +71,7 @@ def _passed(ahead: float, up: float, radius: float) -> Callable[[Held], list[Pie
     def pieces(held: Held) -> list[Piece]:
         v = held.value
         flight = torch.cat([ahead * v, up * v - 0.5 * v * v, 0 * v], dim=-1)
-        return _ball(held, held.hands() + flight, radius)
+        return _ball(held.hands() + flight, radius)
 
     return pieces
 
@@ -80,14 +80,14 @@ def _kicked(held: Held) -> list[Piece]:
     v = held.value
     # It lies where the swinging foot will come along.
     place = held.point(0.22 + 1.6 * v[..., 0], 0.06 + 0.35 * v[..., 0], 0.06)
-    return _ball(held, place, 0.06)
+    return _ball(place, 0.06)
 
 
 def _bounced(held: Held) -> list[Piece]:
     hand = held.at("right_finger")
     ground = torch.cat([hand[..., :1], torch.full_like(hand[..., :1], 0.07), hand[..., 2:]], dim=-1)
     below = hand - torch.tensor([0.0, 0.08, 0.0])
-    return _ball(held, torch.lerp(below, ground, held.value), 0.07)
+    return _ball(torch.lerp(below, ground, held.value), 0.07)
 
 
 def _stick(length: float, radius: float, back: float = 0.0, lean: float = 0.0) -> Callable[[Held], list[Piece]]:
@@ -148,7 +148,10 @@ def _oars(held: Held) -> list[Piece]:
     pieces = [(held.point(-0.6, 0.06), held.point(0.9, 0.06), 0.09, 0.07, _PROP)]
     for side, sign in (("left", -1.0), ("right", 1.0)):
         hand, pin = held.at(f"{side}_finger"), held.point(0.35, 0.22, sign * 0.22)
-        pieces.append((hand, pin + 0.75 * _unit(pin - hand), 0.011, 0.02, _PROP2))
+        out = _unit(pin - hand)
+        # A blade is dipped and lifted a little, however high the hands are.
+        out = torch.cat([out[..., :1], out[..., 1:2].clamp(-0.2, 0.05), out[..., 2:]], dim=-1)
+        pieces.append((hand, pin + 0.75 * _unit(out), 0.011, 0.02, _PROP2))
     return pieces
 
 
@@ -180,7 +183,9 @@ def _seat(held: Held) -> list[Piece]:
     """A bench behind the figure, and its back."""
     pieces = [(held.point(x, 0.2, -0.2), held.point(x, 0.2, 0.2), 0.05, 0.05, _PROP) for x in (-0.3, -0.2)]
     back = [(held.point(-0.38, 0.2, z), held.point(-0.4, 0.55, z), 0.04, 0.04, _PROP2) for z in (-0.15, 0.0, 0.15)]
-    legs = [(held.point(x, 0.2, z), held.point(x, 0.0, z), 0.02, 0.02, _PROP2) for x in (-0.35, -0.2) for z in (-0.2, 0.2)]
+    legs = [
+        (held.point(x, 0.2, z), held.point(x, 0.0, z), 0.02, 0.02, _PROP2) for x in (-0.35, -0.2) for z in (-0.2, 0.2)
+    ]
     return pieces + back + legs
 
 
@@ -236,10 +241,8 @@ def _rope(held: Held) -> list[Piece]:
     angle = 2 * math.pi * held.phase
     round_trip = torch.cat([torch.sin(angle), -torch.cos(angle), 0 * angle], dim=-1) * 0.62
     parts = [k / 8 for k in range(9)]
-    points = [
-        torch.lerp(left, right, part) + round_trip * (4 * part * (1 - part)) ** 0.5 for part in parts
-    ]
-    return [(a, b, 0.007, 0.007, _PROP) for a, b in zip(points[:-1], points[1:], strict=True)]
+    points = [torch.lerp(left, right, part) + round_trip * (4 * part * (1 - part)) ** 0.5 for part in parts]
+    return [(a, b, 0.007, 0.007, _PROP) for a, b in itertools.pairwise(points)]
 
 
 def _bow(held: Held) -> list[Piece]:
@@ -250,7 +253,11 @@ def _bow(held: Held) -> list[Piece]:
     up = torch.tensor([0.0, 0.34, 0.0])
     tips = [grip + way * up - 0.1 * out for way in (1.0, -1.0)]
     limbs = [(grip, tip, 0.014, 0.008, _PROP) for tip in tips]
-    return [*limbs, *((tip, nock, 0.004, 0.004, _PROP2) for tip in tips), (nock, nock + 0.5 * out, 0.006, 0.006, _PROP2)]
+    return [
+        *limbs,
+        *((tip, nock, 0.004, 0.004, _PROP2) for tip in tips),
+        (nock, nock + 0.5 * out, 0.006, 0.006, _PROP2),
+    ]
 
 
 def _horse(held: Held) -> list[Piece]:
@@ -276,11 +283,11 @@ def _horse(held: Held) -> list[Piece]:
 
 def _bicycle(held: Held) -> list[Piece]:
     radius, pieces = 0.19, []
-    roll = -2 * math.pi * held.phase[..., 0] / 6
+    roll = 2 * math.pi * held.phase[..., 0]  # falling where the bicycle rolls on
     for x in (-0.36, 0.42):
         spokes = [roll + 2 * math.pi * k / 6 for k in range(7)]
         rim = [held.point(x + radius * torch.sin(a), radius - radius * torch.cos(a)) for a in spokes]
-        pieces += [(a, b, 0.014, 0.014, _PROP2) for a, b in zip(rim[:-1], rim[1:], strict=True)]
+        pieces += [(a, b, 0.014, 0.014, _PROP2) for a, b in itertools.pairwise(rim)]
     crank, seat, head = held.point(0.02, 0.19), held.point(-0.08, 0.5), held.point(0.33, 0.5)
     frame = [(crank, seat), (crank, head), (head, held.point(0.42, radius)), (held.point(-0.36, radius), crank)]
     return pieces + [(a, b, 0.015, 0.015, _PROP) for a, b in frame]
