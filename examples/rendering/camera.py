@@ -14,7 +14,17 @@ from torch import Generator, Tensor
 
 from .draws import STILL, TAU, choose, direction_of, log_uniform, signs, uniform
 
-__all__ = ["CAMERAS", "Camera", "draw_camera", "look", "sample_pictures", "screen_points"]
+__all__ = [
+    "CAMERAS",
+    "Camera",
+    "affine_grid",
+    "draw_camera",
+    "look",
+    "sample_pictures",
+    "screen_grid",
+    "screen_points",
+    "view_of",
+]
 
 # Kinds and their shares.
 CAMERAS = {"still": 3, "pan": 4, "accelerate": 1.5, "zoom": 2, "roll": 1, "shake": 1.5, "follow": 2}
@@ -46,9 +56,7 @@ class Camera:
     roll_rate: Tensor  # (B,)
 
 
-def draw_camera(
-    generator: Generator, times: Tensor, subject: Tensor | None = None, cut_share: float = 0.06
-) -> Camera:
+def draw_camera(generator: Generator, times: Tensor, subject: Tensor | None = None, cut_share: float = 0.06) -> Camera:
     """Random cameras for frames at `times` float32 (B, T), in source frames (falling where a clip runs backwards).
 
     Following cameras keep `subject` (B, T, 2), a path in the scene, near the middle; without it they wander. `cut_share`
@@ -134,45 +142,42 @@ def screen_points(camera: Camera, points: Tensor) -> Tensor:
     return torch.stack([cos * y - sin * x, sin * y + cos * x], dim=-1)
 
 
-def look(pictures: Tensor, index: Tensor, camera: Camera, height: int, width: int) -> Tensor:
-    """What cameras see of pictures: float32 (B, 3, T, height, width).
+def look(pictures: Tensor, index: Tensor, camera: Camera, height: int, width: int, out: Tensor | None = None) -> Tensor:
+    """What cameras see of pictures: float32 (B, 3, T, height, width), written into `out` where it is given.
 
     `pictures` float32 (N, 3, S, S) may lie on any device, where the work is done; `index` int64 (B,), or (B, 2) with the
     picture after a cut, on the CPU. A picture ends in its mirror image.
     """
     batch, num_frames = camera.zoom.shape
+    device = pictures.device
     index = index.view(batch, -1)
+    if out is None:
+        out = torch.empty(batch, 3, num_frames, height, width, device=device)
+    view = view_of(camera, height, width, device)
     texels = pictures.shape[-1] / (camera.extent * height * camera.zoom.mean(1))  # a screen pixel's, along one side
-    seen = torch.empty(batch, 3, num_frames, height, width, device=pictures.device)
+    after_cut = (camera.cut < num_frames) & torch.tensor(index.shape[1] > 1)
     for is_fine in (False, True):  # coarse views of pictures are sampled at half their resolution, against aliasing
         rows = torch.nonzero((texels < 1.5) == is_fine).flatten()
-        if len(rows):
-            grid = _view_grid(camera, rows, height, width, pictures.device)
-            _put(seen, rows, sample_pictures(pictures, index[rows, 0], grid, is_fine))
-    rows = torch.nonzero(camera.cut < num_frames).flatten()
-    if len(rows) and index.shape[1] > 1:
-        grid = _view_grid(camera, rows, height, width, pictures.device)
-        after = sample_pictures(pictures, index[rows, 1], grid, True)
-        for row, clip in zip(rows.tolist(), after, strict=True):
-            cut = int(camera.cut[row])
-            seen[row, :, cut:] = clip[:, cut:]
-    return seen
-
-
-def _put(target: Tensor, rows: Tensor, values: Tensor) -> None:
-    if len(rows) == len(target):
-        target.copy_(values)
-    else:
-        target[rows.to(target.device)] = values
+        # Clip by clip on a CPU, where the cache is what counts; all at once on a GPU, where it is the number of calls.
+        for some in rows.split(1 if device.type == "cpu" else batch):
+            if len(some):
+                picks = some.to(device)
+                seen = sample_pictures(pictures, index[some, 0], view.grid(picks), is_fine)
+                out.index_copy_(0, picks, seen)
+    for row in torch.nonzero(after_cut).flatten().tolist():
+        cut = int(camera.cut[row])
+        grid = view.grid(slice(row, row + 1))[:, cut:]
+        out[row, :, cut:] = sample_pictures(pictures, index[row : row + 1, 1], grid)[0]
+    return out
 
 
 def sample_pictures(pictures: Tensor, index: Tensor, grid: Tensor, is_fine: bool = True) -> Tensor:
     """Pictures `index` (B,) sampled at `grid` (B, T, h, w, 2), (x, y) in -1..1 over a picture: (B, 3, T, h, w)."""
     batch, num_frames, height, width, _ = grid.shape
-    source = pictures[index.to(pictures.device)]
+    source = pictures.index_select(0, index.to(pictures.device))
     if not is_fine:
         source = F.avg_pool2d(source, 2)
-    flat = grid.view(batch, num_frames * height, width, 2)  # one call for all frames: no copies of the picture
+    flat = grid.reshape(batch, num_frames * height, width, 2)  # one call for all frames: no copies of the picture
     seen = F.grid_sample(source, flat, "bilinear", "reflection", align_corners=False)
     return seen.view(batch, 3, num_frames, height, width)
 
@@ -184,18 +189,41 @@ def screen_grid(height: int, width: int, device: torch.device) -> tuple[Tensor, 
     return y[:, None], x[None]
 
 
-def _view_grid(camera: Camera, rows: Tensor, height: int, width: int, device: torch.device) -> Tensor:
-    """Where the screen's pixels lie in the still picture of clips `rows`: (rows, T, h, w, 2), (x, y) in -1..1."""
-    zoom, roll, offset = camera.zoom[rows], camera.roll[rows], camera.offset[rows]
-    scale = 2 / camera.extent[rows][:, None]
-    cos, sin = (roll.cos() / zoom * scale).to(device), (roll.sin() / zoom * scale).to(device)  # (rows, T)
-    shift_y, shift_x = (offset * scale[..., None]).to(device).unbind(-1)
-    tilt = camera.tilt[rows].to(device)
-    y, x = screen_grid(height, width, device)
-    depth = 1 / (1 + tilt[:, 0, None, None] * y + tilt[:, 1, None, None] * x)  # (rows, h, w)
-    y, x = (y * depth)[:, None], (x * depth)[:, None]  # (rows, 1, h, w)
-    cos, sin, shift_y, shift_x = (value[..., None, None] for value in (cos, sin, shift_y, shift_x))
-    grid = torch.empty(len(rows), camera.zoom.shape[1], height, width, 2, device=device)
-    grid[..., 1] = (cos * y).addcmul_(sin, x).add_(shift_y)
-    grid[..., 0] = (cos * x).addcmul_(-sin, y).add_(shift_x)
+def affine_grid(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Coordinates float32 (..., T, h, w, 2), (x, y), to sample at: affine maps of the screen's y and x.
+
+    `maps` (..., 2, T, 3) holds for y and for x the factors of the screen's y, of its x, and a constant; `y` and `x`
+    (..., h, 1) and (..., 1, w), or both (..., h, w).
+    """
+    y, x = y.unsqueeze(-3), x.unsqueeze(-3)
+    size = torch.broadcast_shapes(y.shape[-2:], x.shape[-2:])
+    grid = torch.empty(*maps.shape[:-3], maps.shape[-2], *size, 2, device=maps.device)
+    for axis in range(2):
+        of_y, of_x, constant = maps[..., axis, :, :, None, None].unbind(-3)
+        torch.add(of_y * y, torch.addcmul(constant, of_x, x), out=grid[..., 1 - axis])
     return grid
+
+
+@dataclass(frozen=True)
+class View:
+    """The way from the screen to the still pictures, on a device."""
+
+    maps: Tensor  # (B, 2, T, 3), as affine_grid takes them
+    y: Tensor  # (B, h, w): the screen's coordinates, farther from the middle where the picture is tilted away
+    x: Tensor
+
+    def grid(self, rows: Tensor | slice) -> Tensor:
+        """Where the pixels of clips `rows` lie in their pictures: (rows, T, h, w, 2), (x, y) in -1..1."""
+        return affine_grid(self.maps[rows], self.y[rows], self.x[rows])
+
+
+def view_of(camera: Camera, height: int, width: int, device: torch.device) -> View:
+    """The view of all clips."""
+    scale = 2 / camera.extent[:, None]
+    cos, sin = camera.roll.cos() / camera.zoom * scale, camera.roll.sin() / camera.zoom * scale  # (B, T)
+    shift_y, shift_x = (camera.offset * scale[..., None]).unbind(-1)
+    maps = torch.stack([torch.stack([cos, sin, shift_y], -1), torch.stack([-sin, cos, shift_x], -1)], 1)
+    y, x = screen_grid(height, width, device)
+    tilt = camera.tilt.to(device)[..., None, None]
+    depth = 1 / (1 + tilt[:, 0] * y + tilt[:, 1] * x)  # (B, h, w)
+    return View(maps.to(device), y * depth, x * depth)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .camera import Camera, screen_grid, screen_points
+from .camera import Camera, affine_grid, screen_grid, screen_points
 from .draws import STILL, TAU, choose, direction_of, log_uniform, signs, uniform
 
 __all__ = ["MOTIONS", "SHAPES", "Objects", "draw_objects", "paint_objects"]
@@ -81,7 +81,7 @@ def draw_objects(
     time = times - (times.amin(1, keepdim=True) + times.amax(1, keepdim=True)) / 2
     half_span = time.amax(1).clamp_min(0.5)[:, None]  # (B, 1)
     steps = max(num_frames - 1, 1)
-    radius = log_uniform(generator, some, 0.06, 0.28)
+    radius = log_uniform(generator, some, 0.08, 0.34)
     most_rate = 1.0 / half_span
     rate = torch.minimum(log_uniform(generator, some, 0.01, 0.08), most_rate * 0.45) * of("grow")
     rate = rate * signs(generator, some)
@@ -205,7 +205,7 @@ def paint_objects(canvas: Tensor, objects: Objects, pictures: Tensor, camera: Ca
     for n, (row, (top, bottom, left, right), wave) in enumerate(zip(rows.tolist(), boxes, waves, strict=True)):
         if top >= bottom or left >= right:
             continue
-        grid = _sprite_grid(maps[n], y[top:bottom], x[:, left:right])
+        grid = affine_grid(maps[n], y[top:bottom], x[:, left:right])
         if wave:
             bent = grid.flip(-1).mul_(2.5).add_(turns[n][:, None, None, None])
             grid.add_(bent.sin_(), alpha=wave)
@@ -215,15 +215,6 @@ def paint_objects(canvas: Tensor, objects: Objects, pictures: Tensor, camera: Ca
         drawn = F.grid_sample(sprites[n : n + 1], flat, "bilinear", "border", align_corners=False)
         drawn = drawn.view(4, num_frames, box_height, box_width)
         canvas[row, :, :, top:bottom, left:right].mul_(1 - drawn[3:]).add_(drawn[:3])
-
-
-def _sprite_grid(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Sprite coordinates (T, h, w, 2), (x, y), of screen pixels; `maps` (2, T, 3) for y and x."""
-    grid = torch.empty(maps.shape[1], len(y), x.shape[1], 2, device=maps.device)
-    for axis in range(2):
-        of_y, of_x, one = maps[axis].T[:, :, None, None]
-        torch.add(of_y * y, of_x * x + one, out=grid[..., 1 - axis])
-    return grid
 
 
 def _sprites(objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, size: int) -> Tensor:
@@ -241,7 +232,10 @@ def _sprites(objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, si
     corners = (outline[:, :2] * room).int().tolist()
     names = objects.picture[rows, slots].tolist()
     colours = torch.stack(
-        [pictures[name, :, top : top + size, left : left + size] for name, (top, left) in zip(names, corners, strict=True)]
+        [
+            pictures[name, :, top : top + size, left : left + size]
+            for name, (top, left) in zip(names, corners, strict=True)
+        ]
     )
     colours.mul_(objects.tint[rows, slots].to(device)[:, :, None, None])
     shade = (outline[:, 2:] * 0.8 - 0.4).to(device)

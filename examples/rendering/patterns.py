@@ -287,9 +287,9 @@ def paint_facade(generator: Generator, size: int) -> Tensor:
         window = ((v % 1 - 0.5).abs() < size_y) & ((u * columns % 1 - 0.5).abs() < size_x)
         block = torch.where(window[..., None], panes, body).movedim(-1, 0)
         block = block * (1 + _one(generator, -0.5, 0.5) * (u - 0.5)) + _roughness(generator, size, 0.03)
-        inside = (((x - left) * size).clamp(0, 1) * ((left + width - x) * size).clamp(0, 1)) * (
-            (y - top) * size
-        ).clamp(0, 1)
+        inside = (((x - left) * size).clamp(0, 1) * ((left + width - x) * size).clamp(0, 1)) * ((y - top) * size).clamp(
+            0, 1
+        )
         picture = torch.lerp(picture, block, inside)
     return picture
 
