@@ -217,7 +217,7 @@ def quantise(planes: Tensor, step: float, slope: float = 0.35) -> Tensor:
 
 def _compress(clip: Tensor, step: float) -> None:
     """Quantise light and, at half the resolution and more coarsely, colour."""
-    _, num_frames, height, width = clip.shape
+    _, _, height, width = clip.shape
     lower, right = -height % 16, -width % 16
     whole = F.pad(clip, (0, right, 0, lower), mode="replicate") if lower or right else clip
     shape = whole.shape[1:]

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from .camera import Camera, View, sample_pictures, view_of
-from .draws import TAU, choose, log_uniform, uniform
+from .draws import TAU, choose, uniform
 from .patterns import draw_colours
 
 __all__ = ["DYNAMICS", "PACES", "SPACE_BANDS", "Dynamic", "draw_dynamic", "render_dynamic"]

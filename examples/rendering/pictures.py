@@ -45,7 +45,7 @@ _PHOTOGRAPHS = {
     "skimage": (
         "data",
         ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
-         "gravel.png", "hubble_deep_field.jpg", "moon.png", "motorcycle_left.png", "rocket.jpg"),
+         "gravel.png", "motorcycle_left.png", "rocket.jpg"),
     ),
 }  # fmt: skip
 
