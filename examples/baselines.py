@@ -59,7 +59,8 @@ def oriented_gradients(path: Path) -> np.ndarray:
     from skimage.feature import hog
 
     found = [
-        hog(grey, orientations=9, pixels_per_cell=(16, 16), cells_per_block=(2, 2)) for grey in _small_greys(path, EVERY)
+        hog(grey, orientations=9, pixels_per_cell=(16, 16), cells_per_block=(2, 2))
+        for grey in _small_greys(path, EVERY)
     ]
     return np.mean(found, axis=0)
 

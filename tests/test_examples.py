@@ -1,4 +1,4 @@
-"""The renderer, the example videos, the baselines, the training program and the benchmark in examples/."""
+"""The renderer, the example videos and the benchmark in examples/."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
 import action_programs  # noqa: E402
-import baselines  # noqa: E402
 import benchmark  # noqa: E402
 import benchmark_inputs  # noqa: E402
 import benchmark_plans  # noqa: E402
 import make_descriptors  # noqa: E402
 import pictures  # noqa: E402
 import render_actions  # noqa: E402
-import train_mini  # noqa: E402
 
 from featx import checkpoints  # noqa: E402
 from featx.engine import unavailable  # noqa: E402
@@ -115,32 +113,6 @@ def test_a_written_video_comes_back(tmp_path):
     back = np.stack([frame.pixels[..., ::-1] for frame in read_frames(tmp_path / "clip.mp4")])
     assert back.shape == clip.frames.shape
     assert np.abs(back.astype(int) - clip.frames).mean() < 12
-
-
-def test_a_histogram_is_the_counted_colours(tmp_path):
-    frames = np.zeros((4, 32, 32, 3), np.uint8)
-    frames[:, :16] = 255  # half black, half white
-    render_actions.write_video(tmp_path / "clip.mp4", frames, crf=1)
-    histogram = baselines.colour_histogram(tmp_path / "clip.mp4")
-    assert histogram[0] == pytest.approx(np.sqrt(0.5), abs=0.02)
-    assert histogram[-1] == pytest.approx(np.sqrt(0.5), abs=0.02)
-
-
-def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, torch.Tensor]:
-    args = train_mini.parse([str(folder), "--steps", "4", "--batch-size", "2", "--workers", "0", *options])
-    args.widths, args.sizes = (4, 4, 8, 8), ((0.5, 32), (1.0, 40))
-    run = train_mini.Run(args)
-    run.train(stop_at)
-    return {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
-
-
-def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
-    whole = train(tmp_path / "whole")
-    half = train(tmp_path / "parted", stop_at=2)
-    resumed = train(tmp_path / "parted", "--resume")
-    assert all(torch.isfinite(tensor).all() for tensor in whole.values())
-    assert any(not torch.equal(half[name], whole[name]) for name in whole)
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
 def test_the_benchmark_runs_and_says_what_it_leaves_out(capsys):

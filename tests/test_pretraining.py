@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import write_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
@@ -18,6 +17,7 @@ import baselines  # noqa: E402
 import judge_mini  # noqa: E402
 import train_mini  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
+from render_actions import write_video  # noqa: E402
 from rendering.scene import LABELS, REACH_DIMS, Renderer  # noqa: E402
 
 from featx.backbones.res3d import Res3D  # noqa: E402
@@ -171,7 +171,7 @@ def test_written_weights_fit_the_network_and_its_size(tmp_path):
 def test_a_histogram_is_the_counted_colours(tmp_path):
     frames = np.zeros((4, 32, 32, 3), np.uint8)
     frames[:, :16] = 255  # half black, half white
-    write_clip(tmp_path / "clip.mp4", frames)
+    write_video(tmp_path / "clip.mp4", frames, crf=1)
     histogram = baselines.colour_histogram(tmp_path / "clip.mp4")
     assert histogram[0] == pytest.approx(np.sqrt(0.5), abs=0.02)
     assert histogram[-1] == pytest.approx(np.sqrt(0.5), abs=0.02)
@@ -180,14 +180,14 @@ def test_a_histogram_is_the_counted_colours(tmp_path):
 def test_differences_tell_where_something_changes(tmp_path):
     frames = np.zeros((4, 128, 128, 3), np.uint8)
     frames[1::2, :64, :64] = 100
-    write_clip(tmp_path / "clip.mp4", frames)
+    write_video(tmp_path / "clip.mp4", frames, crf=1)
     found = baselines.frame_differences(tmp_path / "clip.mp4").reshape(8, 8)
     assert np.allclose(found[:4, :4], 100, atol=5) and np.allclose(found[5:, 5:], 0, atol=2)
 
 
 def test_cells_are_averaged_and_short_videos_repeat(tmp_path):
     frames = np.full((5, 48, 64, 3), 255, np.uint8)
-    write_clip(tmp_path / "clip.mp4", frames)
+    write_video(tmp_path / "clip.mp4", frames, crf=1)
     found = baselines.cells(tmp_path / "clip.mp4")
     assert found.shape == (NUM_DESCRIPTORS,) and found[63] == pytest.approx(1, abs=0.03)  # white
 
@@ -207,7 +207,7 @@ def test_groups_stay_together():
 def test_a_baseline_is_a_feature_file(tmp_path):
     for label, value in (("Dark", 20), ("Light", 230)):
         (tmp_path / "videos" / label).mkdir(parents=True)
-        write_clip(tmp_path / "videos" / label / "v_g01_c01.mp4", np.full((4, 32, 32, 3), value, np.uint8))
+        write_video(tmp_path / "videos" / label / "v_g01_c01.mp4", np.full((4, 32, 32, 3), value, np.uint8))
     baselines.write_baseline("histogram", tmp_path / "videos", tmp_path / "h.h5")
     with open_features(tmp_path / "h.h5") as features:
         assert list(features.keys) == ["Dark/v_g01_c01", "Light/v_g01_c01"]
