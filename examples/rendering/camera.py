@@ -156,21 +156,28 @@ def look(pictures: Tensor, index: Tensor, camera: Camera, height: int, width: in
     view = view_of(camera, height, width, device)
     texels = pictures.shape[-1] / (camera.extent * height * camera.zoom.mean(1))  # a screen pixel's, along one side
     is_coarse = texels > 1.5  # these pictures are sampled at half their resolution, against aliasing
-    if device.type == "cpu":  # clip by clip: the cache is what counts
-        for row, (name, coarse) in enumerate(zip(index[:, 0].tolist(), is_coarse.tolist(), strict=True)):
-            source = pictures[name : name + 1]
-            seen = sample_pictures(halved(source) if coarse else source, view.clip_grid(row))
-            out[row] = seen[0]
-    else:  # all at once: the number of calls is what counts
-        for coarse in (False, True):
-            rows = torch.nonzero(is_coarse == coarse).flatten().to(device)
-            if len(rows):
-                source = pictures.index_select(0, index[:, 0].to(device)[rows])
-                out[rows] = sample_pictures(halved(source) if coarse else source, view.grid(rows))
+    # Clip by clip the cache is used best; all at once there are the fewest calls.
+    paint = _look_clip_by_clip if device.type == "cpu" else _look_at_once
+    paint(out, pictures, index[:, 0], view, is_coarse)
     for row in torch.nonzero(camera.cut < num_frames).flatten().tolist() if index.shape[1] > 1 else ():
         cut, name = int(camera.cut[row]), int(index[row, 1])
         out[row, :, cut:] = sample_pictures(pictures[name : name + 1], view.clip_grid(row)[:, cut:])[0]
     return out
+
+
+def _look_clip_by_clip(out: Tensor, pictures: Tensor, index: Tensor, view: View, is_coarse: Tensor) -> None:
+    for row, (name, coarse) in enumerate(zip(index.tolist(), is_coarse.tolist(), strict=True)):
+        source = pictures[name : name + 1]
+        out[row] = sample_pictures(halved(source) if coarse else source, view.clip_grid(row))[0]
+
+
+def _look_at_once(out: Tensor, pictures: Tensor, index: Tensor, view: View, is_coarse: Tensor) -> None:
+    for coarse in (False, True):
+        rows = torch.nonzero(is_coarse == coarse).flatten()
+        if len(rows):
+            names, rows = index[rows].to(out.device), rows.to(out.device)
+            source = pictures.index_select(0, names)
+            out[rows] = sample_pictures(halved(source) if coarse else source, view.grid(rows))
 
 
 def halved(pictures: Tensor) -> Tensor:

@@ -226,6 +226,7 @@ def _compress(clip: Tensor, step: float) -> None:
     ycc[0] = quantise(ycc[0], step)
     colour = halved(ycc[1:])
     colour = quantise(colour.flatten(0, 1), 1.5 * step, 0.6).view_as(colour)
-    ycc[1:] = F.interpolate(colour, shape[1:], mode="bilinear", align_corners=False)
+    doubled = ycc[1:].view(2, shape[0], shape[1] // 2, 2, shape[2] // 2, 2)
+    doubled.copy_(colour[:, :, :, None, :, None].expand_as(doubled))
     decoded = (_FROM_YCC.to(clip.device) @ ycc.view(3, -1)).view(3, *shape)
     clip.copy_(decoded[:, :, :height, :width])
