@@ -76,7 +76,7 @@ def draw_capture(generator: Generator, times: Tensor, camera: Camera | None = No
         noise=(on["noise"] | on["low_light"]) * log_uniform(generator, some, 0.008, 0.06),
         noise_start=uniform(generator, some),
         bars=on["bars"][:, None] * uniform(generator, (batch, 2), 0.04, 0.14) * _one_of_two(generator, batch),
-        compression=on["compression"] * log_uniform(generator, some, 0.004, 0.03),
+        compression=on["compression"] * log_uniform(generator, some, 0.004, 0.022),
     )
 
 
@@ -225,7 +225,7 @@ def _compress(clip: Tensor, step: float) -> None:
     ycc = (_TO_YCC.to(clip.device) @ whole.reshape(3, -1)).view(3, *shape)
     ycc[0] = quantise(ycc[0], step)
     colour = halved(ycc[1:])
-    colour = quantise(colour.flatten(0, 1), 1.5 * step, 0.6).view_as(colour)
+    colour = quantise(colour.flatten(0, 1), 1.2 * step, 0.5).view_as(colour)
     doubled = ycc[1:].view(2, shape[0], shape[1] // 2, 2, shape[2] // 2, 2)
     doubled.copy_(colour[:, :, :, None, :, None].expand_as(doubled))
     decoded = (_FROM_YCC.to(clip.device) @ ycc.view(3, -1)).view(3, *shape)
