@@ -13,6 +13,7 @@ import torch
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
 
+from rendering import camera as camera_module  # noqa: E402
 from rendering.camera import CAMERAS, Camera, draw_camera, look, screen_points  # noqa: E402
 from rendering.capture import EFFECTS, apply_capture, draw_capture, quantise  # noqa: E402
 from rendering.draws import DIRECTIONS, STILL, direction_of  # noqa: E402
@@ -165,6 +166,15 @@ def test_a_clip_played_backwards_is_the_clip_from_its_end():
     assert torch.allclose(one.zoom_rate, -other.zoom_rate, atol=1e-6)
     turned = (one.direction != STILL) & (other.direction != STILL)
     assert torch.equal((one.direction[turned] + 4) % 8, other.direction[turned])
+
+
+def test_looking_clip_by_clip_or_at_once_is_the_same(bank):
+    index, view = torch.arange(9), camera_module.view_of(draw_camera(seeded(5), clock(9)), 20, 28, torch.device("cpu"))
+    assert any(view.is_tilted) and not all(view.is_tilted)
+    seen = torch.zeros(2, 9, 3, 8, 20, 28)
+    camera_module._look_clip_by_clip(seen[0], bank.pixels, index, view, index % 2 == 0)
+    camera_module._look_at_once(seen[1], bank.pixels, index, view, index % 2 == 0)
+    torch.testing.assert_close(seen[0], seen[1], atol=1e-4, rtol=0)
 
 
 def test_after_a_cut_another_picture_is_seen():

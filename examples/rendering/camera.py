@@ -155,28 +155,40 @@ def look(pictures: Tensor, index: Tensor, camera: Camera, height: int, width: in
         out = torch.empty(batch, 3, num_frames, height, width, device=device)
     view = view_of(camera, height, width, device)
     texels = pictures.shape[-1] / (camera.extent * height * camera.zoom.mean(1))  # a screen pixel's, along one side
-    after_cut = (camera.cut < num_frames) & torch.tensor(index.shape[1] > 1)
-    for is_fine in (False, True):  # coarse views of pictures are sampled at half their resolution, against aliasing
-        rows = torch.nonzero((texels < 1.5) == is_fine).flatten()
-        # Clip by clip on a CPU, where the cache is what counts; all at once on a GPU, where it is the number of calls.
-        for some in rows.split(1 if device.type == "cpu" else batch):
-            if len(some):
-                picks = some.to(device)
-                seen = sample_pictures(pictures, index[some, 0], view.grid(picks), is_fine)
-                out.index_copy_(0, picks, seen)
-    for row in torch.nonzero(after_cut).flatten().tolist():
-        cut = int(camera.cut[row])
-        grid = view.grid(slice(row, row + 1))[:, cut:]
-        out[row, :, cut:] = sample_pictures(pictures, index[row : row + 1, 1], grid)[0]
+    is_coarse = texels > 1.5  # these pictures are sampled at half their resolution, against aliasing
+    # Clip by clip the cache is used best; all at once there are the fewest calls.
+    paint = _look_clip_by_clip if device.type == "cpu" else _look_at_once
+    paint(out, pictures, index[:, 0], view, is_coarse)
+    for row in torch.nonzero(camera.cut < num_frames).flatten().tolist() if index.shape[1] > 1 else ():
+        cut, name = int(camera.cut[row]), int(index[row, 1])
+        out[row, :, cut:] = sample_pictures(pictures[name : name + 1], view.clip_grid(row)[:, cut:])[0]
     return out
 
 
-def sample_pictures(pictures: Tensor, index: Tensor, grid: Tensor, is_fine: bool = True) -> Tensor:
-    """Pictures `index` (B,) sampled at `grid` (B, T, h, w, 2), (x, y) in -1..1 over a picture: (B, 3, T, h, w)."""
+def _look_clip_by_clip(out: Tensor, pictures: Tensor, index: Tensor, view: View, is_coarse: Tensor) -> None:
+    for row, (name, coarse) in enumerate(zip(index.tolist(), is_coarse.tolist(), strict=True)):
+        source = pictures[name : name + 1]
+        out[row] = sample_pictures(halved(source) if coarse else source, view.clip_grid(row))[0]
+
+
+def _look_at_once(out: Tensor, pictures: Tensor, index: Tensor, view: View, is_coarse: Tensor) -> None:
+    for coarse in (False, True):
+        rows = torch.nonzero(is_coarse == coarse).flatten()
+        if len(rows):
+            names, rows = index[rows].to(out.device), rows.to(out.device)
+            source = pictures.index_select(0, names)
+            out[rows] = sample_pictures(halved(source) if coarse else source, view.grid(rows))
+
+
+def halved(pictures: Tensor) -> Tensor:
+    """Pictures (..., h, w), of even sizes, at half their resolution."""
+    rows = pictures[..., ::2, :] + pictures[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
+
+
+def sample_pictures(source: Tensor, grid: Tensor) -> Tensor:
+    """Pictures `source` (B, 3, S, S) at `grid` (B, T, h, w, 2), (x, y) in -1..1 over a picture: (B, 3, T, h, w)."""
     batch, num_frames, height, width, _ = grid.shape
-    source = pictures.index_select(0, index.to(pictures.device))
-    if not is_fine:
-        source = F.avg_pool2d(source, 2)
     flat = grid.reshape(batch, num_frames * height, width, 2)  # one call for all frames: no copies of the picture
     seen = F.grid_sample(source, flat, "bilinear", "reflection", align_corners=False)
     return seen.view(batch, 3, num_frames, height, width)
@@ -209,12 +221,22 @@ class View:
     """The way from the screen to the still pictures, on a device."""
 
     maps: Tensor  # (B, 2, T, 3), as affine_grid takes them
-    y: Tensor  # (B, h, w): the screen's coordinates, farther from the middle where the picture is tilted away
-    x: Tensor
+    y: Tensor  # (h, 1): the screen's coordinates
+    x: Tensor  # (1, w)
+    tilt: Tensor  # (B, 2)
+    is_tilted: list[bool]  # of every clip
 
     def grid(self, rows: Tensor | slice) -> Tensor:
         """Where the pixels of clips `rows` lie in their pictures: (rows, T, h, w, 2), (x, y) in -1..1."""
-        return affine_grid(self.maps[rows], self.y[rows], self.x[rows])
+        tilt = self.tilt[rows][..., None, None]
+        depth = 1 / (1 + tilt[:, 0] * self.y + tilt[:, 1] * self.x)  # (rows, h, w)
+        return affine_grid(self.maps[rows], self.y * depth, self.x * depth)
+
+    def clip_grid(self, row: int) -> Tensor:
+        """The same of one clip, (1, T, h, w, 2), quicker where its picture is not tilted."""
+        if self.is_tilted[row]:
+            return self.grid(slice(row, row + 1))
+        return affine_grid(self.maps[row], self.y, self.x)[None]
 
 
 def view_of(camera: Camera, height: int, width: int, device: torch.device) -> View:
@@ -224,6 +246,4 @@ def view_of(camera: Camera, height: int, width: int, device: torch.device) -> Vi
     shift_y, shift_x = (camera.offset * scale[..., None]).unbind(-1)
     maps = torch.stack([torch.stack([cos, sin, shift_y], -1), torch.stack([-sin, cos, shift_x], -1)], 1)
     y, x = screen_grid(height, width, device)
-    tilt = camera.tilt.to(device)[..., None, None]
-    depth = 1 / (1 + tilt[:, 0] * y + tilt[:, 1] * x)  # (B, h, w)
-    return View(maps.to(device), y * depth, x * depth)
+    return View(maps.to(device), y, x, camera.tilt.to(device), camera.tilt.any(1).tolist())

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .camera import Camera
+from .camera import Camera, halved
 from .draws import TAU, log_uniform, uniform
 
 __all__ = ["EFFECTS", "Capture", "apply_capture", "draw_capture", "quantise"]
@@ -76,7 +76,7 @@ def draw_capture(generator: Generator, times: Tensor, camera: Camera | None = No
         noise=(on["noise"] | on["low_light"]) * log_uniform(generator, some, 0.008, 0.06),
         noise_start=uniform(generator, some),
         bars=on["bars"][:, None] * uniform(generator, (batch, 2), 0.04, 0.14) * _one_of_two(generator, batch),
-        compression=on["compression"] * log_uniform(generator, some, 0.004, 0.03),
+        compression=on["compression"] * log_uniform(generator, some, 0.004, 0.022),
     )
 
 
@@ -121,7 +121,8 @@ def apply_capture(canvas: Tensor, capture: Capture) -> None:
 
 def _coarsen(clip: Tensor) -> None:
     """Lose half of the resolution, as videos do that were enlarged."""
-    small = F.avg_pool2d(clip, 2, ceil_mode=True, count_include_pad=False)
+    lower, right = clip.shape[-2] % 2, clip.shape[-1] % 2
+    small = halved(F.pad(clip, (0, right, 0, lower), mode="replicate") if lower or right else clip)
     clip.copy_(F.interpolate(small, clip.shape[-2:], mode="bilinear", align_corners=False))
 
 
@@ -223,8 +224,9 @@ def _compress(clip: Tensor, step: float) -> None:
     shape = whole.shape[1:]
     ycc = (_TO_YCC.to(clip.device) @ whole.reshape(3, -1)).view(3, *shape)
     ycc[0] = quantise(ycc[0], step)
-    colour = F.avg_pool2d(ycc[1:], 2)
-    colour = quantise(colour.flatten(0, 1), 1.5 * step, 0.6).view_as(colour)
-    ycc[1:] = F.interpolate(colour, shape[1:], mode="bilinear", align_corners=False)
+    colour = halved(ycc[1:])
+    colour = quantise(colour.flatten(0, 1), 1.2 * step, 0.5).view_as(colour)
+    doubled = ycc[1:].view(2, shape[0], shape[1] // 2, 2, shape[2] // 2, 2)
+    doubled.copy_(colour[:, :, :, None, :, None].expand_as(doubled))
     decoded = (_FROM_YCC.to(clip.device) @ ycc.view(3, -1)).view(3, *shape)
     clip.copy_(decoded[:, :, :height, :width])

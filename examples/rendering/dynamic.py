@@ -87,7 +87,7 @@ def render_dynamic(
     for row in range(len(canvas)) if rows is None else rows.tolist():
         name = names[int(dynamic.family[row])]
         fields = _draw_fields(generator, dynamic, row, name, height, width, canvas.device)
-        _PAINTERS[name](canvas[row], fields, dynamic, row, _Behind(pictures, index[row : row + 1], view, row))
+        _PAINTERS[name](canvas[row], fields, dynamic, row, _Behind(pictures, int(index[row]), view, row))
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,16 @@ class _Behind:
     """The still picture behind a dynamic texture."""
 
     pictures: Tensor
-    index: Tensor  # (1,)
+    index: int
     view: View
     row: int
 
     def grid(self) -> Tensor:
-        return self.view.grid(slice(self.row, self.row + 1))
+        return self.view.clip_grid(self.row)
 
     def sample(self, grid: Tensor) -> Tensor:
         """The picture (3, T, h, w) at `grid` (1, T, h, w, 2)."""
-        return sample_pictures(self.pictures, self.index, grid)[0]
+        return sample_pictures(self.pictures[self.index : self.index + 1], grid)[0]
 
     def look(self) -> Tensor:
         return self.sample(self.grid())

@@ -245,8 +245,9 @@ def _sprites(objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, si
     small = objects.radius[rows, slots].mean(1) * 2 < 0.3
     if small.any():
         rows_small = torch.nonzero(small).flatten().to(device)
-        smooth = F.avg_pool2d(F.pad(sprites[rows_small], (1, 1, 1, 1)), 3, 1)
-        smooth[..., 0, :] = smooth[..., -1, :] = smooth[..., :, 0] = smooth[..., :, -1] = 0
+        smooth = sprites[rows_small]
+        smooth[..., 1:-1, :] = 0.5 * smooth[..., 1:-1, :] + 0.25 * (smooth[..., :-2, :] + smooth[..., 2:, :])
+        smooth[..., 1:-1] = 0.5 * smooth[..., 1:-1] + 0.25 * (smooth[..., :-2] + smooth[..., 2:])
         sprites[rows_small] = smooth
     return sprites
 

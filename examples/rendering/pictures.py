@@ -131,7 +131,7 @@ def _draw_photograph(generator: Generator, size: int) -> Tensor:
     found = photographs()
     photo = found[int(torch.randint(len(found), (), generator=generator))]
     _, height, width = photo.shape
-    side = int(min(height, width) * float(log_uniform(generator, (), 0.25, 1.0)))
+    side = int(min(height, width) * float(log_uniform(generator, (), 0.4, 1.0)))
     tops = torch.randint(height - side + 1, (3,), generator=generator).tolist()
     lefts = torch.randint(width - side + 1, (3,), generator=generator).tolist()
     crops = [photo[None, :, top : top + side, left : left + side] for top, left in zip(tops, lefts, strict=True)]
