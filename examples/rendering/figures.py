@@ -294,7 +294,7 @@ def paint_people(canvas: Tensor, people: People, bank: Tensor, camera: Camera | 
         light=people.light[people.clip[person]],
         address=address,
         patterned=patterned,
-        origin=(k * 7.0)[:, None].expand(-1, 2),
+        origin=k * 7.0,
         density=density,
     )
     paint_limbs(canvas, limbs, _atlas(palette, bank))
