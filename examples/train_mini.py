@@ -7,8 +7,9 @@ Batch number i is rendered from (seed, i) alone (rendering/scene.py). Two kinds 
 its average, pool5, teach the network and are thrown away, but for the actions' one, which is its own classifier:
 
     labels        what the renderer knows: action, viewpoint, playback, motion of camera and things, textures, limbs
-    descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion; and the
-                  uniformity of pool5's directions (Wang and Isola 2020), which spreads what a linear SVM will compare
+    descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion, and which visual
+                  word they are (visual_words.py); and the uniformity of pool5's directions (Wang and Isola 2020), which
+                  spreads what a linear SVM will compare
 
 `--recipe` takes the one, the other or both. A run goes from small pictures to large ones. The learning rate follows a
 cosine to zero over `--minutes` of wall clock, or over `--steps`, which makes a run repeatable.
@@ -30,6 +31,7 @@ from local_descriptors import NUM_DESCRIPTORS, local_descriptors
 from rendering.scene import LABELS, REACH_DIMS, Batch, Renderer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
+from visual_words import Vocabulary
 
 from featx.backbones.res3d import Res3D
 
@@ -43,9 +45,9 @@ ARGUMENTS = {
 BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
 MEAN, STD = 128.0, 64.0  # of every channel, BGR
 SIZES = ((0.6, 64), (0.85, 96), (1.0, 112))  # until this part of the run: the crop's size in pixels
-TRAINING, HELD_OUT = 0, 1  # a part of every batch's seed, so that the two never share a person or a place
+TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that the two never share a person or a place
 
-DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "uniformity": 0.3}
+DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "words": 1.0, "uniformity": 0.3}
 LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"action": 0.4, "reach": 1.0}
 RECIPES = {
     "labels": LABEL_WEIGHTS,
@@ -117,13 +119,15 @@ def new_net() -> Res3D:
 
 
 class Heads(nn.Module):
-    """Linear heads beside the network's own, for training only."""
+    """Linear heads beside the network's own, and the vocabulary of one of them, for training only."""
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int, num_words: int) -> None:
         super().__init__()
         self.labels = nn.ModuleDict({name: nn.Linear(dims, len(LABELS[name])) for name in LABELS if name != "action"})
         self.reach = nn.Linear(dims, REACH_DIMS)
         self.descriptors = nn.Linear(dims, NUM_DESCRIPTORS)
+        self.vocabulary = Vocabulary(num_words)
+        self.words = nn.Linear(dims, self.vocabulary.num_words)
         self.standard = nn.BatchNorm2d(NUM_DESCRIPTORS, affine=False)  # what is learned has mean 0 and variance 1
 
 
@@ -148,7 +152,8 @@ def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[s
     """Every loss by its name in RECIPES; a label that a clip does not have (-1) is left out."""
     inputs = to_input(batch.clips)
     with torch.no_grad():
-        targets = heads.standard(local_descriptors((inputs * STD + MEAN) / 255))  # (N, 147, h / 16, w / 16)
+        descriptors = local_descriptors((inputs * STD + MEAN) / 255)  # (N, 147, h / 16, w / 16)
+        targets, words = heads.standard(descriptors), heads.vocabulary(descriptors)
     maps, pooled = activations(net, inputs.contiguous(memory_format=torch.channels_last_3d), bf16)
     found = {
         name: F.cross_entropy(score, batch.labels[name], ignore_index=-1, reduction="sum") / len(pooled)
@@ -156,8 +161,9 @@ def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[s
     }
     wrong = (heads.reach(pooled) - batch.reach).square().mean(1)
     found["reach"] = (wrong * batch.has_reach).mean()
-    cells = heads.descriptors(maps.mean(2).permute(0, 2, 3, 1))  # (N, D, T, h, w) -> (N, h, w, 147)
-    found["cells"] = F.mse_loss(cells.permute(0, 3, 1, 2), targets)
+    cells = maps.mean(2).permute(0, 2, 3, 1)  # (N, D, T, h, w) -> (N, h, w, D)
+    found["cells"] = F.mse_loss(heads.descriptors(cells).permute(0, 3, 1, 2), targets)
+    found["words"] = heads.vocabulary.unexplained(heads.words(cells), words)
     means = targets.mean((2, 3))
     spread = means.var(0).mean().clamp(min=0.05)  # means of cells vary less than cells
     found["pooled"] = F.mse_loss(heads.descriptors(pooled), means) / spread
@@ -193,7 +199,7 @@ class Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(args.seed)
         self.net = new_net().to(self.device, memory_format=torch.channels_last_3d).train()
-        self.heads = Heads(ARGUMENTS["widths"][-1]).to(self.device).train()
+        self.heads = Heads(ARGUMENTS["widths"][-1], args.words).to(self.device).train()
         parameters = [*self.net.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.AdamW(
             [
@@ -205,8 +211,20 @@ class Run:
         self.step, seconds = 0, 0.0
         if args.resume:
             seconds = self._load()
+        else:
+            self._find_words()
         self.schedule = Schedule(args.steps, args.minutes, seconds)
         self._held_out: dict[int, list[Batch]] = {}
+
+    def _find_words(self) -> None:
+        """Make the vocabulary from rendered clips of the smallest and the largest size."""
+        renderer = Renderer((self.args.seed, WORDS), self.device, self.args.pictures)
+        rows = []
+        for number in range(max(1, self.args.held_out // self.args.batch_size)):
+            for size in (self.args.sizes[0][1], self.args.sizes[-1][1]):
+                clips = renderer.batch(number, self.args.batch_size, size).clips.permute(0, 4, 1, 2, 3)
+                rows.append(local_descriptors(clips.float() / 255).permute(0, 2, 3, 1).flatten(0, 2))
+        self.heads.vocabulary.fit(torch.cat(rows), torch.Generator().manual_seed(self.args.seed))
 
     @property
     def checkpoint(self) -> Path:
@@ -320,7 +338,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1, help="rendering processes on the CPU; 0 renders in between")
     parser.add_argument("--pictures", type=int, default=256, help="pictures painted for every thousand batches")
-    parser.add_argument("--held-out", type=int, default=320, help="clips that judge the run")
+    parser.add_argument("--words", type=int, default=320, help="visual words")
+    parser.add_argument("--held-out", type=int, default=320, help="clips that judge the run; as many make the words")
     parser.add_argument("--report-seconds", type=float, default=60)
     parser.add_argument("--save-seconds", type=float, default=180)
     args = parser.parse_args(arguments)

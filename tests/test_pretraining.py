@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
@@ -19,6 +21,7 @@ import train_mini  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
 from render_actions import write_video  # noqa: E402
 from rendering.scene import LABELS, REACH_DIMS, Renderer  # noqa: E402
+from visual_words import Vocabulary, k_means  # noqa: E402
 
 from featx.backbones.res3d import Res3D  # noqa: E402
 from featx.checkpoints.safetensors import read_safetensors  # noqa: E402
@@ -72,6 +75,39 @@ def test_a_still_picture_stands_still():
     assert motion[27] == pytest.approx(0.3 * math.log(0.005))  # nothing changes
 
 
+# ------------------------------------------------------------------------------------------------ visual words
+
+
+def test_k_means_comes_to_rest_near_scikit_learns_best():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(500, 3, generator=generator)
+    centres = k_means(rows, 6, generator, rounds=100)
+    nearest = torch.cdist(rows, centres).argmin(1)
+    for k in range(6):
+        assert torch.allclose(centres[k], rows[nearest == k].mean(0), atol=1e-5)
+    best = KMeans(6, n_init=10, random_state=0).fit(rows.numpy()).inertia_
+    assert best <= float((rows - centres[nearest]).square().sum()) * 1.0001 < 1.15 * best
+
+
+def test_words_are_the_nearest_and_what_is_left_open_is_a_share_of_the_variance():
+    torch.manual_seed(0)
+    rows = torch.randn(600, NUM_DESCRIPTORS)
+    vocabulary = Vocabulary(10)
+    vocabulary.fit(rows, torch.Generator().manual_seed(1))
+    assert vocabulary.sizes == {"colour": 2, "form": 8} and vocabulary.num_words == 10
+    words = vocabulary(rows.reshape(6, 10, 10, NUM_DESCRIPTORS).permute(0, 3, 1, 2))
+    standard = ((rows - rows.mean(0)) / (rows.std(0) + 1e-3)).numpy()
+    for name, which in (("colour", slice(0, 64)), ("form", slice(64, None))):
+        centres = getattr(vocabulary, f"words_{name}").numpy()
+        nearest = np.square(standard[:, None, which] - centres).sum(-1).argmin(1)
+        assert np.array_equal(words[name].reshape(-1).numpy(), nearest)
+    shape = (6, 10, 10, 10)
+    assert float(vocabulary.unexplained(torch.zeros(shape), words)) == pytest.approx(1, abs=1e-5)
+    known = torch.cat([F.one_hot(words["colour"], 2), F.one_hot(words["form"], 8)], -1).float()
+    shares = torch.cat([vocabulary.shares_colour, vocabulary.shares_form])
+    assert float(vocabulary.unexplained(known - shares, words)) == pytest.approx(0, abs=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------ scenes
 
 
@@ -113,7 +149,20 @@ def test_clips_show_something_that_changes(batch):
 
 
 def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, torch.Tensor]:
-    defaults = ["--steps", "4", "--batch-size", "4", "--workers", "0", "--pictures", "4", "--held-out", "4"]
+    defaults = [
+        "--steps",
+        "4",
+        "--batch-size",
+        "4",
+        "--workers",
+        "0",
+        "--pictures",
+        "4",
+        "--held-out",
+        "4",
+        "--words",
+        "10",
+    ]
     args = train_mini.parse([str(folder), *defaults, *options])
     args.sizes = ((0.5, 32), (1.0, 48))
     run = train_mini.Run(args)
@@ -132,7 +181,7 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
 
 def test_every_loss_has_a_weight_and_teaches_the_network(batch):
     torch.manual_seed(0)
-    net, heads = train_mini.new_net().train(), train_mini.Heads(320).train()
+    net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
     found = train_mini.losses(net, heads, batch)
     assert set(found) == set(train_mini.RECIPES["both"])
     assert set(train_mini.RECIPES["both"]) == set(train_mini.RECIPES["labels"]) | set(train_mini.RECIPES["descriptors"])
@@ -144,7 +193,7 @@ def test_every_loss_has_a_weight_and_teaches_the_network(batch):
 def test_uniformity_is_that_of_the_paper(batch, monkeypatch):
     """log of the mean over pairs of exp(-2 |u - v|^2), by a loop."""
     torch.manual_seed(0)
-    net, heads = train_mini.new_net().train(), train_mini.Heads(320).train()
+    net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
     pooled = torch.randn(24, 320).abs()
     maps = pooled[..., None, None, None].expand(-1, -1, 1, 2, 2)
     monkeypatch.setattr(train_mini, "activations", lambda *_: (maps, pooled))
@@ -155,7 +204,11 @@ def test_uniformity_is_that_of_the_paper(batch, monkeypatch):
 
 
 def test_written_weights_fit_the_network_and_its_size(tmp_path):
-    run = train_mini.Run(train_mini.parse([str(tmp_path / "run"), "--steps", "1", "--workers", "0"]))
+    run = train_mini.Run(
+        train_mini.parse(
+            [str(tmp_path / "run"), "--steps", "1", "--workers", "0", "--pictures", "4", "--held-out", "32"]
+        )
+    )
     run.write_weights(tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size <= 8_000_000
     tensors = read_safetensors(tmp_path / "weights.safetensors")

@@ -19,7 +19,7 @@ from .capture import apply_capture, draw_capture
 from .draws import DIRECTIONS, choose, log_uniform, uniform
 from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
 from .figures import EXTREMITIES, draw_people, paint_people
-from .objects import draw_objects, paint_objects
+from .objects import MOTIONS, draw_objects, paint_objects
 from .pictures import FAMILIES, Pictures, draw_pictures
 
 __all__ = ["LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
@@ -27,6 +27,7 @@ __all__ = ["LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
 NUM_FRAMES = 8
 KINDS = {"people": 5, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
 TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
+STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
 BATCHES_A_BANK = 1000
 
 LABELS: dict[str, tuple[str, ...]] = {
@@ -118,11 +119,12 @@ def _draw_scene(
     times, step = _draw_times(generator, num)
     camera = draw_camera(generator, times)
     index = torch.randint(len(pictures.family), (num, 2), generator=generator)
+    is_cut = camera.cut < NUM_FRAMES
     labels = {
-        "camera": camera.kind,
-        "camera_direction": camera.direction,
-        "cut": (camera.cut < NUM_FRAMES).long(),
-        "picture": torch.where(camera.cut < NUM_FRAMES, -1, pictures.family[index[:, 0]]),
+        "camera": torch.where(is_cut, -1, camera.kind),
+        "camera_direction": torch.where(is_cut, -1, camera.direction),
+        "cut": is_cut.long(),
+        "picture": torch.where(is_cut, -1, pictures.family[index[:, 0]]),
     }
     reach, has_reach = torch.zeros(num, REACH_DIMS), torch.zeros(num)
     canvas = look(pictures.pixels, index, camera, side, side)
@@ -139,7 +141,9 @@ def _draw_scene(
         things = draw_objects(generator, times, len(pictures.family), count_shares=shares)
         paint_objects(canvas, things, pictures.pixels, camera)
         if kind == "things":
-            labels["thing_direction"] = torch.where(things.count == 1, things.direction[:, 0], -1)
+            names = list(MOTIONS)
+            steady = torch.isin(things.motion[:, 0], torch.tensor([names.index(name) for name in STEADY]))
+            labels["thing_direction"] = torch.where((things.count == 1) & steady, things.direction[:, 0], -1)
     if kind == "people":
         people = draw_people(generator, num, times, len(pictures.family))
         paint_people(canvas, people, pictures.pixels, camera)
