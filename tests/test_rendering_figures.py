@@ -225,6 +225,18 @@ def test_reach_targets_are_the_joints():
             assert torch.allclose(drawn.reach[b, :, k], joint / drawn.size[q], atol=1e-5)
 
 
+def test_people_are_seen_to_travel_as_their_label_says():
+    times = torch.arange(FRAMES).float().expand(120, -1) * 8
+    drawn = draw_people(generator(7), 120, times, 5)
+    seen = drawn.path[:, -1] - drawn.path[:, 0]
+    told = drawn.travel * (1 - drawn.tracking)[:, None] * 8 * (FRAMES - 1)
+    fast = told[:, 1].abs() > 0.1
+    assert fast.sum() >= 5 and told.abs().max() < 1.5
+    assert (seen[fast, 1].sign() == told[fast, 1].sign()).float().mean() > 0.9
+    # Seen in perspective, who comes nearer gains some of it.
+    assert ((seen - told)[fast, 1].abs() < 0.6 * told[fast, 1].abs() + 0.1).float().mean() > 0.8
+
+
 def test_times_must_fit_the_batch():
     with pytest.raises(ValueError, match=r"needs \(3, T\)"):
         draw_people(generator(), 3, torch.zeros(2, 4), 5)

@@ -6,7 +6,7 @@ Places are in picture heights, (y, x), y downwards, from the picture's middle.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -140,12 +140,18 @@ def draw_people(generator: Generator, batch: int, times: Tensor, bank_size: int)
     held = prop_capsules(_PROP_OF[action], joints, value, motion.phase, thick)
 
     view, stature, tracking = _draw_view(generator, clip, main, is_main, joints)
+    tracking = _kept_in_sight(tracking, motion.way[main], view.size[main])
+    facing = same & ~is_main & chance(generator, num, 0.4)
+    beside = same & ~is_main & ~facing & chance(generator, num, 0.5)
+    main_yaw = view.yaw[main][clip]
+    turned = torch.where(facing, main_yaw + math.pi, torch.where(beside, main_yaw, view.yaw))
+    view = replace(view, yaw=turned)
     ends = torch.stack([torch.cat([worn.start, held.start], 2), torch.cat([worn.end, held.end], 2)], dim=2)
     points = torch.cat([joints, ends.flatten(2, 3)], dim=2)  # (Q, T, J + 2K, 3)
     away = (1 - tracking)[clip][:, None, None] * motion.way
     points = points + torch.stack([away[..., 0], 0 * away[..., 0], away[..., 1]], -1)[:, :, None]
     points = turn_and_look(points * stature[:, None, None, None], view.yaw)
-    points, order = _set_apart(generator, points, clip, is_main)
+    points, order = _set_apart(generator, points, clip, is_main, torch.where(facing, main_yaw, math.nan))
     place, depth, scale = project(points, view)
     num_joints = len(JOINTS)
     (start, end), (near, far) = (x[:, :, num_joints:].unflatten(2, (2, -1)).unbind(2) for x in (place, scale))
@@ -193,7 +199,7 @@ def _draw_view(
     level = 0.08 + 0.12 * torch.randn(batch, generator=generator).abs()
     steep = uniform(generator, (batch,), -0.25, 0.9)
     pitch = torch.where(chance(generator, batch, 0.25), steep, level)
-    size = log_uniform(generator, (batch,), 0.32, 1.7)
+    size = log_uniform(generator, (batch,), 0.36, 1.8)
     stature = torch.where(is_main, 1.0, uniform(generator, (num,), 0.75, 1.15))
     # A whole figure is seen about its middle, a close-up about the head and the hands.
     whole, upper = joints[main].mean((1, 2)), joints[main][:, :, _UPPER].mean((1, 2))
@@ -209,11 +215,25 @@ def _draw_view(
     return view, stature, tracking
 
 
-def _set_apart(generator: Generator, points: Tensor, clip: Tensor, is_main: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the others beside, behind or before the main person; and the ranks of painting, far to near."""
+def _kept_in_sight(tracking: Tensor, way: Tensor, size: Tensor) -> Tensor:
+    """`tracking` (B,), but enough that nobody travels more than 1.2 picture heights within the clip."""
+    extent = (way.amax(1) - way.amin(1)).norm(dim=1) * size
+    return torch.maximum(tracking, 1 - 1.2 / extent.clamp(min=1e-3))
+
+
+def _set_apart(
+    generator: Generator, points: Tensor, clip: Tensor, is_main: Tensor, faced: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Move the others beside, behind or before the main person; and the ranks of painting, far to near.
+
+    `faced` (Q,) is the heading of the main person for who stands in front of that, else not a number.
+    """
     num = len(clip)
     side = torch.where(chance(generator, num, 0.5), 1.0, -1.0) * uniform(generator, (num,), 0.25, 1.1)
     behind = uniform(generator, (num,), -0.6, 1.6)
+    gap = uniform(generator, (num,), 0.5, 1.1)
+    in_front = ~faced.isnan()
+    side, behind = (torch.where(in_front, gap * f(faced), x) for f, x in ((torch.cos, side), (torch.sin, behind)))
     shift = torch.stack([side, torch.zeros(num), behind], -1).masked_fill(is_main[:, None], 0.0)
     depth = shift[:, 2]
     before = (clip[:, None] == clip) & (depth[:, None] < depth)
