@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from . import exercises, handwork, locomotion, sports
-from .dice import uniform
+from .draws import uniform
 from .poses import FREEDOMS, LIMITS, Pose
 
 __all__ = ["ACTIONS", "STEPS", "TABLES", "Action", "Motion", "draw_motion"]

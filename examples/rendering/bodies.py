@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from .dice import chance, uniform
+from .draws import chance, uniform
 from .poses import FREEDOMS
 
 __all__ = ["JOINTS", "Body", "draw_bodies", "skeleton"]

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from .bodies import JOINTS, Body
-from .dice import chance, uniform
+from .draws import chance, uniform
 
 __all__ = ["BODY_PARTS", "CROPS", "SLOTS", "Palette", "body_capsules", "draw_palettes"]
 

@@ -35,6 +35,11 @@ def signs(generator: Generator, shape: Sequence[int]) -> Tensor:
     return torch.randint(0, 2, tuple(shape), generator=generator).float() * 2 - 1
 
 
+def chance(generator: Generator, num: int, share: float) -> Tensor:
+    """Bool (num,), true in this share."""
+    return torch.rand(num, generator=generator) < share
+
+
 def choose(generator: Generator, shares: Sequence[float], num: int) -> Tensor:
     """Indices int64 (num,) into `shares`, drawn in these proportions."""
     return torch.multinomial(torch.tensor(shares, dtype=torch.float32), num, replacement=True, generator=generator)

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from .actions import ACTIONS, draw_motion
 from .bodies import JOINTS, draw_bodies, skeleton
 from .clothes import CROPS, SLOTS, Palette, body_capsules, draw_palettes
-from .dice import chance, log_uniform, uniform
+from .draws import chance, log_uniform, uniform
 from .painting import CROP_SIZE, Limbs, paint_limbs
 from .poses import FREEDOMS
 from .props import PROPS, prop_capsules
