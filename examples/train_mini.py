@@ -11,8 +11,9 @@ its average, pool5, teach the network and are thrown away, but for the actions' 
                   word they are (visual_words.py); and the uniformity of pool5's directions (Wang and Isola 2020), which
                   spreads what a linear SVM will compare
 
-`--recipe` takes the one, the other or both. A run goes from small pictures to large ones. The learning rate follows a
-cosine to zero over `--minutes` of wall clock, or over `--steps`, which makes a run repeatable.
+`--recipe` takes the one, the other or both. A run goes from small pictures to large ones, and from people in calm
+scenes to people in any. The learning rate follows a cosine to zero over `--minutes` of wall clock, or over `--steps`,
+which makes a run repeatable.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ ARGUMENTS = {
 BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
 MEAN, STD = 128.0, 64.0  # of every channel, BGR
 SIZES = ((0.6, 64), (0.85, 96), (1.0, 112))  # until this part of the run: the crop's size in pixels
+CALM_UNTIL = 0.5  # people in calm scenes grow rarer until this part of the run
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that the two never share a person or a place
 
 DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "words": 1.0, "uniformity": 0.3}
-LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"action": 0.4, "reach": 1.0}
+LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"action": 1.0, "reach": 2.0}
 RECIPES = {
     "labels": LABEL_WEIGHTS,
     "descriptors": DESCRIPTOR_WEIGHTS,
@@ -92,7 +94,7 @@ class RenderedBatches(IterableDataset):
         step = self.step + first
         while (progress := self.schedule.progress(step)) < 1:
             size = next(size for until, size in args.sizes if progress < until)
-            yield renderer.batch(step, args.batch_size, size)
+            yield renderer.batch(step, args.batch_size, size, ease=max(0.0, 1 - progress / CALM_UNTIL))
             step += every
 
 
@@ -128,6 +130,8 @@ class Heads(nn.Module):
         self.descriptors = nn.Linear(dims, NUM_DESCRIPTORS)
         self.vocabulary = Vocabulary(num_words)
         self.words = nn.Linear(dims, self.vocabulary.num_words)
+        for head in (self.words, self.descriptors):
+            nn.init.zeros_(head.weight)  # random guesses cost many times what none does, and would lead the first steps
         self.standard = nn.BatchNorm2d(NUM_DESCRIPTORS, affine=False)  # what is learned has mean 0 and variance 1
 
 

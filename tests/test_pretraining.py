@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
+from torch import nn
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.append(str(EXAMPLES))
@@ -145,6 +146,16 @@ def test_clips_show_something_that_changes(batch):
     assert ((clips[:, 1:] - clips[:, :-1]).abs().mean((1, 2, 3, 4)) > 0.5).float().mean() > 0.8
 
 
+def test_calm_scenes_stand_still_but_for_the_people():
+    """Behind calm people nothing moves: most pixels of a clip are the same in all frames."""
+    calm = Renderer((5, 0), pictures=6).batch(3, 24, 32, ease=1.0)
+    people = calm.labels["people"] >= 0
+    assert (calm.labels["camera"][people] == 0).all() and (calm.labels["cut"][people] == 0).all()
+    still = (calm.clips == calm.clips[:, :1]).all(-1).float().mean((1, 2, 3))  # the share of pixels of a clip
+    assert still[people].median() > 0.6
+    assert not torch.equal(calm.labels["camera"][~people], torch.zeros(int((~people).sum())))
+
+
 # ------------------------------------------------------------------------------------------------ training
 
 
@@ -182,6 +193,8 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
 def test_every_loss_has_a_weight_and_teaches_the_network(batch):
     torch.manual_seed(0)
     net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
+    for head in (heads.words, heads.descriptors):
+        nn.init.normal_(head.weight)  # they begin at zero, which teaches nothing but themselves
     found = train_mini.losses(net, heads, batch)
     assert set(found) == set(train_mini.RECIPES["both"])
     assert set(train_mini.RECIPES["both"]) == set(train_mini.RECIPES["labels"]) | set(train_mini.RECIPES["descriptors"])

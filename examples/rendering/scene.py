@@ -8,15 +8,15 @@ A batch depends on its renderer's seeds and its number alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Generator, Tensor
 
 from .actions import ACTIONS
-from .camera import CAMERAS, draw_camera, look
-from .capture import apply_capture, draw_capture
-from .draws import DIRECTIONS, choose, log_uniform, uniform
+from .camera import CAMERAS, Camera, draw_camera, look
+from .capture import Capture, apply_capture, draw_capture
+from .draws import DIRECTIONS, STILL, choose, log_uniform, uniform
 from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
 from .figures import EXTREMITIES, draw_people, paint_people
 from .objects import MOTIONS, draw_objects, paint_objects
@@ -83,8 +83,8 @@ class Renderer:
             self._bank = which, drawn
         return self._bank[1]
 
-    def batch(self, number: int, size: int, side: int) -> Batch:
-        """`size` clips of `side` x `side` pixels, in no order."""
+    def batch(self, number: int, size: int, side: int, ease: float = 0.0) -> Batch:
+        """`size` clips of `side` x `side` pixels, in no order; of the clips with people, the share `ease` is calm."""
         generator = self._generator(1, number)
         pictures = self._pictures(number)
         kind = choose(generator, list(KINDS.values()), size)
@@ -95,7 +95,7 @@ class Renderer:
             rows = torch.nonzero(kind == which)[:, 0]
             if not len(rows):
                 continue
-            scene = _draw_scene(generator, name, len(rows), side, pictures, self.device)
+            scene = _draw_scene(generator, name, len(rows), side, pictures, self.device, ease)
             clips[rows.to(self.device)] = scene.clips
             for label, values in scene.labels.items():
                 labels[label][rows] = values
@@ -113,11 +113,16 @@ def _draw_times(generator: Generator, num: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw_scene(
-    generator: Generator, kind: str, num: int, side: int, pictures: Pictures, device: torch.device
+    generator: Generator, kind: str, num: int, side: int, pictures: Pictures, device: torch.device, ease: float
 ) -> Batch:
-    """`num` scenes of one of KINDS."""
+    """`num` scenes of one of KINDS, the share `ease` of those with people calm.
+
+    A calm scene is a person before a pale picture, seen by a camera that stands still and captures all as it is.
+    """
     times, step = _draw_times(generator, num)
     camera = draw_camera(generator, times)
+    calm = (uniform(generator, (num,)) < ease) & (kind == "people")
+    camera = _stilled(camera, calm)
     index = torch.randint(len(pictures.family), (num, 2), generator=generator)
     is_cut = camera.cut < NUM_FRAMES
     labels = {
@@ -130,7 +135,7 @@ def _draw_scene(
     canvas = look(pictures.pixels, index, camera, side, side)
     if kind == "dynamic" or kind == "people":
         share = 1.0 if kind == "dynamic" else 0.15
-        rows = torch.nonzero(uniform(generator, (num,)) < share)[:, 0]
+        rows = torch.nonzero((uniform(generator, (num,)) < share) & ~calm)[:, 0]
         dynamic = draw_dynamic(generator, times)
         render_dynamic(dynamic, pictures.pixels, index, camera, canvas, rows)
         labels["picture"] = labels["picture"].index_fill(0, rows, -1)
@@ -139,12 +144,14 @@ def _draw_scene(
     if kind == "things" or kind == "people":
         shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
         things = draw_objects(generator, times, len(pictures.family), count_shares=shares)
+        things.picture[calm] = -1
         paint_objects(canvas, things, pictures.pixels, camera)
         if kind == "things":
             names = list(MOTIONS)
             steady = torch.isin(things.motion[:, 0], torch.tensor([names.index(name) for name in STEADY]))
             labels["thing_direction"] = torch.where((things.count == 1) & steady, things.direction[:, 0], -1)
     if kind == "people":
+        _fade(canvas, torch.nonzero(calm)[:, 0].to(device))
         people = draw_people(generator, num, times, len(pictures.family))
         paint_people(canvas, people, pictures.pixels, camera)
         tempo = torch.bucketize((people.pace * step).abs(), torch.tensor(TEMPI))
@@ -156,7 +163,31 @@ def _draw_scene(
         }
         reach = people.reach[:, [0, NUM_FRAMES // 2, -1]].flatten(1)
         has_reach = torch.ones(num)
-    apply_capture(canvas, draw_capture(generator, times, camera))
+    apply_capture(canvas, _unspoilt(draw_capture(generator, times, camera), calm))
     pixels = canvas.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
     pixels = pixels.permute(0, 2, 3, 4, 1).flip(-1)  # (N, 3, T, h, w), RGB -> (N, T, h, w, 3), BGR
     return Batch(pixels, labels, reach, has_reach)
+
+
+def _stilled(camera: Camera, calm: Tensor) -> Camera:
+    """The cameras, those of calm clips standing still."""
+    some = {
+        name: getattr(camera, name).clone() for name in ("kind", "offset", "zoom", "roll", "tilt", "cut", "direction")
+    }
+    for name, value in some.items():
+        value[calm] = {"zoom": 1, "cut": NUM_FRAMES, "direction": STILL}.get(name, 0)  # kind 0 is "still"
+    return replace(camera, **some)
+
+
+def _fade(canvas: Tensor, rows: Tensor) -> None:
+    """Make what calm clips show behind the people pale, in place."""
+    seen = canvas[rows]
+    canvas[rows] = 0.25 * seen + 0.75 * seen.mean((2, 3, 4), keepdim=True)
+
+
+def _unspoilt(capture: Capture, calm: Tensor) -> Capture:
+    """The captures, those of calm clips without any effect."""
+    some = {field.name: getattr(capture, field.name).clone() for field in fields(capture)}
+    for name, value in some.items():
+        value[calm] = 1 if name in ("gain", "gamma") else 0
+    return replace(capture, **some)
