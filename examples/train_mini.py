@@ -3,8 +3,9 @@
     python examples/train_mini.py RUN --minutes 60 --seed 1      # weights in RUN/res3d-mini.safetensors
     python examples/train_mini.py RUN --minutes 60 --seed 1 --resume
 
-Batch number i is rendered from (seed, i) alone (rendering/scene.py). Two kinds of heads, all linear and all on res5b or
-its average, pool5, teach the network and are thrown away, but for the actions' one, which is its own classifier:
+Batch number i is rendered from (seed, i) alone: half scenes (rendering/scene.py), half simple figures
+(simple_figures.py). Two kinds of heads, all linear and all on res5b or its average, pool5, teach the network and are
+thrown away, but for the simple figures' one, which is its own classifier:
 
     labels        what the renderer knows: action, viewpoint, playback, motion of camera and things, textures, limbs
     descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion, and which visual
@@ -30,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from local_descriptors import NUM_DESCRIPTORS, local_descriptors
 from rendering.scene import LABELS, REACH_DIMS, Batch, Renderer
+from simple_figures import figures_batch, joined
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from visual_words import Vocabulary
@@ -50,7 +52,7 @@ CALM_UNTIL = 0.5  # people in calm scenes grow rarer until this part of the run
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that the two never share a person or a place
 
 DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "words": 1.0, "uniformity": 0.3}
-LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"action": 1.0, "reach": 2.0}
+LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"motion": 1.0, "reach": 2.0}
 RECIPES = {
     "labels": LABEL_WEIGHTS,
     "descriptors": DESCRIPTOR_WEIGHTS,
@@ -94,8 +96,15 @@ class RenderedBatches(IterableDataset):
         step = self.step + first
         while (progress := self.schedule.progress(step)) < 1:
             size = next(size for until, size in args.sizes if progress < until)
-            yield renderer.batch(step, args.batch_size, size, ease=max(0.0, 1 - progress / CALM_UNTIL))
+            ease = max(0.0, 1 - progress / CALM_UNTIL)
+            yield mixed_batch(renderer, step, args.batch_size, size, ease)
             step += every
+
+
+def mixed_batch(renderer: Renderer, number: int, size: int, side: int, ease: float = 0.0) -> Batch:
+    """Half of the clips are scenes, half simple figures; of both with people the share `ease` is calm."""
+    scenes = renderer.batch(number, size - size // 2, side, ease)
+    return joined(scenes, figures_batch(renderer.seeds, number, size // 2, side, ease))
 
 
 def to_input(clips: Tensor) -> Tensor:
@@ -115,7 +124,7 @@ def start_weights(net: nn.Module) -> None:
 
 def new_net() -> Res3D:
     """The small Res3D with random weights, from torch's global generator."""
-    net = Res3D(num_classes=len(LABELS["action"]), **ARGUMENTS)
+    net = Res3D(num_classes=len(LABELS["motion"]), **ARGUMENTS)
     start_weights(net)
     return net
 
@@ -125,7 +134,7 @@ class Heads(nn.Module):
 
     def __init__(self, dims: int, num_words: int) -> None:
         super().__init__()
-        self.labels = nn.ModuleDict({name: nn.Linear(dims, len(LABELS[name])) for name in LABELS if name != "action"})
+        self.labels = nn.ModuleDict({name: nn.Linear(dims, len(LABELS[name])) for name in LABELS if name != "motion"})
         self.reach = nn.Linear(dims, REACH_DIMS)
         self.descriptors = nn.Linear(dims, NUM_DESCRIPTORS)
         self.vocabulary = Vocabulary(num_words)
@@ -149,7 +158,7 @@ def activations(net: Res3D, clips: Tensor, bf16: bool = False) -> tuple[Tensor, 
 
 def scores(net: Res3D, heads: Heads, pooled: Tensor) -> dict[str, Tensor]:
     """The class scores of every label from pool5."""
-    return {name: net.fc8(pooled) if name == "action" else heads.labels[name](pooled) for name in LABELS}
+    return {name: net.fc8(pooled) if name == "motion" else heads.labels[name](pooled) for name in LABELS}
 
 
 def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[str, Tensor]:
@@ -215,10 +224,21 @@ class Run:
         self.step, seconds = 0, 0.0
         if args.resume:
             seconds = self._load()
+        elif args.begin_with:
+            self._begin_with(Path(args.begin_with) / "checkpoint.pt")
         else:
             self._find_words()
         self.schedule = Schedule(args.steps, args.minutes, seconds)
         self._held_out: dict[int, list[Batch]] = {}
+
+    def _begin_with(self, path: Path) -> None:
+        """Take from another run's checkpoint, which may have had other heads, whatever is of the same name and shape."""
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        for module, theirs in ((self.net, state["net"]), (self.heads, state["heads"])):
+            ours = module.state_dict()
+            fitting = {name: x for name, x in theirs.items() if name in ours and x.shape == ours[name].shape}
+            module.load_state_dict(ours | fitting)
+            print(f"{len(fitting)} of {len(ours)} tensors are those of {path}", flush=True)
 
     def _find_words(self) -> None:
         """Make the vocabulary from rendered clips of the smallest and the largest size."""
@@ -260,7 +280,7 @@ class Run:
         if size not in self._held_out:
             renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures)
             count = max(1, self.args.held_out // self.args.batch_size)
-            self._held_out = {size: [renderer.batch(i, self.args.batch_size, size) for i in range(count)]}
+            self._held_out = {size: [mixed_batch(renderer, i, self.args.batch_size, size) for i in range(count)]}
         return self._held_out[size]
 
     def report(self, size: int, means: dict[str, float], rate: float) -> None:
@@ -335,6 +355,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     length.add_argument("--steps", type=int, help="optimiser steps; repeatable on one machine")
     parser.add_argument("--recipe", choices=list(RECIPES), default="both", help="what teaches the network")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    parser.add_argument("--begin-with", metavar="RUN", help="begin with the weights of another run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

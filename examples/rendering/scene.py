@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
+from action_programs import ACTIONS as SIMPLE_ACTIONS
 from torch import Generator, Tensor
 
 from .actions import ACTIONS
@@ -19,7 +20,8 @@ from .capture import Capture, apply_capture, draw_capture
 from .draws import DIRECTIONS, STILL, choose, log_uniform, uniform
 from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
 from .figures import EXTREMITIES, draw_people, paint_people
-from .objects import MOTIONS, draw_objects, paint_objects
+from .objects import MOTIONS as THING_MOTIONS
+from .objects import draw_objects, paint_objects
 from .pictures import FAMILIES, Pictures, draw_pictures
 
 __all__ = ["LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
@@ -30,7 +32,9 @@ TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
 STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
 BATCHES_A_BANK = 1000
 
+MOTIONS = tuple(SIMPLE_ACTIONS)
 LABELS: dict[str, tuple[str, ...]] = {
+    "motion": MOTIONS,  # of a simple figure; scenes have none
     "action": tuple(ACTIONS),  # of the main person, in clips that run forwards
     "playback": ("backward", "forward"),
     "tempo": ("slow", "walking", "quick", "fast"),
@@ -147,7 +151,7 @@ def _draw_scene(
         things.picture[calm] = -1
         paint_objects(canvas, things, pictures.pixels, camera)
         if kind == "things":
-            names = list(MOTIONS)
+            names = list(THING_MOTIONS)
             steady = torch.isin(things.motion[:, 0], torch.tensor([names.index(name) for name in STEADY]))
             labels["thing_direction"] = torch.where((things.count == 1) & steady, things.direction[:, 0], -1)
     if kind == "people":
