@@ -5,6 +5,7 @@
     python examples/benchmark.py --only end-to-end --videos ucf101/Archery
     python examples/benchmark.py --device cuda                     against what a GPU and its machine can do; --quick: minutes
     python examples/benchmark.py --only workers                    several processes, and what handing out videos costs
+    python examples/benchmark.py --only folders                    a thousand feature files read as one, beside one file
 
 Plans take turns, round by round, and figures are medians over the rounds: machines are noisy, so compare rows of one run only.
 "equivalent GFLOP/s" are those of the network as it is written, twice its multiply-adds, whatever a plan really computes;

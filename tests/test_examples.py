@@ -190,6 +190,13 @@ def test_the_benchmark_of_workers_runs(capsys):
     assert re.search(r"  2 workers +[\d.]+ videos/s +[\d.]+% of linear", said) and "µs of processor time" in said
 
 
+@pytest.mark.long
+def test_the_benchmark_of_folders_runs(capsys):
+    benchmark.main(["--quick", "--only", "folders"])
+    said = capsys.readouterr().out
+    assert "70 files of 3 videos" in said and re.search(r"open, known +[\d.]+ +[\d.]+ +[\d.]+\n", said)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_made_up_weights_keep_numbers_of_a_size(name, tmp_path):
     card = small_card(name)

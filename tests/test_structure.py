@@ -69,6 +69,7 @@ LEVELS = [
         "durable",
         "frame_folders",
         "frame_times",
+        "home",
         "images",
         "interrupt",
         "key_paths",

@@ -11,7 +11,7 @@ import h5py
 from featx.containers import VIDEO_SUFFIXES
 from featx.errors import FeatureFileError, UsageError
 from featx.frame_folders import IMAGE_SUFFIXES
-from featx.store.structure import require_attributes
+from featx.store.attributes import require_attributes
 
 __all__ = ["FEATURES", "MODEL", "require_output", "require_replaceable"]
 
