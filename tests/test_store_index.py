@@ -54,9 +54,9 @@ def examined(monkeypatch):
     """The names of the files that were opened and checked."""
     names = []
 
-    def examine(file, h5, path):
+    def examine(source, file, path):
         names.append(path.name)
-        return original_examine(file, h5, path)
+        return original_examine(source, file, path)
 
     original_examine = member.examine
     monkeypatch.setattr(member, "examine", examine)

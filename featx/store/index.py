@@ -41,7 +41,7 @@ from featx.store.keys import Texts
 from featx.store.order import Order
 from featx.store.record import Record, Stamp
 from featx.store.schema import STRING
-from featx.store.structure import Table
+from featx.store.tables import Table
 
 __all__ = ["Index"]
 

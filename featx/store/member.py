@@ -6,6 +6,7 @@ import errno
 import io
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,10 @@ import numpy as np
 from featx.errors import FeatureFileError, FeatxError
 from featx.provenance import Provenance
 from featx.store.handles import Handles
-from featx.store.record import Record, Stamp, examine, read_texts
+from featx.store.plain import read_plain
+from featx.store.record import Hdf5Source, Record, Stamp, examine, read_texts
 from featx.store.schema import OPTIONAL, SCHEMA, STRING
-from featx.store.structure import Table
+from featx.store.tables import Table
 
 __all__ = ["Member", "reading"]
 
@@ -61,10 +63,14 @@ class Member:
 
         Raises FeatureFileError for a file that is damaged, or none of featx.
         """
+        if handles is not None:
+            record = _examine_plain(path)
+            if record is not None:
+                return cls(path, record, handles=handles)
         file, h5 = _open_pair(path)
         try:
             with reading(path):
-                record = examine(file, h5, path)
+                record = examine(Hdf5Source(file, h5, path), file, path)
         except BaseException:
             _close(file, h5)
             raise
@@ -215,6 +221,16 @@ class Member:
         if self._open:
             _close(*self._open)
             self._open = None
+
+
+def _examine_plain(path: Path) -> Record | None:
+    """The record of a file in featx's own form, as HDF5 would give it; None for any other file, also for one to refuse."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            source = read_plain(file) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            return None if source is None else examine(source, file, path)
+    except (OSError, FeatureFileError, ValueError, KeyError):
+        return None
 
 
 def _pread_into(descriptor: int, into: memoryview, offset: int) -> int:

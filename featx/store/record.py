@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -18,11 +19,13 @@ from featx.features import Failure
 from featx.provenance import Provenance
 from featx.shards import parse_held
 from featx.store.attributes import read_attributes
+from featx.store.hdf5_tables import find_tables
 from featx.store.keys import Texts
 from featx.store.schema import SCHEMA, STRING, attributes_crc, values_crc
-from featx.store.structure import Table, require_tables, require_types
+from featx.store.structure import require_tables, require_types
+from featx.store.tables import FoundTable, Table
 
-__all__ = ["Record", "Stamp", "examine", "read_texts"]
+__all__ = ["Hdf5Source", "Record", "Source", "Stamp", "attributes_problem", "examine", "read_texts"]
 
 
 class Stamp(NamedTuple):
@@ -62,20 +65,62 @@ class Record:
         return len(self.keys)
 
 
-def examine(file: BinaryIO, h5: h5py.File, path: Path) -> Record:
+class Source(Protocol):
+    """What a file says of itself: read by HDF5, or, of featx's own form, without it (`featx.store.plain`)."""
+
+    attributes: dict[str, object]
+    tables: dict[str, FoundTable]
+
+    def texts(self, name: str) -> list[bytes]:
+        """The keys, or a column of texts of the failures, in UTF-8."""
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column of numbers."""
+
+    def attributes_problem(self) -> str:
+        """What is wrong with the checksum of the attributes, "" if nothing."""
+
+
+def examine(source: Source, file: BinaryIO, path: Path) -> Record:
     """The record of an open file. Raises FeatureFileError for one that is damaged or none of featx, and what h5py raises."""
-    attributes = read_attributes(h5py.h5g.open(h5.id, b"/"), path)
-    provenance = _provenance_of(attributes, path)
+    provenance = _provenance_of(source.attributes, path)
     status = os.fstat(file.fileno())
-    tables = require_tables(h5, file, provenance, status.st_size, path)
-    keys = read_texts(h5, "videos/key")
+    tables = require_tables(source.tables, source.numbers, provenance, status.st_size, path)
+    keys = source.texts("videos/key")
     for key in keys:
         key.decode()  # which may fail
     if not all(a < b for a, b in pairwise(keys)):
         raise FeatureFileError(f"{path}: damaged: its keys are not in order, or one stands twice; extract again")
-    failures = _failures(h5) if tables["failures/key"].num_rows else ()
-    problem = _attributes_problem(h5, attributes, any(name.startswith("basis/") for name in tables))
-    return Record(Stamp.of(status), provenance, tables, Texts.of(keys), failures, problem)
+    failures = _failures(source) if tables["failures/key"].num_rows else ()
+    return Record(Stamp.of(status), provenance, tables, Texts.of(keys), failures, source.attributes_problem())
+
+
+class Hdf5Source:
+    """A file as HDF5 tells of it. Raises FeatureFileError for what featx does not write, and what h5py raises."""
+
+    def __init__(self, file: BinaryIO, h5: h5py.File, path: Path) -> None:
+        self._h5, self._file, self._path = h5, file, path
+        self.attributes = read_attributes(h5py.h5g.open(h5.id, b"/"), path)
+
+    @cached_property
+    def tables(self) -> dict[str, FoundTable]:
+        return find_tables(self._h5, self._file, os.fstat(self._file.fileno()).st_size, self._path)
+
+    def texts(self, name: str) -> list[bytes]:
+        return read_texts(self._h5, name)
+
+    def numbers(self, name: str) -> np.ndarray:
+        return self._h5[name][...]
+
+    def attributes_problem(self) -> str:
+        try:
+            sums = h5py.h5g.open(self._h5.id, b"checksums") if "checksums" in self._h5 else None
+            recorded = None if sums is None else read_attributes(sums, self._path, (b"attributes",)).get("attributes")
+            has_basis = any(name.startswith("basis/") for name in self.tables)
+            actual = attributes_crc(self._h5) if has_basis else values_crc(self.attributes, {})
+        except (KeyError, ValueError, RuntimeError, OSError, TypeError) as error:
+            return f"its attributes, which say how it was made, cannot be read ({str(error).partition(chr(10))[0]})"
+        return attributes_problem(recorded, actual)
 
 
 def read_texts(h5: h5py.File, name: str) -> list[bytes]:
@@ -87,11 +132,11 @@ def read_texts(h5: h5py.File, name: str) -> list[bytes]:
     return values.tolist()
 
 
-def _failures(h5: h5py.File) -> tuple[Failure, ...]:
+def _failures(source: Source) -> tuple[Failure, ...]:
     columns = [
-        [text.decode() for text in read_texts(h5, f"failures/{name}")]
+        [text.decode() for text in source.texts(f"failures/{name}")]
         if dtype is STRING
-        else h5[f"failures/{name}"][...].tolist()
+        else source.numbers(f"failures/{name}").tolist()
         for name, dtype in SCHEMA["failures"].items()
     ]
     return tuple(Failure(**dict(zip(SCHEMA["failures"], values, strict=True))) for values in zip(*columns, strict=True))
@@ -119,14 +164,8 @@ def _provenance_of(attributes: dict[str, object], path: Path) -> Provenance:
     return Provenance(**values)
 
 
-def _attributes_problem(h5: h5py.File, attributes: dict[str, object], has_basis: bool) -> str:
-    """What `featx check` says of the attributes, "" where they are what was written."""
-    try:
-        stored = h5py.h5g.open(h5.id, b"checksums") if b"checksums" in h5.id else None
-        recorded = None if stored is None else read_attributes(stored, "").get("attributes")
-        actual = attributes_crc(h5) if has_basis else values_crc(attributes, {})
-    except (KeyError, ValueError, RuntimeError, OSError, TypeError, FeatureFileError) as error:
-        return f"its attributes, which say how it was made, cannot be read ({str(error).partition(chr(10))[0]})"
+def attributes_problem(recorded: object, actual: int) -> str:
+    """What `featx check` says of the checksum of the attributes, "" where it is right."""
     if recorded is None:
         return "its attributes have no checksum (damaged, or written by an earlier featx)"
     return "" if recorded == actual else "its attributes, which say how it was made, are not those that were written"
