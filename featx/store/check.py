@@ -92,17 +92,19 @@ def _damage(
 
 def _damaged_rows(member: Member, name: str, on_block: Callable[[], None]) -> Iterator[str]:
     step, recorded = member.table(SUMS + name).block_rows, member.rows(SUMS + name, slice(None))
+    table = member.table(name)
     try:
-        values = member.array(name)
+        texts = member.array(name) if table.is_text else None
     except (UnicodeDecodeError, OSError, RuntimeError) as error:
         yield f"{name} cannot be read ({str(error).partition(chr(10))[0]})"
         return
-    if len(recorded) != -(-len(values) // step):
-        yield f"{name} has {len(values)} rows, but {len(recorded)} checksums of {step} rows"
+    if len(recorded) != -(-table.num_rows // step):
+        yield f"{name} has {table.num_rows} rows, but {len(recorded)} checksums of {step} rows"
         return
-    for i, start in enumerate(range(0, len(values), step)):
-        if crc(values[start : start + step]) != recorded[i]:
-            yield f"rows {start} to {min(start + step, len(values))} of {name}"
+    for i, start in enumerate(range(0, table.num_rows, step)):
+        rows = slice(start, start + step)
+        if crc(texts[rows] if table.is_text else member.rows(name, rows)) != recorded[i]:
+            yield f"rows {start} to {min(start + step, table.num_rows)} of {name}"
         on_block()
 
 

@@ -151,15 +151,18 @@ class Plain:
     def _links(self, tree: int, heap: int) -> Iterator[tuple[str, int, bytes | None]]:
         """Name and address of what a group holds, and of a group, what is said of it here already."""
         data = self._data
-        signature, heap_bytes, _, names = struct.unpack_from("<8sQQQ", data, heap)
+        signature, heap_bytes, free, names = struct.unpack_from("<8sQQQ", data, heap)
         node, kind, level, num_leaves, left, right = struct.unpack_from("<4sBBH8s8s", data, tree)
         if signature != b"HEAP\0\0\0\0" or names + heap_bytes > self._num_bytes:
             raise _Odd
         if (node, kind, level, left, right) != (b"TREE", 0, 0, NOWHERE, NOWHERE) or num_leaves > MAX_NODES:
             raise _Odd
-        before = b""
+        self._require_free(free, names, heap_bytes)
+        before, last = b"", 0
         for i in range(num_leaves):
-            (leaf,) = struct.unpack_from("<Q", data, tree + 32 + 16 * i)
+            key, leaf, next_key = struct.unpack_from("<QQQ", data, tree + 24 + 16 * i)
+            if key != last or (i == 0 and data[names] != 0):  # by these keys HDF5 looks for a name
+                raise _Odd
             signature, version, _, num_links = struct.unpack_from("<4sBBH", data, leaf)
             if signature != b"SNOD" or version != 1:
                 raise _Odd
@@ -171,8 +174,23 @@ class Plain:
                 name = data[names + offset : max(end, 0)]
                 if name <= before:
                     raise _Odd
-                before = name
+                before, last = name, offset
                 yield name.decode(), address, places if cached else None
+            if last != next_key:
+                raise _Odd
+
+    def _require_free(self, free: int, names: int, heap_bytes: int) -> None:
+        """The list of what is free among a group's names, which HDF5 goes through before it reads one."""
+        for _ in range(MAX_NODES):
+            if free == 1:  # its end
+                return
+            if free + 16 > heap_bytes:
+                break
+            next_free, num_bytes = struct.unpack_from("<QQ", self._data, names + free)
+            if not next_free or free + num_bytes > heap_bytes:
+                break
+            free = next_free
+        raise _Odd
 
     # attributes and tables
 
