@@ -138,6 +138,8 @@ def extract_to(
     own = parse_shard(shard) if shard is not None else None
     planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     items = _of_shard(planned, own)
+    if own is not None and str(own) != shard:
+        on_note(f"--shard {shard} is shard {own} here, {len(items)} of {len(planned)} videos")
     options["listed_clips"] = planned[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:

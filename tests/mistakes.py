@@ -56,6 +56,8 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi -o f.h5 --shard 0/8", "shard 0 of 8", "count from 1 to 8", "say such as 1/8"),
         ("clip.avi -o f.h5 --shard 9/8", "shard 9 of 8", "count from 1 to 8", "say such as 1/8"),
         ("clip.avi -o f.h5 --shard slurm", "SLURM_ARRAY_TASK_ID is ''", "needs its number", "or say --shard K/N"),
+        ("clip.avi -o f.h5 --shard slurm/8-1", "'slurm/8-1'", "tasks are given as in sbatch --array", "slurm/1-8"),
+        ("clip.avi -o first.h5 --shard 1/4", "first.h5 holds shard 1/3", "makes shard 1/4", "give --shard as before"),
         ("clip.avi -o first.h5 --shard 2/3", "first.h5 holds shard 1/3", "makes shard 2/3", "give --shard as before"),
         ("clip.avi -o first.h5", "first.h5 holds shard 1/3", "makes all videos", "give --shard as before"),
         ("clip.avi -o one.h5 --shard 1/3", "one.h5 holds all videos", "makes shard 1/3", "another output"),

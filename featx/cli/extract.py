@@ -102,7 +102,8 @@ Examples:
     "--shard",
     metavar="K/N",
     help="Take the K-th of N shards of the videos, by a hash of their keys, for 'featx merge' to join; adding videos moves "
-    "none to another. slurm: K and N are those of the job array (sbatch --array=1-N).",
+    "none to another. slurm/N: K is the task's number in a job array (sbatch --array=1-N), also where a few of its tasks run "
+    "again; slurm/0-7: the array is 0-7. slurm: N, too, is the array's.",
 )
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
