@@ -12,8 +12,9 @@ from feature_files import write_file
 
 import featx
 from featx.cli import main
+from featx.dry_run import dry_run
 from featx.errors import FeatureFileError, ProvenanceError, UsageError
-from featx.run import estimate, extract_to, merge
+from featx.run import extract_to, merge
 from featx.shards import joined, missing_shards, parse_held, parse_shard, shard_number
 
 
@@ -217,7 +218,7 @@ def test_a_shard_without_videos_is_a_file(videos, tmp_path):
 
 
 def test_the_estimate_of_a_shard_is_its_own(videos, capsys):
-    counts = [estimate(videos, shard=f"{k}/3").num_videos for k in (1, 2, 3)]
+    counts = [dry_run(videos, shard=f"{k}/3").num_videos for k in (1, 2, 3)]
     assert counts == [sum(by_hand(f"v{i}", 3) == k for i in range(5)) for k in (1, 2, 3)]
     with pytest.raises(SystemExit) as ended:
         main(["extract", str(videos), "--dry-run", "--shard", "1/3", "--json"])
@@ -238,7 +239,7 @@ def test_the_segments_of_a_video_stay_together(videos, tmp_path):
     rows = [f"{videos}/v{i}.avi,{start},{start + 0.3}" for i in range(5) for start in (0, 0.1, 0.2)]
     (tmp_path / "s.csv").write_text("\n".join(["path,start_seconds,end_seconds", *rows]))
     for k in (1, 2, 3):
-        found = estimate([], segments=tmp_path / "s.csv", shard=f"{k}/3")
+        found = dry_run([], segments=tmp_path / "s.csv", shard=f"{k}/3")
         names = [key for key, *_ in found.videos] + [failure.key for failure in found.failures]
         assert {name.rpartition("/")[0] for name in names} == {f"v{i}" for i in range(5) if by_hand(f"v{i}", 3) == k}
         assert len(names) == 3 * len({name.rpartition("/")[0] for name in names})

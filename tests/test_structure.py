@@ -25,6 +25,7 @@ LEVELS = [
     {"cli", "__main__"},
     {
         "run",
+        "dry_run",
         "doctor",
         "run_progress",
         "timestamps",

@@ -18,6 +18,7 @@ from featx.cli.clip_options import (
     keys_option,
     view_options,
 )
+from featx.cli.dry_run import failed_line, print_dry_run
 from featx.cli.help import Command
 from featx.errors import one_line
 
@@ -134,7 +135,7 @@ def command(**options: object) -> int:
             raise click.UsageError("--timestamps is of a run, but --dry-run makes none; leave one of the two out")
         if profile:
             raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
-        return _estimate(options, output, count, say, as_json)
+        return print_dry_run(options, output, count, say, as_json)
     if count:
         raise click.UsageError("--count is given without --dry-run, to which it belongs; give both, or leave it out")
     if output is None:
@@ -190,7 +191,7 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
     )
     for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
         for failure in failed:
-            click.echo(_failed_line(word, failure), err=True)
+            click.echo(failed_line(word, failure), err=True)
     for word, damaged in (("damaged", summary.damaged), ("damaged before", summary.damaged_before)):
         for key, damage in damaged.items():
             click.echo(one_line(f"{word}, kept: {key}: {damage}"), err=True)
@@ -227,32 +228,3 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
             f"'featx merge {output} -o {output}' joins them"
         )
     return summary
-
-
-def _failed_line(word: str, failure) -> str:
-    return one_line(f"{word}: {failure.key} ({failure.path}): {failure.reason}")
-
-
-def _estimate(options: dict, output: Path | None, count: bool, say, as_json: bool) -> int:
-    from featx.run import estimate
-
-    for name in ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair", "timestamps"):
-        options.pop(name)
-    layers = options.pop("layers") or None
-    result = estimate(options.pop("inputs"), layers=layers, output=output, count=count, **options)
-    for failure in result.failures:
-        click.echo(_failed_line("would fail", failure), err=True)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
-    else:
-        for key, num_frames, num_clips in result.videos:
-            say(one_line(f"{key}: {num_frames} frames, {num_clips} clips"))
-        kind = "counted by decoding" if count else "an estimate from the headers (--count decodes to be sure)"
-        say(
-            f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "
-            f"{result.num_bytes / 1e3:,.1f} kB of features: {kind}; nothing was written"
-        )
-        if result.free_bytes is not None:
-            enough = "" if result.num_bytes <= result.free_bytes else ", which is too little"
-            say(f"the disk of {output} has {result.free_bytes / 1e3:,.1f} kB free{enough}")
-    return 1 if result.failures else 0
