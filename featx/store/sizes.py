@@ -15,13 +15,13 @@ from featx.store.schema import SCHEMA, STRING
 
 __all__ = ["TOLERANCE", "TOLERANCE_BYTES", "FileSizes", "row_bytes"]
 
-TOLERANCE, TOLERANCE_BYTES = 0.01, 6_000
+TOLERANCE, TOLERANCE_BYTES = 0.01, 4_000
 
 TEXT_CELL_BYTES = 16  # that lie in the table
 TEXT_HEAP_BYTES = 16  # and elsewhere before the text itself, which is padded to 8
-FILE_BYTES = 25_000  # of a file without rows and matrices: attributes, columns, checksums, groups
+FILE_BYTES = 25_200  # of a file without rows and matrices: attributes, columns, checksums, groups
 GROUP_BYTES = 2_000  # descriptors, clips, bins
-TABLE_BYTES = 900  # a table of such a group, with its checksums
+TABLE_BYTES = 700  # a table of such a group, with its checksums
 CLIP_COLUMNS_BYTES = sum(dtype.itemsize for dtype in SCHEMA["clips"].values())
 
 
