@@ -26,6 +26,7 @@ LEVELS = [
     {
         "run",
         "dry_run",
+        "estimate_run",
         "doctor",
         "run_progress",
         "timestamps",
@@ -68,6 +69,7 @@ LEVELS = [
         "content",
         "damage",
         "durable",
+        "estimate",
         "frame_folders",
         "frame_times",
         "images",

@@ -18,7 +18,7 @@ from featx.cli.clip_options import (
     keys_option,
     view_options,
 )
-from featx.cli.dry_run import failed_line, print_dry_run
+from featx.cli.dry_run import OF_AN_ESTIMATE, dry_run_options, failed_line, print_dry_run
 from featx.cli.help import Command
 from featx.errors import one_line
 
@@ -30,6 +30,7 @@ Examples:
   featx extract examples/videos -o features.h5
   featx extract a.mp4 b.mp4 -o ab.h5 --layer res5b --layer pool5 --save both
   featx extract ucf101/ -o c3d.h5 --backbone c3d-sports1m --weights c3d.pickle
+  featx extract examples/videos --dry-run --estimate --machines 8 --price 2.5
 """
 
 
@@ -107,8 +108,7 @@ Examples:
     "again; slurm/0-7: the array is 0-7. slurm: N, too, is the array's.",
 )
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
-@click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
-@click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
+@dry_run_options
 @click.option("--profile", is_flag=True, help="Print where the time went: decode, resize, wait, forward, write.")
 @click.option("--quiet", is_flag=True, help="Print failures and errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the closing summary as JSON on stdout.")
@@ -123,7 +123,7 @@ def command(**options: object) -> int:
     Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage, 130 and 143 ended by Ctrl-C or SIGTERM.
     """
     output, dry_run = options.pop("output"), options.pop("dry_run")
-    quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
+    quiet, as_json = options.pop("quiet"), options.pop("as_json")
     profile = options.pop("profile")
     if not options["inputs"] and not options["lists"] and not options["c3d_lists"] and not options["segments"]:
         raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
@@ -135,9 +135,17 @@ def command(**options: object) -> int:
             raise click.UsageError("--timestamps is of a run, but --dry-run makes none; leave one of the two out")
         if profile:
             raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
-        return print_dry_run(options, output, count, say, as_json)
-    if count:
-        raise click.UsageError("--count is given without --dry-run, to which it belongs; give both, or leave it out")
+        for name in OF_AN_ESTIMATE if not options["estimate"] else ():
+            if options[name] is not None:
+                raise click.UsageError(
+                    f"--{name} is given without --estimate, to which it belongs; give both, or leave it out"
+                )
+        return print_dry_run(options, output, say, as_json)
+    for name in ("count", "estimate", *OF_AN_ESTIMATE):
+        if options.pop(name) not in (None, False):
+            raise click.UsageError(
+                f"--{name} is given without --dry-run, to which it belongs; give both, or leave it out"
+            )
     if output is None:
         raise click.UsageError("name the feature file to write with -o, such as '-o features.h5'")
     _say_backbone(card, options, say)
