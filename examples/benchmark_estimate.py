@@ -22,7 +22,7 @@ from featx.run import extract_to
 __all__ = ["measure_estimates"]
 
 NUM_FRAMES = (24, 90, 250)  # of the rendered videos
-NUM_NAMES = 60  # a codec and length
+NUM_NAMES = 30  # a codec and length
 
 
 def measure_estimates(args: argparse.Namespace) -> None:
