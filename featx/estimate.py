@@ -21,8 +21,9 @@ import numpy as np
 
 from featx.errors import UsageError
 from featx.profile import Profile
+from featx.shards import MAX_SHARDS
 
-__all__ = ["Estimate", "Sample", "Times", "reckon", "spread_of"]
+__all__ = ["Estimate", "Sample", "Times", "reckon", "require_machines", "spread_of"]
 
 # Student's t, two-sided 95 %, for 1, 2, 3 … degrees of freedom
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36)
@@ -130,6 +131,12 @@ class Estimate:
     sample: Sample
 
 
+def require_machines(machines: int) -> None:
+    """Raise UsageError for a number of machines that is none."""
+    if not 1 <= machines <= MAX_SHARDS:
+        raise UsageError(f"{machines} machines are asked for, but must be from 1 to {MAX_SHARDS:,}")
+
+
 def spread_of(blocks: Sequence[tuple[float, int]]) -> float:
     """How far seconds a clip may be off, as a ratio, from `blocks`, (seconds, clips) each.
 
@@ -159,8 +166,7 @@ def reckon(
     `shard_numbers`: the shard of each, from 1 to `machines`; without, shards are taken to be even. Raises UsageError for
     a number of machines, or a price, that is none.
     """
-    if machines < 1:
-        raise UsageError(f"{machines} machines are asked for, but must be at least 1")
+    require_machines(machines)
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise UsageError(f"the price of an hour is {price_per_hour:g}, but must be a number of at least 0")
     clips, frames = np.asarray(clips, np.float64) * sample.came, np.asarray(frames, np.float64) * sample.came

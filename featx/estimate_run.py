@@ -21,7 +21,7 @@ from featx import resume, store
 from featx.devices import worker_devices
 from featx.dry_run import Counted, DryRun, count_items, file_sizes, only_counting
 from featx.errors import UsageError
-from featx.estimate import MAX_BLOCKS, Estimate, Sample, reckon
+from featx.estimate import MAX_BLOCKS, Estimate, Sample, reckon, require_machines
 from featx.extractor import Extractor
 from featx.features import Failure
 from featx.part_writer import PartWriter
@@ -63,7 +63,7 @@ def estimate_run(
     on_note: Callable[[str], None] = lambda note: None,
     **options: object,
 ) -> tuple[DryRun, Estimate | None]:
-    """What `extract_to` with the same arguments would make, and what it would take; None where nothing is left to do.
+    """What `extract_to` with the same arguments would make, and what it would take; None where none is left to be done.
 
     The estimate is of the videos that `output` does not hold, the DryRun of all. `machines`: of how many there is to be a
     figure besides; `price_per_hour` of one. `sample`: videos to extract; without, about SAMPLE_SECONDS of them. Nothing is
@@ -71,8 +71,7 @@ def estimate_run(
     """
     if sample is not None and sample < 1:
         raise UsageError(f"sample is {sample}, but must be at least 1 video")
-    if machines < 1:
-        raise UsageError(f"machines is {machines}, but must be at least 1")
+    require_machines(machines)
     if machines > 1 and shard is not None:
         raise UsageError(
             f"{machines} machines and shard {shard} are given, but a shard is the part of one machine; leave one of the two out"

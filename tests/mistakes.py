@@ -159,7 +159,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
             "such as 2.5, or '2.5 EUR'",
         ),
         ("clip.avi --dry-run --estimate --price -1", "'-1'", "is no price of an hour", "such as 2.5, or '2.5 EUR'"),
-        ("clip.avi --dry-run --estimate --machines 0", "machines is 0", "must be", "at least 1"),
+        ("clip.avi --dry-run --estimate --machines 0", "0 machines", "must be", "from 1 to 100,000"),
         ("clip.avi --dry-run --estimate --sample 0", "sample is 0", "must be", "at least 1 video"),
         ("clip.avi --dry-run --estimate --machines 2 --shard 1/2", "shard 1/2", "part of one machine", "leave one of"),
         (

@@ -243,7 +243,7 @@ def test_what_is_left_of_an_output_is_estimated_and_nothing_is_written(capsys, f
     assert facts["estimate"]["one"]["seconds"] > 0 and facts["estimate"]["machines"] == 1
     featx.extract_to(folder, output)
     code, out, _ = run(capsys, *line)
-    assert code == 0 and "nothing is left to extract" in out
+    assert code == 0 and "no video is left" in out
     with pytest.raises(featx.FeatxError, match="stride is 8 in .*f.h5, 4 in this run"):
         estimate_run(folder, output=output, stride=4)
 

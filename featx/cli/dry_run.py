@@ -24,6 +24,7 @@ NOT_OF_AN_ESTIMATE = ("on_error", "repair", "timestamps")
 NOT_OF_A_DRY_RUN = (*NOT_OF_AN_ESTIMATE, "retry_failed", "refresh", "overwrite")
 OF_AN_ESTIMATE = ("machines", "price", "sample")
 HOUR, DAY = 3600, 86400
+LARGE_BYTES = 1e9  # of an output whose parts take noticeable time to join
 # from so many seconds on, in such units: the large one and its seconds, the small one and its seconds
 UNITS = ((2 * DAY, "days", DAY, "h", HOUR), (HOUR, "h", HOUR, "min", 60), (60, "min", 60, "s", 1))
 
@@ -109,7 +110,7 @@ def print_dry_run(options: dict, output: Path | None, say: Callable[[str], None]
     else:
         _say_result(result, output, with_estimate, say)
         if with_estimate:
-            _say_estimate(estimate, currency, say)
+            _say_estimate(result, estimate, currency, say)
     return 1 if result.failures else 0
 
 
@@ -128,9 +129,9 @@ def _say_result(result: DryRun, output: Path | None, with_estimate: bool, say: C
         say(f"the disk of {output} has {result.free_bytes / 1e3:,.1f} kB free{enough}")
 
 
-def _say_estimate(estimate: Estimate | None, currency: str, say: Callable[[str], None]) -> None:
+def _say_estimate(result: DryRun, estimate: Estimate | None, currency: str, say: Callable[[str], None]) -> None:
     if estimate is None:
-        say("nothing is left to extract")
+        say("no video is left that could be extracted")
         return
     sample, profile = estimate.sample, estimate.sample.profile
     failed = f", {sample.num_failed} failed" * bool(sample.num_failed)
@@ -149,6 +150,8 @@ def _say_estimate(estimate: Estimate | None, currency: str, say: Callable[[str],
         fullest = f"the fullest has {estimate.imbalance:.2f} times its share"
         say(f"{estimate.machines} machines, a shard each: {_times(estimate.shards, currency)}; {fullest}")
         say(f"{estimate.machines} machines, one queue of videos: {_times(estimate.queue, currency)}")
+    if result.num_bytes > LARGE_BYTES:
+        say(f"not counted: joining the parts at the end, which reads and writes {result.num_bytes / 1e9:,.1f} GB once")
 
 
 def _times(times: Times, currency: str) -> str:
