@@ -21,7 +21,7 @@ from featx.store.sizes import FileSizes, row_bytes
 from featx.video import read_header
 from featx.workers import ExtractorPool
 
-__all__ = ["Counted", "DryRun", "count_items", "dry_run", "file_sizes", "only_counting", "videos_bytes"]
+__all__ = ["Counted", "DryRun", "count_items", "dry_run", "file_sizes", "only_counting", "size_bytes", "videos_bytes"]
 
 SHA256_TEXT = "0" * 64
 
@@ -131,6 +131,14 @@ def videos_bytes(items: Sequence[VideoItem], sizes: FileSizes, hashes: bool = Fa
     hash_text = SHA256_TEXT if hashes else ""
     texts = sum(row_bytes("videos", (item.key, item.path_text, item.label, hash_text)) for item in items)
     return texts + len(items) * sizes.video_bytes
+
+
+def size_bytes(item: VideoItem) -> int:
+    """Of a video's file; 0 where there is none."""
+    try:
+        return os.stat(item.path).st_size
+    except OSError:
+        return 0
 
 
 def count_items(

@@ -34,7 +34,7 @@ MOST_SPREAD = 1.0  # and where a sample says nothing of its spread: from half to
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured. `profile`: where the seconds went, those before the first video apart.
+    """What was measured. `profile`: where the seconds went; its `start_seconds` are all that come once in a run.
 
     `num_videos` were extracted, `num_failed` of them in vain; `told_clips` are the clips that their headers promise, of which
     `profile.num_clips` came. `blocks`: (seconds, clips) of the sample in up to MAX_BLOCKS stretches of time.

@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +13,14 @@ from feature_files import make_provenance
 from test_cli import run
 
 import featx
-from featx import estimate_run as measuring
+from featx import estimate_run as estimating
 from featx.cli.dry_run import _duration
 from featx.dry_run import Counted
 from featx.errors import UsageError
 from featx.estimate import Sample, reckon, spread_of
-from featx.estimate_run import drawn, estimate_run, measure, stands_for
+from featx.estimate_run import estimate_run, stands_for
 from featx.features import Failure, Features
+from featx.measure import drawn, measure
 from featx.plan import VideoItem
 from featx.profile import Profile, Stopwatch
 
@@ -129,7 +131,7 @@ def test_a_read_header_stands_for_the_nearest_sizes():
 
 
 def test_headers_of_a_few_stand_for_many(clips_folder, monkeypatch):
-    monkeypatch.setattr(measuring, "MAX_HEADERS", 1)
+    monkeypatch.setattr(estimating, "MAX_HEADERS", 1)
     notes = []
     told, found = estimate_run(clips_folder, sample=1, on_note=notes.append)
     assert any("headers of 1 of 3 videos are read" in note for note in notes)
@@ -173,17 +175,14 @@ class Fixed:
 
 
 def videos_of(counts):
-    return [
-        (VideoItem(f"v{i}", measuring.Path(f"{count}.mp4")), Counted(8 * count, count))
-        for i, count in enumerate(counts)
-    ]
+    return [(VideoItem(f"v{i}", Path(f"{count}.mp4")), Counted(8 * count, count)) for i, count in enumerate(counts)]
 
 
 def test_a_sample_tells_the_steady_rate_and_the_start_apart(tmp_path):
     clock = Clock()
     net = Fixed(clock)
     sample = measure(net, videos_of([30, 10, 20]), tmp_path, 2, 1.5, 3, clock=clock)
-    assert net.keys[:2] == ["v1/0", "v1/1"] and sorted(net.keys[2:]) == ["v0", "v1", "v2"]
+    assert net.keys[:4] == ["v1/0", "v1/1"] * 2 and sorted(net.keys[4:]) == ["v0", "v1", "v2"]
     assert sample.profile.wall_seconds == pytest.approx(6) and sample.profile.start_seconds == pytest.approx(1.5 + 5)
     assert (sample.num_videos, sample.told_clips, sample.profile.num_clips, sample.came) == (3, 60, 60, 1)
     assert sample.profile.forward_seconds == pytest.approx(6), "that of the videos before is not counted"
@@ -195,7 +194,7 @@ def test_without_a_number_a_sample_ends_in_time_and_passes_over_long_videos(tmp_
     clock, notes = Clock(), []
     net = Fixed(clock)
     sample = measure(net, videos_of([10] * 100 + [70]), tmp_path, 1, 0.0, on_note=notes.append, clock=clock)
-    # the first call, 6 s for 10 clips, lets 8.3 clips a video seem to be 5 s; there are shorter ones, of 10 clips
+    # 10 clips take a second once it is running, so that 5 s are 50 clips
     assert "1 of 101 videos would take longer than 5 s" in notes[0] and "v100" not in net.keys
     assert sample.num_videos == 21 and sample.profile.wall_seconds == pytest.approx(21)
     assert measure(net, videos_of([700]), tmp_path, 1, 0.0, clock=clock).profile.num_clips == 700
@@ -209,7 +208,7 @@ def test_what_failed_in_the_sample_counts(tmp_path):
 
 def test_addresses_are_not_sampled(tmp_path):
     clock = Clock()
-    away = [(VideoItem("a", measuring.Path("a.mp4"), url="http://x.org/a.mp4"), Counted(8, 1))]
+    away = [(VideoItem("a", Path("a.mp4"), url="http://x.org/a.mp4"), Counted(8, 1))]
     with pytest.raises(UsageError, match="all are addresses"):
         measure(Fixed(clock), away, tmp_path, 1, 0.0, 1, clock=clock)
 

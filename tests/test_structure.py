@@ -27,6 +27,7 @@ LEVELS = [
         "run",
         "dry_run",
         "estimate_run",
+        "measure",
         "doctor",
         "run_progress",
         "timestamps",

@@ -137,7 +137,7 @@ def _say_estimate(result: DryRun, estimate: Estimate | None, currency: str, say:
     failed = f", {sample.num_failed} failed" * bool(sample.num_failed)
     say(
         f"measured: {sample.num_videos} videos{failed}, {profile.num_clips} clips of the {sample.told_clips} that headers "
-        f"promise, in {profile.wall_seconds:.1f} s, after {profile.start_seconds:.1f} s to start"
+        f"promise, in {profile.wall_seconds:.1f} s, besides {profile.start_seconds:.1f} s to begin and to end"
     )
     stages = ", ".join(f"{name} {_rate(rate)}" for name, rate in estimate.stages.items())
     say(f"clips/s that each stage would give on its own: {stages}; the bottleneck is {estimate.bottleneck}")
