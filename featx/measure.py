@@ -25,7 +25,7 @@ __all__ = ["drawn", "measure"]
 SAMPLE_VIDEOS = 500  # at most, and
 SAMPLE_SECONDS = 20.0  # no video is begun later than that, where the number is not given
 LEAST_VIDEOS = 4  # begun in any case
-LONG_SHARE = 0.25  # of SAMPLE_SECONDS: no longer video is drawn where there are shorter ones
+LONG_SECONDS = 30.0  # no video that takes longer is drawn then, where there are shorter ones
 GOLDEN = 0.6180339887498949
 
 
@@ -74,25 +74,18 @@ def measure(
         raise UsageError(
             "no video can be sampled, since all are addresses, and nothing is fetched to estimate; name files"
         )
-    shortest, its = min(local, key=lambda video: (video[1].num_clips, video[0].key))
-
-    def extract_shortest() -> float:
-        began = clock()
-        list(extractor.extract_many(replace(shortest, key=f"{shortest.key}/{i}") for i in range(num_workers)))
-        return clock() - began
-
-    cold_seconds = extract_shortest()
-    warm_seconds = extract_shortest() if cold_seconds < SAMPLE_SECONDS else cold_seconds
+    shortest = min(local, key=lambda video: (video[1].num_clips, video[0].key))
+    cold_seconds, warm_seconds = _warm_up(extractor, shortest[0], num_workers, clock)
+    drawable = local
     if num_videos is None:
-        most = max(its.num_clips, LONG_SHARE * SAMPLE_SECONDS * num_workers * its.num_clips / max(warm_seconds, 1e-6))
+        computed = num_workers * max(shortest[1].num_clips, extractor.engine.batch_size)  # a batch is always whole
+        most = max(shortest[1].num_clips, LONG_SECONDS * computed / max(warm_seconds, 1e-6))
         drawable = [video for video in local if video[1].num_clips <= most]
         if len(drawable) < len(local):
             on_note(
-                f"{len(local) - len(drawable)} of {len(local)} videos would take longer than "
-                f"{LONG_SHARE * SAMPLE_SECONDS:.0f} s each, and are not sampled; --sample N draws from all"
+                f"{len(local) - len(drawable)} of {len(local)} videos would take longer than {LONG_SECONDS:.0f} s each, and "
+                "are not sampled; --sample N draws from all"
             )
-    else:
-        drawable = local
     sizes = [size_bytes(item) for item, _ in drawable]
     chosen = [drawable[i] for _, i in zip(range(num_videos or SAMPLE_VIDEOS), drawn(sizes), strict=False)]
     begun: list[tuple[VideoItem, Counted]] = []
@@ -116,6 +109,20 @@ def measure(
     )  # fmt: skip
     told_clips = sum(each.num_clips for _, each in begun)
     return Sample(len(begun), num_failed, told_clips, profile, _blocks(marks))
+
+
+def _warm_up(
+    extractor: Extractor | ExtractorPool, item: VideoItem, num_workers: int, clock: Callable[[], float]
+) -> tuple[float, float]:
+    """Seconds that a video takes, once for every worker, the first time and the second; the same where it is a long one."""
+    took: list[float] = []
+    while len(took) < 2:
+        began = clock()
+        list(extractor.extract_many(replace(item, key=f"{item.key}/{i}") for i in range(num_workers)))
+        took.append(clock() - began)
+        if took[0] >= SAMPLE_SECONDS:
+            return took[0], took[0]
+    return took[0], took[1]
 
 
 def _extract(

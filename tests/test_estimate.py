@@ -153,7 +153,7 @@ class Clock:
 class Fixed:
     """What `measure` asks of an Extractor: a clip takes 0.1 s, the first call 5 s more, and a name may fail."""
 
-    engine, num_decoders, provenance = SimpleNamespace(is_beside=False), 2, make_provenance()
+    engine, num_decoders, provenance = SimpleNamespace(is_beside=False, batch_size=1), 2, make_provenance()
 
     def __init__(self, clock: Clock, lost: str = "") -> None:
         self.clock, self.lost, self.stopwatch, self.keys, self._cold = clock, lost, Stopwatch(), [], 5.0
@@ -193,9 +193,9 @@ def test_a_sample_tells_the_steady_rate_and_the_start_apart(tmp_path):
 def test_without_a_number_a_sample_ends_in_time_and_passes_over_long_videos(tmp_path):
     clock, notes = Clock(), []
     net = Fixed(clock)
-    sample = measure(net, videos_of([10] * 100 + [70]), tmp_path, 1, 0.0, on_note=notes.append, clock=clock)
-    # 10 clips take a second once it is running, so that 5 s are 50 clips
-    assert "1 of 101 videos would take longer than 5 s" in notes[0] and "v100" not in net.keys
+    sample = measure(net, videos_of([10] * 100 + [310]), tmp_path, 1, 0.0, on_note=notes.append, clock=clock)
+    # 10 clips take a second once it is running, so that 30 s are 300 clips
+    assert "1 of 101 videos would take longer than 30 s" in notes[0] and "v100" not in net.keys
     assert sample.num_videos == 21 and sample.profile.wall_seconds == pytest.approx(21)
     assert measure(net, videos_of([700]), tmp_path, 1, 0.0, clock=clock).profile.num_clips == 700
 
