@@ -16,8 +16,9 @@ from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
 from featx.segments import Segment, read_segments, unique_names, video_of
+from featx.shards import Shard
 
-__all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
+__all__ = ["VideoItem", "key_of", "listed_start_frames", "of_shard", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
 MAX_WAYS = 100  # on which links may lead to one folder
@@ -123,6 +124,11 @@ def video_item(path: str | os.PathLike) -> VideoItem:
     """The item of one video alone: its key is the file's stem, or the name of the folder of images."""
     path = Path(path)
     return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
+
+
+def of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
+    """The videos of a shard; all of them where it is None. The segments of a video stay together."""
+    return items if shard is None else [item for item in items if shard.holds(item.video_key)]
 
 
 def listed_start_frames(item: VideoItem, flow: bool) -> tuple[int, ...] | None:

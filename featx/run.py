@@ -9,34 +9,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from featx import resume, store
-from featx.clips import count_clips, plan_clips
 from featx.content import content_sha256
-from featx.devices import worker_devices
-from featx.engine import check_engine, choose_device
-from featx.errors import FeatxError, UsageError, VideoError
+from featx.dry_run import DryRun, count_items, file_sizes, videos_bytes
+from featx.errors import FeatxError, UsageError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
-from featx.feeder import check_item
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.part_writer import PartWriter
 from featx.parts import Parts
-from featx.plan import VideoItem, listed_start_frames, plan_videos
+from featx.plan import VideoItem, of_shard, plan_videos
 from featx.profile import Profile
 from featx.provenance import Provenance
 from featx.run_progress import RunProgress
-from featx.shards import Shard, missing_shards, parse_shard
+from featx.shards import missing_shards, parse_shard
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
-from featx.video import read_header
 from featx.workers import ExtractorPool, open_extractor
 
-__all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
+__all__ = ["Summary", "extract_to", "merge"]
 
 
-VIDEO_ROW_BYTES = 250  # of a video's other columns, and of what its texts take besides their bytes
-CLIP_ROW_BYTES = 32
 SAMPLED_HEADERS = 64  # so many videos stand for the others where clips are counted before a run
 
 
@@ -137,7 +131,9 @@ def extract_to(
         options["clip_times"] = True
     own = parse_shard(shard) if shard is not None else None
     planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
-    items = _of_shard(planned, own)
+    items = of_shard(planned, own)
+    if own is not None and str(own) != shard:
+        on_note(f"--shard {shard} is shard {own} here, {len(items)} of {len(planned)} videos")
     options["listed_clips"] = planned[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
@@ -220,10 +216,6 @@ def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
     return replace(provenance, batch_size=extractor.engine.batch_size)
 
 
-def _of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
-    return items if shard is None else [item for item in items if shard.holds(item.video_key)]
-
-
 class _Flight:
     """The videos of a run that have been begun and are not finished; once `interrupts` asks, no further one is begun."""
 
@@ -267,32 +259,23 @@ def _require_room(
     output: Path, items: list[VideoItem], extractor: Extractor | ExtractorPool, on_note: Callable[[str], None]
 ) -> None:
     """Raise FeatxError where the disk has no room for what `items` give at least; say so where it hardly has."""
-    needed = _bytes_at_least(items, extractor)
+    sizes = file_sizes(extractor)
+    needed = videos_bytes(items, sizes) + len(items) * sizes.clip_bytes  # a clip a video, at least
     free = max(store.free_bytes(output.absolute().parent) - store.SPARE_BYTES, 0)
     if needed > free:
         raise FeatxError(
             f"{output} needs {_megabytes(needed)} for {len(items)} videos, but its disk has {_megabytes(free)} free; "
             "make room, or choose another place for -o; '--dry-run' tells what a run needs"
         )
-    if extractor.save != "descriptors":
+    if sizes.clip_bytes and items:
         sample = items[:: max(1, len(items) // SAMPLED_HEADERS)]
-        found = _estimate(sample, extractor, False, lambda: None, decode=False)
-        expected = found.num_bytes * len(items) / len(sample) if sample else 0
+        found = DryRun.of(sample, count_items(sample, extractor, count=False, decode=False), sizes)
+        expected = (found.num_bytes - sizes.fixed_bytes) * len(items) / len(sample)
         if expected > free:
             on_note(
                 f"about {_megabytes(expected)} are expected, from the headers of {len(sample)} videos, but the disk of "
                 f"{output} has {_megabytes(free)} free; if it fills up, the run ends and can go on elsewhere"
             )
-
-
-def _bytes_at_least(items: list[VideoItem], extractor: Extractor) -> int:
-    """What the features of videos take in the file: exact for descriptors, and for clip features a clip a video."""
-    dims = sum(extractor.num_dims.values())
-    in_descriptors = 4 * dims if extractor.save != "clips" else 0
-    in_clips = dims * extractor.dtype.itemsize + CLIP_ROW_BYTES if extractor.save != "descriptors" else 0
-    in_clips += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
-    in_texts = sum(len(item.key.encode()) + len(item.path_text.encode()) for item in items)
-    return len(items) * (in_descriptors + in_clips + VIDEO_ROW_BYTES) + in_texts
 
 
 def _megabytes(num_bytes: float) -> str:
@@ -309,111 +292,6 @@ def _count(summary: Summary, result: Features | Failure) -> None:
     if result.damage:
         summary.damaged[result.key] = result.damage
     summary.num_zero_descriptors += sum(not vector.any() for vector in result.descriptors.values())
-
-
-@dataclass
-class Estimate:
-    """What a run would make. From the headers alone it is an estimate; `counted` says that every video was decoded.
-
-    `free_bytes`: what the output's disk has room for, None where no output was named.
-    """
-
-    counted: bool
-    num_videos: int = 0
-    num_frames: int = 0
-    num_clips: int = 0
-    num_bytes: int = 0
-    free_bytes: int | None = None
-    videos: list[tuple[str, int, int]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-
-    def add(self, key: str, num_frames: int, num_clips: int, extractor: Extractor) -> None:
-        """Count a video in, with the bytes that the extractor would write for it."""
-        dims = sum(extractor.num_dims.values())
-        self.videos.append((key, num_frames, num_clips))
-        self.num_videos += 1
-        self.num_frames += num_frames
-        self.num_clips += num_clips
-        if extractor.save != "clips":
-            self.num_bytes += 4 * dims
-        if extractor.save != "descriptors":
-            self.num_bytes += num_clips * dims * extractor.dtype.itemsize
-        self.num_bytes += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
-
-
-def estimate(
-    inputs: str | os.PathLike | Sequence[str | os.PathLike],
-    backbone: str = "res3d-mini",
-    *,
-    lists: Sequence[str | os.PathLike] = (),
-    c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
-    segments: str | os.PathLike | Sequence[str | os.PathLike] = (),
-    keys_from: str = "name",
-    allow_urls: bool = False,
-    output: str | os.PathLike | None = None,
-    shard: str | None = None,
-    count: bool = False,
-    on_video: Callable[[], None] = lambda: None,
-    **options: object,
-) -> Estimate:
-    """Frames, clips and bytes that `extract_to` with the same arguments would give; writes nothing.
-
-    With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
-    """
-    own = parse_shard(shard) if shard is not None else None
-    planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
-    items = _of_shard(planned, own)
-    options["listed_clips"] = planned[0].listed_starts is not None
-    options["device"] = worker_devices(options.get("device", "auto"))[0]
-    # what computes is not made ready, but what a run would refuse is refused
-    check_engine(options.get("engine", "auto"), options.get("precision", "auto"), choose_device(options["device"]))
-    with Extractor(backbone, **{**options, "engine": "torch", "precision": "auto"}) as extractor:
-        found = _estimate(items, extractor, count, on_video)
-    if output is not None:
-        found.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
-    return found
-
-
-def _estimate(
-    items: list[VideoItem], extractor: Extractor, count: bool, on_video: Callable[[], None], decode: bool = True
-) -> Estimate:
-    sampling = extractor.sampling
-    flow = extractor.checkpoint.preprocess.channel_order == "flow"
-    found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
-    for i, item in enumerate(items):
-        check_item(item, sampling)
-        if item.url:
-            found[i] = "an address, and nothing is fetched to estimate"
-        elif not count:
-            try:
-                header = read_header(item.path, sampling.fps, flow)
-                found[i] = header.num_frames
-                if item.segment is not None and found[i]:
-                    found[i] = item.segment.num_frames(sampling.fps or header.fps, header.duration_seconds)
-            except VideoError as error:
-                found[i] = str(error)
-            on_video()
-    uncounted = [i for i in range(len(items)) if decode and not found.get(i)]  # some headers tell nothing
-    for place, num_frames in extractor.count_frames([items[i] for i in uncounted]) if uncounted else ():
-        found[uncounted[place]] = num_frames
-        on_video()
-    total = Estimate(counted=count)
-    for i, item in enumerate(items):
-        reason = found[i] if isinstance(found[i], str) else ""
-        num_clips = 0
-        if not reason:
-            try:
-                starts = listed_start_frames(item, flow)
-                num_clips = count_clips(found[i], sampling, starts)
-                if not num_clips:
-                    plan_clips(found[i], sampling, starts)  # tells why
-            except VideoError as error:
-                reason = str(error)
-        if reason:
-            total.failures.append(Failure(item.key, item.path_text, reason))
-        else:
-            total.add(item.key, found[i], num_clips, extractor)
-    return total
 
 
 def merge(

@@ -184,6 +184,12 @@ def test_the_forward_pass_of_a_device_is_measured_without_pyav(capsys, monkeypat
 
 
 @pytest.mark.long
+def test_the_benchmark_of_estimates_runs(capsys):
+    benchmark.main(["--quick", "--only", "estimate"])
+    out = capsys.readouterr().out
+    assert "clips 12 / 12 = 1.000" in out and "sample: 3 of 6 videos" in out and "of 1 rounds" in out
+
+
 def test_the_benchmark_of_workers_runs(capsys):
     benchmark.main(["--quick", "--only", "workers"])
     said = capsys.readouterr().out

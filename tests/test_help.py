@@ -100,7 +100,7 @@ def test_the_headings_of_extract_come_in_the_order_of_its_work():
     headings = re.findall(r"^(\S.*):$", page(("featx", "extract")), re.MULTILINE)
     assert headings == [
         *("Examples", "Input", "Network and weights", "Clips", "Output"),
-        *("When something fails", "Speed", "What is printed"),
+        *("When something fails", "Speed", "Before a run", "What is printed"),
     ]
 
 

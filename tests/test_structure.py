@@ -25,6 +25,9 @@ LEVELS = [
     {"cli", "__main__"},
     {
         "run",
+        "dry_run",
+        "estimate_run",
+        "measure",
         "doctor",
         "run_progress",
         "timestamps",
@@ -67,6 +70,7 @@ LEVELS = [
         "content",
         "damage",
         "durable",
+        "estimate",
         "frame_folders",
         "frame_times",
         "home",

@@ -18,6 +18,7 @@ import featx
 from featx import run
 from featx.catalog import get_checkpoint
 from featx.devices import worker_devices
+from featx.dry_run import dry_run
 from featx.errors import FeatxError, UnknownNameError, UsageError
 from featx.extractor import provenance_of
 from featx.features import ClipTable, Failure, Features
@@ -239,7 +240,7 @@ def test_several_processes_give_the_bits_of_one_though_a_worker_is_killed(clips_
     )
     assert (summary.num_videos, summary.exit_code) == (3, 0)
     require_same(output, whole)
-    assert run.estimate(clips_folder, device="cpu,cpu", save="both").num_videos == 3
+    assert dry_run(clips_folder, device="cpu,cpu", save="both").num_videos == 3
     assert not any(lives(worker.pid) for worker in started) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 

@@ -42,9 +42,9 @@ HEADINGS = {
         *("--on-error", "--on-corrupt", "--timeout", "--retry-failed", "--refresh", "--hash", "--repair"),
     ),
     "Speed": ("--device", "--precision", "--decode", "--engine", "--threads", "--batch-size"),
+    "Before a run": ("--dry-run", "--count", "--estimate", "--machines", "--price", "--sample"),
     "What is printed": (
-        *("--top", "--each-clip", "--numbers", "--per-class", "--dry-run", "--count", "--profile"),
-        *("--quiet", "--json", "--help"),
+        *("--top", "--each-clip", "--numbers", "--per-class", "--profile", "--quiet", "--json", "--help"),
     ),
 }
 
