@@ -30,7 +30,7 @@ from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
 from featx.video import read_header
-from featx.workers import ExtractorPool, open_extractor
+from featx.workers import ExtractorPool, largest_first, open_extractor
 
 __all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
 
@@ -118,6 +118,7 @@ def extract_to(
     at its end, with the frames and seconds of all clips of the output, see `featx.timestamps`; the output then keeps them.
     `shard`: "K/N" takes the K-th of N shards of the videos, "slurm" that of this task of a job array, see `featx.shards`; a
     shard without videos gives a file without any, so that merging can tell it from one that is missing.
+    `ray`, `ray_workers`, `ray_cpus`, `ray_gpus`: extract on a Ray cluster, see `featx.workers.ray_cluster.RayRequest`.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -176,6 +177,7 @@ def extract_to(
                     resume.note_other_keys(done, items, on_note)
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
+            items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
             flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
             urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.raised is not None)
@@ -364,6 +366,9 @@ def estimate(
     planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     items = _of_shard(planned, own)
     options["listed_clips"] = planned[0].listed_starts is not None
+    of_ray = [options.pop(name, None) for name in ("ray", "ray_workers", "ray_cpus", "ray_gpus")]
+    if of_ray[0] is not None:
+        options |= {"device": "cpu", "engine": "auto", "precision": "auto"}  # other machines' are not asked
     options["device"] = worker_devices(options.get("device", "auto"))[0]
     # what computes is not made ready, but what a run would refuse is refused
     check_engine(options.get("engine", "auto"), options.get("precision", "auto"), choose_device(options["device"]))

@@ -19,6 +19,7 @@ from featx.cli.clip_options import (
     view_options,
 )
 from featx.cli.help import Command
+from featx.cli.ray_options import ray_options
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ Examples:
 )
 @decode_options
 @device_options
+@ray_options
 @keys_option
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="When a video fails."
