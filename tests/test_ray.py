@@ -207,17 +207,17 @@ def test_a_killed_run_leaves_no_actor_and_the_same_command_goes_on(cluster, vide
 
     def at_first(result):
         done.append(result.key)
-        tell(signal.SIGTERM) if len(done) == 1 else None
+        tell(signal.SIGINT) if len(done) == 1 else None
 
     with Interrupts() as interrupts:
         summary = run.extract_to(
             videos / "videos", tmp_path / "f.h5", save="both", ray=cluster.address, interrupts=interrupts, on_result=at_first,
             retry_failed=True, **SAME,
         )  # fmt: skip
-    assert summary.exit_code == 143 and summary.num_present >= 6 and len(done) < NUM_VIDEOS - summary.num_present
+    assert summary.exit_code == 130 and 1 <= summary.num_present < NUM_VIDEOS - len(done)
     assert not any(lives(int(pid)) for pid in killed.stdout.split() if pid != "0")
     summary = run.extract_to(
         videos / "videos", tmp_path / "f.h5", save="both", retry_failed=True, **SAME
     )  # without Ray
-    assert summary.exit_code == 1 and summary.num_present >= 6
+    assert summary.exit_code == 1 and summary.num_present >= 1
     require_same(tmp_path / "f.h5", videos / "whole.h5")

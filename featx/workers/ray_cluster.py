@@ -22,7 +22,7 @@ from types import ModuleType
 import featx
 from featx import checkpoints
 from featx.catalog import Checkpoint, get_checkpoint
-from featx.errors import FeatxError, UsageError, one_line
+from featx.errors import FeatxError, UsageError
 from featx.extractor import Extractor
 from featx.interrupt import SIGNALS
 from featx.workers.pool import ExtractorPool
@@ -33,6 +33,7 @@ DEVICES = ("auto", "cpu", "cuda")
 CPUS_OF_A_WORKER = 4  # where no GPU computes: beyond it two workers are faster than one of twice the size
 AHEAD = 4  # videos that wait in a worker: the next ones are under way before it has none
 CONNECT_SECONDS = 5.0
+MAX_SHOWN = 300  # characters of what Ray says
 STARTS_ONE = "'ray start --head' starts one, and '--ray local' one of this machine alone for this run"
 
 
@@ -94,7 +95,7 @@ def shares(request: RayRequest, device: str, nodes: Sequence[dict[str, float]]) 
     num_gpus = (request.num_gpus or 1.0) if device == "cuda" else 0.0
     usable = with_gpus if device == "cuda" else [node for node in nodes if node.get("CPU", 0) >= 1]
     parts = [int(node.get("CPU", 0) / (node["GPU"] // num_gpus if num_gpus else 1)) for node in usable]
-    num_cpus = request.num_cpus or max(1, min(parts, default=1) if num_gpus else min(CPUS_OF_A_WORKER, *parts, 4))
+    num_cpus = request.num_cpus or max(1, min(parts, default=1) if num_gpus else min([CPUS_OF_A_WORKER, *parts]))
     fit = [
         int(min(node.get("CPU", 0) // num_cpus, node["GPU"] // num_gpus if num_gpus else float("inf")))
         for node in usable
@@ -129,7 +130,7 @@ class RayPool(ExtractorPool):
             share = shares(request, device, nodes)
             from featx.workers.ray_worker import RayWorker
 
-            start = partial(RayWorker, start=partial(_start_actor, ray, share), weights=ray.put(loaded))
+            start = partial(RayWorker, start=_starter(ray, share), weights=ray.put(loaded))
             name = "cuda:0" if share.num_gpus else "cpu"  # Ray shows an actor its own GPU only
             super().__init__(card, (name,) * share.num_workers, start_worker=start, ahead=AHEAD, late=True, **options)
         except BaseException:
@@ -142,7 +143,8 @@ class RayPool(ExtractorPool):
         super().close()
         for worker in workers:
             worker.join()
-        self._disconnect()
+        disconnect, self._disconnect = self._disconnect, lambda: None
+        disconnect()
 
 
 def require() -> ModuleType:
@@ -173,33 +175,33 @@ def _loaded(backbone: object, options: dict) -> tuple[Checkpoint, checkpoints.Lo
     return card, loaded
 
 
-def _start_actor(ray: ModuleType, share: Share, device: str):
+def _starter(ray: ModuleType, share: Share) -> Callable[[str], object]:
+    """What starts an actor on a device, and gives its handle."""
     from featx.workers import ray_host
     from featx.workers.ray_program import code_of
 
     ray.cloudpickle.register_pickle_by_value(ray_host)
-    actor = ray.remote(ray_host.Host).options(
+    host = ray.remote(ray_host.Host).options(
         num_cpus=share.num_cpus,
         num_gpus=share.num_gpus,
         max_concurrency=4,
         max_restarts=0,  # a lost one is replaced by the pool, which knows what it had
         scheduling_strategy="SPREAD",
     )
-    home = str(Path(featx.__file__).resolve().parents[1])
-    return actor.remote(home, os.getcwd(), code_of(), device, share.num_cpus, share.num_cpus)
+    home, code = str(Path(featx.__file__).resolve().parents[1]), code_of()
+    return lambda device: host.remote(home, os.getcwd(), code, device, share.num_cpus, share.num_cpus)
 
 
-def _connect(ray: ModuleType, address: str) -> Callable[[], None]:
+def _connect(ray: ModuleType, asked: str) -> Callable[[], None]:
     """Connect this process to a cluster; gives what ends that again."""
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", address)
     if ray.is_initialized():
         connected = ray.get_runtime_context().gcs_address
-        if address not in ("auto", connected):
+        if asked not in ("auto", connected):
             raise UsageError(
-                f"Ray '{address}' was asked for, but this program is connected to {connected}; say ray='auto' to use that"
+                f"Ray '{asked}' was asked for, but this program is connected to {connected}; say ray='auto' to use that"
             )
         return lambda: None
+    address = (os.environ.get("RAY_ADDRESS") or _address_here(ray)) if asked == "auto" else asked
     if address not in ("auto", "local"):
         _require_answer(address)
     local = {"include_dashboard": False} if address == "local" else {}
@@ -207,12 +209,28 @@ def _connect(ray: ModuleType, address: str) -> Callable[[], None]:
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **local)
     except (Exception, SystemExit) as error:  # it ends the program where a cluster does not answer
+        told = " ".join(str(error.__cause__ or error).split())[:MAX_SHOWN]
         raise FeatxError(
-            f"cannot connect to the Ray cluster '{address}' ({one_line(' '.join(str(error).split()))}); {STARTS_ONE}"
+            f"cannot connect to the Ray cluster '{address}' ({told}); it must be of this Ray {ray.__version__}, and this "
+            f"machine a node of it; RAY_AUTH_MODE=token is for one that asks for a token; {STARTS_ONE}"
         ) from error
     # what Ray prints of nodes and processes that end would stand on stdout; the run tells of them itself
-    ray._private.worker._worker_logs_enabled = False
-    return ray.shutdown
+    printing = ray._private.worker
+    before, printing._worker_logs_enabled = getattr(printing, "_worker_logs_enabled", True), False
+
+    def disconnect() -> None:
+        ray.shutdown()
+        printing._worker_logs_enabled = before
+
+    return disconnect
+
+
+def _address_here(ray: ModuleType) -> str:
+    """That of the cluster which was started on this machine, as Ray has noted it: it may be gone, for which Ray waits long."""
+    try:
+        return ray._private.services.canonicalize_bootstrap_address("auto") or "auto"
+    except Exception:  # not Ray's public interface
+        return "auto"
 
 
 def _require_answer(address: str) -> None:

@@ -28,7 +28,7 @@ MAX_EVENTS = 64  # of one answer; beyond that the Extractor waits for the run
 def code_of() -> str:
     """This featx: its version, and a SHA-256 of its modules, so that two of one version can be told apart."""
     folder, digest = Path(featx.__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(set(folder.rglob("*.py")) - set(folder.glob("weights/*"))):  # in a clone they lie elsewhere
         digest.update(f"{path.relative_to(folder)}\n".encode())
         digest.update(path.read_bytes())
     return f"{featx.__version__} {digest.hexdigest()}"
