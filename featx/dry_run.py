@@ -112,6 +112,10 @@ def dry_run(
 
 def only_counting(backbone: str, options: dict[str, object]) -> Extractor:
     """An Extractor of which only the counts are asked: what computes is not made ready, but what a run refuses is refused."""
+    options = dict(options)
+    of_ray = [options.pop(name, None) for name in ("ray", "ray_workers", "ray_cpus", "ray_gpus")]
+    if of_ray[0] is not None:
+        options |= {"device": "cpu", "engine": "auto", "precision": "auto"}  # other machines' are not asked
     device = worker_devices(str(options.get("device", "auto")))[0]
     check_engine(options.get("engine", "auto"), options.get("precision", "auto"), choose_device(device))
     return Extractor(backbone, **{**options, "device": device, "engine": "torch", "precision": "auto"})

@@ -64,6 +64,11 @@ def estimate_run(
     if sample is not None and sample < 1:
         raise UsageError(f"sample is {sample}, but must be at least 1 video")
     require_machines(machines)
+    if options.get("ray") is not None:
+        raise UsageError(
+            f"ray is {options['ray']}, but an estimate measures the machine it runs on; leave ray out, and give the number "
+            "of machines"
+        )
     if machines > 1 and shard is not None:
         raise UsageError(
             f"{machines} machines and shard {shard} are given, but a shard is the part of one machine; leave one of the two out"

@@ -26,7 +26,7 @@ from featx.shards import missing_shards, parse_shard
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
 from featx.urls import UrlVideos
-from featx.workers import ExtractorPool, open_extractor
+from featx.workers import ExtractorPool, largest_first, open_extractor
 
 __all__ = ["Summary", "extract_to", "merge"]
 
@@ -112,6 +112,7 @@ def extract_to(
     at its end, with the frames and seconds of all clips of the output, see `featx.timestamps`; the output then keeps them.
     `shard`: "K/N" takes the K-th of N shards of the videos, "slurm" that of this task of a job array, see `featx.shards`; a
     shard without videos gives a file without any, so that merging can tell it from one that is missing.
+    `ray`, `ray_workers`, `ray_cpus`, `ray_gpus`: extract on a Ray cluster, see `featx.workers.ray_cluster.RayRequest`.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -172,6 +173,7 @@ def extract_to(
                     resume.note_other_keys(done, items, on_note)
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
+            items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
             flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
             urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.raised is not None)

@@ -16,7 +16,7 @@ ONLY_IMPORTER = {
     "click": {"cli"},
     "ctypes": {"engine"},
     "matplotlib": {"plots"},
-    "ray": {"cluster"},
+    "ray": {"workers"},
     "pyarrow": {"parquet"},
 }
 

@@ -38,7 +38,8 @@ class Scripted:
     """A worker that is a thread, and ends as its script says: `deadly` maps a key to how many workers it may still end."""
 
     def __init__(self, device, hear, deadly=None, provenance=PROVENANCE, refuse=None):
-        self.device, self._hear, self._deadly, self._refuse = device, hear, deadly or {}, refuse
+        self.device = self.name = device
+        self.machine, self._hear, self._deadly, self._refuse = "", hear, deadly or {}, refuse
         self._provenance = provenance
         self.asked, self.taken, self.most_waiting, self.options, self.closed = queue.Queue(), [], 0, None, False
         threading.Thread(target=self._run, daemon=True).start()
@@ -47,8 +48,9 @@ class Scripted:
         self.options, self.shown = options, items
         self.asked.put("open")
 
-    def give(self, item):
-        self.asked.put(item)
+    def give(self, items):
+        for item in items:
+            self.asked.put(item)
         self.most_waiting = max(self.most_waiting, self.asked.qsize())
 
     def end_round(self):

@@ -20,6 +20,7 @@ from featx.cli.clip_options import (
 )
 from featx.cli.dry_run import OF_AN_ESTIMATE, dry_run_options, failed_line, print_dry_run
 from featx.cli.help import Command
+from featx.cli.ray_options import ray_options
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ Examples:
 )
 @decode_options
 @device_options
+@ray_options
 @keys_option
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="When a video fails."

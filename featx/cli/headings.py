@@ -41,7 +41,10 @@ HEADINGS = {
     "When something fails": (
         *("--on-error", "--on-corrupt", "--timeout", "--retry-failed", "--refresh", "--hash", "--repair"),
     ),
-    "Speed": ("--device", "--precision", "--decode", "--engine", "--threads", "--batch-size"),
+    "Speed": (
+        *("--device", "--precision", "--decode", "--engine", "--threads", "--batch-size"),
+        *("--ray", "--ray-workers", "--ray-cpus", "--ray-gpus"),
+    ),
     "Before a run": ("--dry-run", "--count", "--estimate", "--machines", "--price", "--sample"),
     "What is printed": (
         *("--top", "--each-clip", "--numbers", "--per-class", "--profile", "--quiet", "--json", "--help"),
