@@ -18,6 +18,7 @@ ONLY_IMPORTER = {
     "matplotlib": {"plots"},
     "ray": {"cluster"},
     "pyarrow": {"parquet"},
+    "fsspec": {"remote"},
 }
 
 # Imports point down: a module may import those of its own line and of the lines below it.
@@ -41,9 +42,9 @@ LEVELS = [
         "report",
     },
     {"workers"},
-    {"extractor", "parts", "part_writer", "resume", "urls"},
+    {"extractor", "parts", "part_writer", "resume", "urls", "uploads"},
     {"aggregation"},
-    {"feeder"},
+    {"feeder", "fetch_ahead"},
     {"clip_frames"},
     {"devices"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},
@@ -75,7 +76,9 @@ LEVELS = [
         "machine",
         "profile",
         "progress",
+        "remote",
         "resize",
+        "scratch",
         "shards",
         "small_files",
         "views",

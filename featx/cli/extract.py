@@ -19,6 +19,7 @@ from featx.cli.clip_options import (
     view_options,
 )
 from featx.cli.help import Command
+from featx.cli.types import ByteCount, PathOrAddress
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ Examples:
 
 
 @click.command("extract", cls=Command, epilog=EXAMPLES)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The feature file to write, or to continue.")
+@click.option(
+    "-o",
+    "--output",
+    type=PathOrAddress(path_type=Path),
+    help="The feature file to write, or to continue; s3:// and gs:// addresses too, which are written part by part.",
+)
 @input_options
 @click.option(
     "--c3d-list",
@@ -104,6 +110,22 @@ Examples:
     help="Take the K-th of N shards of the videos, by a hash of their keys, for 'featx merge' to join; adding videos moves "
     "none to another. slurm: K and N are those of the job array (sbatch --array=1-N).",
 )
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where videos of addresses lie while they are decoded, and an output until it is in its store. Default: beside the "
+    "output; for one in a store, featx's own cache.",
+)
+@click.option(
+    "--cache-size",
+    "cache_bytes",
+    type=ByteCount(),
+    default="4GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="What fetched videos may take of the disk, such as 500MB or 20GiB.",
+)
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
 @click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
@@ -113,8 +135,8 @@ Examples:
 def command(**options: object) -> int:
     """Extract features from videos into a feature file.
 
-    INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
-    too. A second run with the same output does what is missing.
+    INPUT is any mix of video files and folders, which are searched, also in stores (s3://bucket/videos/); a folder of numbered
+    JPEG or PNG images is a video too. A second run with the same output does what is missing.
     Ctrl-C finishes the videos in flight, at most for a minute; pressed again, it stops at once. What is finished is kept, and
     the same command goes on.
 
@@ -235,7 +257,8 @@ def _failed_line(word: str, failure) -> str:
 def _estimate(options: dict, output: Path | None, count: bool, say, as_json: bool) -> int:
     from featx.run import estimate
 
-    for name in ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair", "timestamps"):
+    of_runs = ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair", "timestamps")
+    for name in (*of_runs, "cache", "cache_bytes"):
         options.pop(name)
     layers = options.pop("layers") or None
     result = estimate(options.pop("inputs"), layers=layers, output=output, count=count, **options)

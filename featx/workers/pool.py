@@ -290,6 +290,11 @@ class _Deal:
             if item.key in self._lost_keys:
                 told = f"two worker processes were lost while it was in work; of the last, on {device}: {reason}"
                 yield Failure(item.key, item.path_text, told)
+            elif item.url and not item.path.exists():  # what was fetched went when it was read
+                told = (
+                    f"a worker process was lost while it was in work, on {device}: {reason}; --retry-failed tries again"
+                )
+                yield Failure(item.key, item.path_text, told)
             else:
                 self._lost_keys.add(item.key)
                 self._lost.append(item)
