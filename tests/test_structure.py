@@ -72,6 +72,7 @@ LEVELS = [
         "frame_times",
         "images",
         "interrupt",
+        "job_supply",
         "key_paths",
         "machine",
         "profile",
