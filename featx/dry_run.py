@@ -16,6 +16,7 @@ from featx.extractor import Extractor
 from featx.features import Failure
 from featx.feeder import check_item
 from featx.plan import VideoItem, listed_start_frames, of_shard, plan_videos
+from featx.remote import is_address
 from featx.shards import parse_shard
 from featx.store.sizes import FileSizes, row_bytes
 from featx.video import read_header
@@ -105,7 +106,7 @@ def dry_run(
     with only_counting(backbone, options) as extractor:
         found = count_items(items, extractor, count, on_video)
         result = DryRun.of(items, found, file_sizes(extractor), count, content_hash)
-    if output is not None:
+    if output is not None and not is_address(output):
         result.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
     return result
 

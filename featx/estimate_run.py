@@ -24,6 +24,7 @@ from featx.estimate import Estimate, reckon, require_machines
 from featx.extractor import Extractor
 from featx.measure import measure
 from featx.plan import VideoItem, of_shard, plan_videos
+from featx.remote import is_address
 from featx.shards import parse_shard, shard_number
 from featx.workers import open_extractor
 
@@ -78,7 +79,7 @@ def estimate_run(
     own = parse_shard(shard) if shard is not None else None
     items = of_shard(planned, own)
     options["listed_clips"] = planned[0].listed_starts is not None
-    before, todo = (None, items) if output is None or overwrite else _left(
+    before, todo = (None, items) if output is None or overwrite or is_address(output) else _left(
         Path(output), items, options.get("on_corrupt", "fail"), retry_failed, refresh, content_hash, on_note
     )  # fmt: skip
     if before is not None:
@@ -91,7 +92,7 @@ def estimate_run(
             before.require_agreement(now, f"in {output}", "in this run", "Use the same settings, or another output.")
         found = _counted(items, counting, count, on_note)
         told = DryRun.of(items, found, file_sizes(counting), count, content_hash)
-    if output is not None:
+    if output is not None and not is_address(output):
         told.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
     found_of = dict(zip((item.key for item in items), found, strict=True))
     left = [(item, found_of[item.key]) for item in todo if found_of[item.key].num_clips]

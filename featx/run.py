@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from featx.dry_run import DryRun, count_items, file_sizes, videos_bytes
 from featx.errors import FeatxError, UsageError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
+from featx.fetch_ahead import CACHE_BYTES
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.part_writer import PartWriter
@@ -22,9 +24,11 @@ from featx.plan import VideoItem, of_shard, plan_videos
 from featx.profile import Profile
 from featx.provenance import Provenance
 from featx.run_progress import RunProgress
+from featx.scratch import require_cache, scratch_folder
 from featx.shards import missing_shards, parse_shard
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
+from featx.uploads import to_a_store
 from featx.urls import UrlVideos
 from featx.workers import ExtractorPool, largest_first, open_extractor
 
@@ -76,6 +80,7 @@ class Summary:
         return 1 if self.failures or self.failed_before or refused else 0
 
 
+@to_a_store
 def extract_to(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike,
@@ -93,12 +98,15 @@ def extract_to(
     repair: bool = False,
     timestamps: str | os.PathLike | None = None,
     shard: str | None = None,
+    cache: str | os.PathLike | None = None,
+    cache_bytes: int = CACHE_BYTES,
     progress: bool = False,
     on_error: str = "skip",
     interrupts: Interrupts | None = None,
     on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[Summary], None] = lambda summary: None,
     on_result: Callable[[Features | Failure], None] = lambda result: None,
+    on_written: Callable[[], None] = lambda: None,
     **options: object,
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
@@ -113,6 +121,9 @@ def extract_to(
     `shard`: "K/N" takes the K-th of N shards of the videos, "slurm" that of this task of a job array, see `featx.shards`; a
     shard without videos gives a file without any, so that merging can tell it from one that is missing.
     `ray`, `ray_workers`, `ray_cpus`, `ray_gpus`: extract on a Ray cluster, see `featx.workers.ray_cluster.RayRequest`.
+    `cache`: the folder where videos of addresses lie while they are decoded, in place of the output's own, and `cache_bytes`
+    what they may take of it. An `output` that is an address of a store (``s3://bucket/features.h5``) is made in a folder below
+    `cache`, or of featx's, and written there part by part, see `featx.uploads`; `on_written` is called after every part.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -140,6 +151,7 @@ def extract_to(
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
+    require_cache(cache, cache_bytes)
     with bar, open_extractor(backbone, **options) as extractor:
         extractor.prepare(items or planned, on_note)
         provenance = replace(extractor.provenance, shard=str(own or ""))
@@ -151,7 +163,7 @@ def extract_to(
         if before is not None:
             asked = replace(provenance, batch_size=options["batch_size"])
             resume.require_continuation(before, asked, output, on_note)
-        with Parts(output) as parts:
+        with Parts(output, on_written) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
@@ -174,12 +186,12 @@ def extract_to(
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
             items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
-            flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            flight, stopwatch, began = _Flight(interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
-            urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.raised is not None)
-            with flight.interrupts.graceful(flight.keys, on_note):
+            with _fetched_folder(cache, parts, items) as folder, flight.interrupts.graceful(flight.keys, on_note):
+                urls = UrlVideos(folder, content_hash, flight.is_to_end, cache_bytes)
                 try:
-                    for result in urls.results(extractor.extract_many(urls.local(flight.items()))):
+                    for result in urls.results(extractor.extract_many(flight.begun(urls.local(items)))):
                         if content_hash and isinstance(result, Features) and not result.sha256:
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
@@ -218,16 +230,28 @@ def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
     return replace(provenance, batch_size=extractor.engine.batch_size)
 
 
+def _fetched_folder(
+    cache: str | os.PathLike | None, parts: Parts, items: Sequence[VideoItem]
+) -> AbstractContextManager[Path]:
+    """Where videos of addresses lie while they are decoded."""
+    if cache is None or not any(item.url for item in items):
+        return nullcontext(parts.folder / "fetched")
+    return scratch_folder(cache)
+
+
 class _Flight:
     """The videos of a run that have been begun and are not finished; once `interrupts` asks, no further one is begun."""
 
-    def __init__(self, items: list[VideoItem], interrupts: Interrupts) -> None:
-        self._items, self.interrupts = items, interrupts
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
         self._under_way: dict[str, VideoItem] = {}
 
-    def items(self) -> Iterator[VideoItem]:
+    def is_to_end(self) -> bool:
+        return bool(self.interrupts.asked or self.interrupts.raised)
+
+    def begun(self, items: Iterable[VideoItem]) -> Iterator[VideoItem]:
         """The videos, each asked for when a decoder is free."""
-        for item in self._items:
+        for item in items:
             if self.interrupts.asked:
                 return
             self._under_way[item.key] = item
@@ -237,8 +261,8 @@ class _Flight:
         return self._under_way[key].path
 
     def land(self, key: str) -> None:
-        """Note that a video is finished."""
-        del self._under_way[key]
+        """Note that a video is finished; one that could not be fetched was never begun."""
+        self._under_way.pop(key, None)
 
     def keys(self) -> list[str]:
         """The videos in flight, in the order in which they were begun."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["failed_line", "print_dry_run"]
 
-NOT_OF_AN_ESTIMATE = ("on_error", "repair", "timestamps")
+NOT_OF_AN_ESTIMATE = ("cache", "cache_bytes", "on_error", "repair", "timestamps")
 NOT_OF_A_DRY_RUN = (*NOT_OF_AN_ESTIMATE, "retry_failed", "refresh", "overwrite")
 OF_AN_ESTIMATE = ("machines", "price", "sample")
 HOUR, DAY = 3600, 86400

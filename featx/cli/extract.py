@@ -21,6 +21,7 @@ from featx.cli.clip_options import (
 from featx.cli.dry_run import OF_AN_ESTIMATE, dry_run_options, failed_line, print_dry_run
 from featx.cli.help import Command
 from featx.cli.ray_options import ray_options
+from featx.cli.types import ByteCount, PathOrAddress
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ Examples:
 
 
 @click.command("extract", cls=Command, epilog=EXAMPLES)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The feature file to write, or to continue.")
+@click.option(
+    "-o",
+    "--output",
+    type=PathOrAddress(path_type=Path),
+    help="The feature file to write, or to continue; s3:// and gs:// addresses too, which are written part by part.",
+)
 @input_options
 @click.option(
     "--c3d-list",
@@ -109,6 +115,22 @@ Examples:
     "none to another. slurm/N: K is the task's number in a job array (sbatch --array=1-N), also where a few of its tasks run "
     "again; slurm/0-7: the array is 0-7. slurm: N, too, is the array's.",
 )
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where videos of addresses lie while they are decoded, and an output until it is in its store. Default: beside the "
+    "output; for one in a store, featx's own cache.",
+)
+@click.option(
+    "--cache-size",
+    "cache_bytes",
+    type=ByteCount(),
+    default="4GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="What fetched videos may take of the disk, such as 500MB or 20GiB.",
+)
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
 @dry_run_options
 @click.option("--profile", is_flag=True, help="Print where the time went: decode, resize, wait, forward, write.")
@@ -117,8 +139,8 @@ Examples:
 def command(**options: object) -> int:
     """Extract features from videos into a feature file.
 
-    INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
-    too. A second run with the same output does what is missing.
+    INPUT is any mix of video files and folders, which are searched, also in stores (s3://bucket/videos/); a folder of numbered
+    JPEG or PNG images is a video too. A second run with the same output does what is missing.
     Ctrl-C finishes the videos in flight, at most for a minute; pressed again, it stops at once. What is finished is kept, and
     the same command goes on.
 

@@ -9,7 +9,7 @@ __all__ = ["HEADINGS", "heading_of", "name_of"]
 # heading -> options, by their long names
 HEADINGS = {
     "Input": (
-        *("--list", "--c3d-list", "--segments", "--shard", "--allow-urls", "--keys-from"),
+        *("--list", "--c3d-list", "--segments", "--shard", "--allow-urls", "--cache", "--cache-size", "--keys-from"),
         *("--format", "--keys", "--name", "--key-dataset", "--feature-dataset", "--videos"),
     ),
     "Search": ("--query", "-k", "--at", "--per-video", "--include-self", "--duplicates", "--threshold"),

@@ -17,6 +17,7 @@ import numpy as np
 from featx import provenance as _provenance
 from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
+from featx.remote import require_no_address
 from featx.shards import joined
 from featx.store.handles import Handles
 from featx.store.index import Index
@@ -381,6 +382,7 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
 
     `path`: a file, or a folder of files. Raises FeatureFileError for a folder without any.
     """
+    require_no_address(path, "fetch it first, with the folder of its parts if it has one")
     path = Path(path)
     if not path.is_dir():
         return [_with_parts(path)]

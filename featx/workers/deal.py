@@ -124,6 +124,8 @@ class Deal:
                 told = "two worker processes were lost while it was in work"
             elif self._losses[item.key, True] == MAX_MACHINE_LOSSES:
                 told = f"{MAX_MACHINE_LOSSES} machines were lost while it was in work"
+            elif item.url and not item.path.exists():  # what was fetched went when it was read
+                told = "a worker process was lost while it was in work (--retry-failed fetches it again)"
             else:
                 self._lost.append(item)
                 self._lost_on[item.key] = seat.worker.machine
