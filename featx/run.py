@@ -146,6 +146,7 @@ def extract_to(
     items = of_shard(planned, own)
     if own is not None and str(own) != shard:
         on_note(f"--shard {shard} is shard {own} here, {len(items)} of {len(planned)} videos")
+    _require_shared_cache(items, options.get("ray"), cache)
     options["listed_clips"] = planned[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
@@ -228,6 +229,15 @@ def extract_to(
 def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
     """How results are made now: as at first, but a GPU whose memory became full goes on with smaller batches."""
     return replace(provenance, batch_size=extractor.engine.batch_size)
+
+
+def _require_shared_cache(items: Sequence[VideoItem], ray: object, cache: str | os.PathLike | None) -> None:
+    address = next((item.path_text for item in items if item.url), None)
+    if address is not None and ray not in (None, "local") and cache is None:
+        raise UsageError(
+            f"'{address}' is fetched by this machine, but decoded by those of the cluster; name a folder that all of them "
+            "share with --cache"
+        )
 
 
 def _fetched_folder(

@@ -128,6 +128,18 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi -o f.h5 --ray head", "'head'", "must be HOST:PORT", "a machine of the cluster"),
         ("clip.avi -o f.h5 --ray local --device cuda:1", "'cuda:1'", "Ray says which GPU", "take auto, cpu or cuda"),
         ("clip.avi -o f.h5 --ray local --ray-gpus 2", "is 2.0", "at most 1", "its own"),
+        (
+            "clip.avi --ray local --dry-run --estimate",
+            "ray is local",
+            "measures the machine it runs on",
+            "leave ray out",
+        ),
+        (
+            "http://127.0.0.1:9/v.mp4 -o f.h5 --allow-urls --ray h:1",
+            "'http://127.0.0.1:9/v.mp4'",
+            "decoded by those",
+            "--cache",
+        ),
         ("clip.avi -o f.h5 --ray-workers 3", "ray_workers is 3", "no Ray cluster is named", "--ray"),
         ("clip.avi -o f.h5 --ray local --ray-cpus 0", "'--ray-cpus': 0", "not in the range", "x>=1"),
         ("clip.avi -o f.h5 --ray local --stride 0", "stride is 0", "whole number", "at least 1"),
