@@ -236,6 +236,8 @@ class ExtractorPool:
             self.seats.append(Seat(self._start_worker(seat.worker.device, self._hear), num_starts))
             if hasattr(self, "provenance"):  # else it is opened when what all have in common is settled
                 self.seats[-1].worker.open(self._options, ())
+                if self.late and not any(seat.opened for seat in self.seats):
+                    self.on_note("no worker is at work now; a new one is waited for")
         elif not self.seats:
             raise FeatxError(f"no worker is left, and none can start on {name}: {reason}; the same command goes on")
         else:

@@ -123,6 +123,8 @@ class RayPool(ExtractorPool):
         if device not in DEVICES:
             shares(request, device, ())
         card, loaded = _loaded(backbone, options)
+        if request.address not in ("auto", "local"):
+            _require_answer(request.address)
         ray = require()
         self._disconnect = _connect(ray, request.address)
         try:
@@ -202,7 +204,7 @@ def _connect(ray: ModuleType, asked: str) -> Callable[[], None]:
             )
         return lambda: None
     address = (os.environ.get("RAY_ADDRESS") or _address_here(ray)) if asked == "auto" else asked
-    if address not in ("auto", "local"):
+    if asked == "auto" and address not in ("auto", "local"):
         _require_answer(address)
     local = {"include_dashboard": False} if address == "local" else {}
     try:

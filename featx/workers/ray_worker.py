@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
-from featx.errors import one_line
+from featx.errors import FeatxError, one_line
 from featx.plan import VideoItem
 from featx.workers.protocol import Event, Hear, Lost, Refused, Unfit
 
@@ -32,7 +33,10 @@ class RayWorker:
         self.device, self.name, self.machine, self.pid = device, NOT_YET, "", 0
         self._hear, self._weights, self._closed = hear, weights, threading.Event()
         self._numbers = itertools.count()
-        self._actor = start(device)
+        try:
+            self._actor = start(device)
+        except RayError as error:
+            raise FeatxError(f"Ray starts no worker ({_first_line(error)}); the same command goes on") from error
         self._thread = threading.Thread(target=self._listen, name="featx-ray", daemon=True)
         self._thread.start()
 
@@ -51,14 +55,16 @@ class RayWorker:
     def close(self) -> None:
         """End the actor."""
         self._closed.set()
-        ray.kill(self._actor)
+        with suppress(Exception):  # without a cluster there is no actor either
+            ray.kill(self._actor)
 
     def join(self) -> None:
         """Wait until the thread of a closed worker asks Ray nothing more."""
         self._thread.join(JOIN_SECONDS)
 
     def _tell(self, message: tuple[str, object], *weights: ray.ObjectRef) -> None:
-        self._actor.tell.remote(next(self._numbers), message, *weights)  # if it is gone, the thread will say so
+        with suppress(RayError):  # if it is gone, the thread will say so
+            self._actor.tell.remote(next(self._numbers), message, *weights)
 
     def _listen(self) -> None:
         try:
@@ -98,9 +104,13 @@ class RayWorker:
             return Lost("its node cannot be reached any more", with_machine=True)
         if not isinstance(error, RayActorError):
             kind = "" if isinstance(error, RayError) else f"{type(error).__name__}: "
-            return Lost(one_line(f"{kind}{error}".strip().split("\n")[0]))
+            return Lost(f"{kind}{_first_line(error)}")
         told = next((line for line in str(error).splitlines() if "because" in line), "").partition("because ")[2]
         return Lost(one_line(told.partition(". ")[0]) or "its process is gone", "its node" in told)
+
+
+def _first_line(error: Exception) -> str:
+    return one_line(str(error).strip().partition("\n")[0])
 
 
 class _Closed(Exception):
