@@ -5,6 +5,8 @@
     python examples/benchmark.py --only end-to-end --videos ucf101/Archery
     python examples/benchmark.py --device cuda                     against what a GPU and its machine can do; --quick: minutes
     python examples/benchmark.py --only workers                    several processes, and what handing out videos costs
+    python examples/benchmark.py --only folders                    a thousand feature files read as one, beside one file
+    python examples/benchmark.py --only estimate                   what a dry run's estimate says, beside what a run takes
 
 Plans take turns, round by round, and figures are medians over the rounds: machines are noisy, so compare rows of one run only.
 "equivalent GFLOP/s" are those of the network as it is written, twice its multiply-adds, whatever a plan really computes;
@@ -29,6 +31,7 @@ from pathlib import Path
 
 import torch
 from benchmark_device import DEVICE_PARTS, measure_device
+from benchmark_estimate import measure_estimates
 from benchmark_inputs import first_clips, made_up_weights, render
 from benchmark_plans import OTHERS, PLANS, TORCH_PLANS, Absent
 from torch import Tensor
@@ -52,6 +55,7 @@ ON_GPU = (
     *("resnext101-kinetics", "p3d199-kinetics"),
 )
 PARTS = ("decode", "forward", "end-to-end")
+ESTIMATE = "estimate"
 CLOSE = "featx winograd"  # whose rate is compared
 END_TO_END = 20  # times --seconds: how long an end-to-end run is at least, about
 
@@ -65,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if set(args.only) & set(DEVICE_PARTS):
         measure_device(args)
+    if ESTIMATE in args.only:
+        measure_estimates(args)
     if not set(args.only) & set(PARTS):
         return
     peak = say_peak()
@@ -96,7 +102,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", action="append", help="a card's name; repeatable (default: one a family)")
     parser.add_argument(
-        "--only", action="append", choices=(*PARTS, *DEVICE_PARTS), help="a part of the benchmark; repeatable"
+        "--only", action="append", choices=(*PARTS, *DEVICE_PARTS, ESTIMATE), help="a part of the benchmark; repeatable"
     )
     parser.add_argument("--plan", action="append", choices=list(PLANS), help="of the forward pass; repeatable")
     parser.add_argument("--videos", type=Path, help="a folder of videos (default: rendered ones)")
@@ -135,7 +141,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         args.only = list(DEVICE_PARTS[:3])
     if args.batch_size is None and args.device == "cpu":
         args.batch_size = 4
-    args.backbone = args.backbone or (ON_GPU if on_gpu else BACKBONES)
+    embedded_only = ("res3d-mini",) if args.only == [ESTIMATE] else None
+    args.backbone = args.backbone or embedded_only or (ON_GPU if on_gpu else BACKBONES)
     args.only, args.plan = args.only or PARTS, args.plan or list(PLANS)
     return args
 

@@ -4,6 +4,7 @@
     precisions   the forward pass of every backbone, in each precision, as a part of the rate of bf16 matrix products
     files        `featx extract` of many files, beside its forward pass alone and decoding alone
     workers      several processes with a network that only waits, and what handing out videos costs (benchmark_workers.py)
+    folders      many feature files read as one beside one file (benchmark_folders.py)
 
 Without PyAV the files are left out. On the CPU the same is measured, with float32 products.
 """
@@ -37,7 +38,7 @@ from featx.plan import plan_videos
 
 __all__ = ["DEVICE_PARTS", "measure_device"]
 
-DEVICE_PARTS = ("ceilings", "precisions", "files", "workers")
+DEVICE_PARTS = ("ceilings", "precisions", "files", "workers", "folders")
 NUM_DISTINCT = 24  # videos that are encoded; the others are further names of these
 WARM_UP = 3  # batches that are not timed
 
@@ -71,6 +72,10 @@ def measure_device(args: argparse.Namespace) -> None:
         from benchmark_workers import measure_workers
 
         measure_workers(quick=args.quick)
+    if "folders" in args.only:
+        from benchmark_folders import measure_folders
+
+        measure_folders(quick=args.quick)
 
 
 # ---------------------------------------------------------------------------------------------------------------- ceilings

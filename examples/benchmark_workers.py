@@ -39,6 +39,7 @@ class Waiting:
         self.stopwatch, self.num_decoders, self._seconds = Stopwatch(), num_decoders, video_seconds
         self.checkpoint, self.sampling, self.num_dims = CARD, CARD.sampling, {"pool5": NUM_DIMS}
         self.save, self.dtype, self.on_corrupt = "descriptors", np.dtype("float32"), "fail"
+        self.aggregation = self.views = None
         self.engine = SimpleNamespace(note="", batch_size=1)
         self.provenance = provenance_of(
             CARD, CARD.sampling, checkpoint_sha256="0" * 64, layers=("pool5",), precision="fp32", save=self.save,

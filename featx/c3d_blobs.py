@@ -100,8 +100,7 @@ def export_c3d(
                 )
         for key in features.keys:
             check_key(key)
-        for path in features.paths:
-            store.verify(path)
+        store.verify_set(features)
         return _export(
             features, folder, {layer: (blob_suffix(made.checkpoint, layer), shapes[layer]) for layer in chosen}
         )

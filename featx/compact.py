@@ -14,7 +14,7 @@ from featx.basis import Basis, Origin, block_rows, check_dims, fit_basis
 from featx.errors import UnknownNameError, UsageError
 from featx.lists import few, match_names, read_lines, split_label
 from featx.parts import Parts
-from featx.store import FeatureSet, open_features, require_replaceable, verify, write_transformed
+from featx.store import FeatureSet, open_features, require_replaceable, verify_set, write_transformed
 
 __all__ = ["LayerSummary", "PCASummary", "pca"]
 
@@ -76,8 +76,7 @@ def pca(
     if basis is None and dims is None:
         raise UsageError("dims is not given, but a new basis needs it; say --dims N, or reuse one with --basis")
     with open_features(features_path) as features:
-        for path in features.paths:
-            verify(path)
+        verify_set(features)
         chosen = _choose_layers(features, tuple(layers or features.layers), features_path)
         bases, rows, fitted_on = {}, None, ""
         if basis is not None:

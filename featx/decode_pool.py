@@ -26,6 +26,7 @@ import numpy as np
 
 from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
 from featx.errors import FeatxError, one_line
+from featx.job_supply import JobSupply
 from featx.yuv import YuvForm
 
 __all__ = ["Arena", "Chunk", "DecodePool", "Ended", "Failed", "Picture", "Started"]
@@ -185,11 +186,12 @@ class DecodePool:
         busy: dict[_WorkerProcess, tuple[int, dict]] = {}
         again: list[tuple[int, dict]] = []  # jobs of workers that were lost before they had begun
         idle = list(self._workers)
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, JobSupply(jobs) as supply:
+            selector.register(supply.wake, selectors.EVENT_READ)
 
             def hand_out() -> None:
                 while len(busy) < self._num_workers:
-                    index, job = again.pop() if again else next(jobs, (None, None))
+                    index, job = again.pop() if again else supply.take() or (None, None)
                     if job is None or self.closed:  # meanwhile, by the thread that gave up waiting for this one
                         return
                     while idle and not self._keep(idle[-1]):
@@ -205,8 +207,10 @@ class DecodePool:
                 return busy.pop(worker)
 
             hand_out()
-            while busy and not self.closed:
+            while (busy or not supply.is_over) and not self.closed:
                 for key, _ in selector.select(timeout=HELD_POLL_SECONDS if self._held else self._poll_seconds):
+                    if key.data is None:  # a job has come
+                        continue
                     for message in key.data.messages():
                         yield from self._event(key.data, busy[key.data][0], message)
                         if message.keys() & {"end", "error", "picture"}:

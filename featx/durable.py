@@ -113,13 +113,14 @@ def _cannot_write(folder: Path, error: OSError) -> UsageError:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yield the name of an empty file beside `path`; it takes that name when the ``with`` block ends well, or vanishes.
 
-    What a run that died left is taken over. Raises UsageError where `path` exists, while another run is writing it, and
-    where it cannot be written.
+    What a run that died left is taken over. Raises UsageError where `path` exists, unless it is to `replace` that, while
+    another run is writing it, and where it cannot be written.
     """
-    _require_no_file(path)
+    require = (lambda path: None) if replace else _require_no_file
+    require(path)
     place = Path(os.path.realpath(path))
     aside = place.with_name(f".{place.name}.unfinished")
     try:
@@ -136,7 +137,7 @@ def new_file(path: Path) -> Iterator[Path]:
         os.ftruncate(lock, 0)
         yield aside
         os.fsync(lock)
-        _require_no_file(path)
+        require(path)
         os.rename(aside, place)
         sync(place.parent)
     except OSError as error:

@@ -80,8 +80,7 @@ def export(
         features.require_rows(layer, clips)
         table = Table(features, layer, clips)
         form.check(table)
-        for file in features.paths:
-            store.verify(file)
+        store.verify_set(features)
         form.write(table, output)
         return Exported(
             *(output, format, layer, "clip" if clips else "video"), len(features), table.num_rows, table.num_dims

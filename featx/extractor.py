@@ -59,7 +59,8 @@ class Extractor:
     ...     features = extractor.extract("a.mp4")
 
     `backbone`: a card's name, the path of a card of your own (.json), or a `featx.catalog.Checkpoint`; `weights`: the file of
-    that card, not needed where it is embedded, stored with `featx weights`, or named by your card; `mean`: a file with a mean
+    that card, not needed where it is embedded, stored with `featx weights`, or named by your card, or what
+    `featx.checkpoints.load` gave for it; `mean`: a file with a mean
     cube in place of the card's constant mean (`.binaryproto`, or `.npy` (3, T, h, w), BGR), or "card" for the constants even
     where a cube is stored; `variant`: a variant of the card. `layers`: names of activations (default: the card's).
     `length`, `stride`, `frame_step`: of clips, in frames (default: the card's); `num_clips`: that many evenly spread clips
@@ -84,7 +85,7 @@ class Extractor:
         self,
         backbone: str | os.PathLike | Checkpoint = "res3d-mini",
         *,
-        weights: str | os.PathLike | None = None,
+        weights: str | os.PathLike | checkpoints.LoadedCheckpoint | None = None,
         mean: str | os.PathLike | None = None,
         variant: str | None = None,
         layers: str | Iterable[str] | None = None,

@@ -174,7 +174,9 @@ class Feeder:
             if isinstance(event, Chunk):
                 decoding.num_frames += len(event.seconds)
             elif isinstance(event, Ended | Failed):
-                del self._decoding[event.index]
+                for video in self._decoding.pop(event.index).videos:
+                    if video.item.url:  # it was fetched for this, and others wait for its room
+                        video.item.path.unlink(missing_ok=True)
 
     def _paths(self) -> Iterator[Path]:
         for number, items in enumerate(_passes(self._items)):

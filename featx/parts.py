@@ -32,11 +32,11 @@ class Parts:
     """The only writer of an output: collects results, writes them as parts, and merges the parts into the output.
 
     Holds a lock on the output's parts folder while it is open; a lock dies with its owner. Raises UsageError where another
-    run holds it.
+    run holds it. `on_written` is called after a part was written, or several were merged; what it raises ends the run.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
+    def __init__(self, output: Path, on_written: Callable[[], None] = lambda: None) -> None:
+        self.output, self._on_written = output, on_written
         self.folder = store.parts_folder(output)
         self._waiting: list[Features] = []
         self._failed: list[Failure] = []
@@ -147,6 +147,7 @@ class Parts:
                 self._waiting, self._failed, self._waiting_bytes = [], [], 0
             self._written_at, self._write_failed = time.monotonic(), False
             self._join_small()
+            self._on_written()
 
     def flush_all(self, provenance: Provenance) -> None:
         """As `flush`, at the end of a run: what waits is written even if that is interrupted, which is raised afterwards."""

@@ -7,17 +7,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from functools import cache
+from pathlib import Path
 
+from featx import remote
 from featx.c3d_lists import is_clip_line, read_c3d_lists
 from featx.containers import VIDEO_SUFFIXES
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
 from featx.segments import Segment, read_segments, unique_names, video_of
+from featx.shards import Shard
 
-__all__ = ["VideoItem", "key_of", "listed_start_frames", "plan_videos", "video_item"]
+__all__ = ["VideoItem", "key_of", "listed_start_frames", "of_shard", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
 MAX_WAYS = 100  # on which links may lead to one folder
@@ -30,7 +32,8 @@ class VideoItem:
 
     `listed_starts`, rising, are the starts of its clips where they are listed, as the list numbers frames: from 0 in a
     file, by the numbers of the images in a folder. `label` is kept in the feature file. `url`: where the video is to be
-    fetched from, with `path` only a name until it is. `segment`: the part of the video that is taken, None for all of it.
+    fetched from, with `path` only a suffix until it is, and `size_bytes` and `mtime_ns` what a store's listing told of it,
+    0 where nothing did. `segment`: the part of the video that is taken, None for all of it.
     """
 
     key: str
@@ -39,6 +42,8 @@ class VideoItem:
     label: str = ""
     url: str = ""
     segment: Segment | None = None
+    size_bytes: int = 0
+    mtime_ns: int = 0
 
     @property
     def video_key(self) -> str:
@@ -47,8 +52,8 @@ class VideoItem:
 
     @property
     def path_text(self) -> str:
-        """The address, or the path as valid UTF-8, escaped in the same way as keys: what files and messages hold of it."""
-        return self.url or key_of(self.path, keep_suffix=True)
+        """The address less its secrets, or the path as valid UTF-8, escaped as keys are: what files and messages hold of it."""
+        return _utf8(remote.public_address(self.url)) if self.url else key_of(self.path, keep_suffix=True)
 
     def start_frames(self, first_number: int) -> tuple[int, ...] | None:
         """The listed starts counted from 0, where the first frame has the number `first_number`; None if none are listed.
@@ -78,9 +83,11 @@ def plan_videos(
     single file its stem; for a listed file the path as written, without suffix and without the folder common to the list.
     A folder of images has no suffix to lose. With `keys_from` "path" a key is the path as given, suffix included. Bytes of
     a name that are not UTF-8 become ``%FF`` in the key. `c3d_lists`, lists of the C3D tool, stand alone.
-    `allow_urls`: http and https addresses may be named and listed, but for C3D's lists; their keys are host and path, less
-    the suffix. `segments`: CSV files of parts of videos, see `featx.segments`; the key of a part is that of a listed video,
-    "/" and its times.
+    Addresses: what lies below one of a store (``s3://bucket/folder/``), or of a web server that shows its folders
+    (``https://host/folder/``), has keys relative to it, like a folder's; that of one video is host and path, or bucket and key,
+    less the suffix. `allow_urls`: addresses may be listed, but for C3D's lists and segments, and http and https be named; a
+    store's may be named without. `segments`: CSV files of parts of videos, see `featx.segments`; the key of a part is that of
+    a listed video, "/" and its times.
 
     Raises UsageError for a path that does not exist, an input without videos, and for two files of one key.
     """
@@ -106,7 +113,7 @@ def plan_videos(
             listed_apart or other.url or item.url or not _same_file(other.path, item.path)
         ):
             raise UsageError(
-                f"two videos have the key '{item.key}': {other.url or other.path} and {item.url or item.path}; "
+                f"two videos have the key '{item.key}': {_shown(other)} and {_shown(item)}; "
                 "rename one, or take whole paths as keys with '--keys-from path'"
             )
         if (other.segment, other.label) != (item.segment, item.label):
@@ -125,6 +132,11 @@ def video_item(path: str | os.PathLike) -> VideoItem:
     return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
 
 
+def of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
+    """The videos of a shard; all of them where it is None. The segments of a video stay together."""
+    return items if shard is None else [item for item in items if shard.holds(item.video_key)]
+
+
 def listed_start_frames(item: VideoItem, flow: bool) -> tuple[int, ...] | None:
     """The listed starts of a video, counted from 0; None where none are listed. Raises VideoError as the extraction would."""
     if item.listed_starts is None:
@@ -136,15 +148,19 @@ def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:
     """The key of a relative path: "/" between folders, no suffix, and always valid UTF-8, reversibly."""
     path = Path(path)
     text = (path if keep_suffix else path.with_suffix("")).as_posix()
-    text = re.sub(r"%(?=[0-9A-F]{2})", "%25", text)  # so that an escape in the key can only be ours
+    return _utf8(re.sub(r"%(?=[0-9A-F]{2})", "%25", text))  # so that an escape in the key can only be ours
+
+
+def _utf8(text: str) -> str:
+    """The text with ``%FF`` for a byte that is not UTF-8."""
     return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", text)
 
 
 def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: bool) -> Iterator[VideoItem]:
     for given in inputs:
         named = Path(given)
-        if _is_url(str(given)) and not named.exists():
-            yield _url_item(str(given), whole_paths, allow_urls)
+        if remote.is_address(str(given)) and not named.exists():
+            yield from _at_address(str(given), whole_paths, allow_urls)
         elif named.is_dir():
             found = list(_videos_below(named))
             if not found:
@@ -168,9 +184,12 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
             raise UsageError(f"no such file or folder: {named}; check the path, or name a list of videos with --list")
     for list_file in map(Path, lists):
         lines = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
-        urls = [line for line in lines if _is_url(line) and not os.path.exists(line)]
+        urls = [line for line in lines if remote.is_address(line) and not os.path.exists(line)]
         for url in urls:
-            yield _url_item(url, whole_paths, allow_urls)
+            _require_allowed(url, allow_urls)
+            if url.endswith("/"):
+                raise UsageError(f"the list {list_file} names the folder {url}, but a line is a video; name it outside")
+            yield _url_item(url, whole_paths)
         paths = [Path(line) for line in lines if line not in set(urls)]
         if urls and not paths:
             continue
@@ -182,24 +201,58 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
             yield VideoItem(key, path)
 
 
-def _is_url(text: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+def _at_address(url: str, whole: bool, allowed: bool) -> Iterator[VideoItem]:
+    """The video of an address, or those below one. The user names a store with their own rights; a list may be a stranger's."""
+    remote.require_address(url)
+    if remote.is_http(url):
+        _require_allowed(url, allowed)
+    if not remote.names_folder(url):
+        yield _url_item(url, whole)
+        return
+    if os.path.splitext(url)[1].lower() in LIST_SUFFIXES:
+        raise UsageError(
+            f"{url} is no video; fetch it first; a list of videos, an address a line, is named with --list"
+        )
+    num_found = 0
+    for num_found, found in enumerate(remote.videos_below(url), 1):  # noqa: B007 - counts them
+        key = key_of(remote.public_address(found.address) if whole else found.relative, keep_suffix=whole)
+        yield VideoItem(
+            key, _unfetched(found.address), url=found.address, size_bytes=found.size_bytes, mtime_ns=found.mtime_ns
+        )
+    if not num_found:
+        more = ", and a server that shows no list of its files needs --list" if remote.is_http(url) else ""
+        raise UsageError(
+            f"no videos below {remote.public_address(url)}; looked for files {' '.join(sorted(VIDEO_SUFFIXES))}{more}; name "
+            "another address, or the videos one a line with --list and --allow-urls"
+        )
 
 
-def _url_item(url: str, whole: bool, allowed: bool) -> VideoItem:
-    parts = urlsplit(url)
+def _shown(item: VideoItem) -> str:
+    return item.path_text if item.url else str(item.path)
+
+
+def _require_allowed(url: str, allowed: bool) -> None:
     if not allowed:
         raise UsageError(
-            f"{url} is an address, and featx reads files; fetch it yourself, or allow it with --allow-urls"
+            f"{remote.public_address(url)} is an address, and featx reads files; fetch it yourself, or allow it with "
+            "--allow-urls"
         )
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url}: only http and https addresses are fetched; fetch it yourself")
-    if parts.username or parts.password:
-        raise UsageError(
-            f"{parts.scheme}://…@{parts.hostname} holds a password, which the feature file would keep; leave it out"
-        )
-    name = PurePosixPath(parts.path).name or "video"
-    return VideoItem(key_of(url if whole else parts.netloc + parts.path, keep_suffix=whole), Path(name), url=url)
+    remote.require_address(url)
+
+
+def _url_item(url: str, whole: bool) -> VideoItem:
+    name = remote.public_address(url) if whole else remote.address_name(url)
+    return VideoItem(key_of(name, keep_suffix=whole), _unfetched(url), url=url)
+
+
+@cache
+def _unfetched_of(suffix: str) -> Path:
+    return Path("video" + suffix)
+
+
+def _unfetched(url: str) -> Path:
+    """Stands for the path of a video that is not here yet; one object for a million."""
+    return _unfetched_of(os.path.splitext(remote.address_name(url))[1][:16])
 
 
 def _from_c3d_lists(c3d_lists: Sequence, whole_paths: bool) -> Iterator[VideoItem]:
@@ -222,6 +275,8 @@ def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> I
     absolute = [path for path in paths if path.is_absolute()]
     if absolute and len(absolute) != len(paths):
         raise UsageError(f"the list {list_file} mixes absolute and relative paths, such as {absolute[0]}; use one kind")
+    for path in paths:
+        remote.require_no_address(path, "fetch it first, or list whole videos with --list")
     common = "" if whole_paths else os.path.commonpath([path.parent for path in paths])
     for path in paths:
         yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or path.is_dir())

@@ -194,7 +194,7 @@ def note_other_keys(done: FeatureSet, todo: list[VideoItem], on_note: Callable[[
     if twice:
         item, key = twice[0]
         on_note(
-            f"{len(twice)} videos are in the output under other keys, such as {item.path} as '{key}', now '{item.key}': a "
+            f"{len(twice)} videos are in the output under other keys, such as {item.path_text} as '{key}', now '{item.key}': a "
             "key is relative to the folder named, or to what a list's paths share"
         )
 
@@ -202,10 +202,11 @@ def note_other_keys(done: FeatureSet, todo: list[VideoItem], on_note: Callable[[
 def _changed(item: VideoItem, size_bytes: int, mtime_ns: int, sha256: str = "") -> bool:
     """Whether a video is another one than was extracted: by its content where `sha256` is known, else by size and time.
 
-    That of an address is taken for the same: its path is only a name, and a file of that name is another video.
+    Of an address what a store's listing told decides; where there was none, it is taken for the same: its path is only a name.
     """
     if item.url:
-        return False
+        told = ((item.size_bytes, size_bytes), (item.mtime_ns, mtime_ns))
+        return any(now and now != before for now, before in told)
     try:
         return content_sha256(item.path) != sha256 if sha256 else file_stamp(item.path) != (size_bytes, mtime_ns)
     except OSError:

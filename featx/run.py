@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from featx import resume, store
-from featx.clips import count_clips, plan_clips
 from featx.content import content_sha256
-from featx.devices import worker_devices
-from featx.engine import check_engine, choose_device
-from featx.errors import FeatxError, UsageError, VideoError
+from featx.dry_run import DryRun, count_items, file_sizes, videos_bytes
+from featx.errors import FeatxError, UsageError
 from featx.extractor import Extractor
 from featx.features import Failure, Features
-from featx.feeder import check_item
+from featx.fetch_ahead import CACHE_BYTES
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.part_writer import PartWriter
 from featx.parts import Parts
-from featx.plan import VideoItem, listed_start_frames, plan_videos
+from featx.plan import VideoItem, of_shard, plan_videos
 from featx.profile import Profile
 from featx.provenance import Provenance
 from featx.run_progress import RunProgress
-from featx.shards import Shard, missing_shards, parse_shard
+from featx.scratch import require_cache, scratch_folder
+from featx.shards import missing_shards, parse_shard
 from featx.store import FeatureSet
 from featx.timestamps import require_timestamps_place, write_timestamps
+from featx.uploads import to_a_store
 from featx.urls import UrlVideos
-from featx.video import read_header
-from featx.workers import ExtractorPool, open_extractor
+from featx.workers import ExtractorPool, largest_first, open_extractor
 
-__all__ = ["Estimate", "Summary", "estimate", "extract_to", "merge"]
+__all__ = ["Summary", "extract_to", "merge"]
 
 
-VIDEO_ROW_BYTES = 250  # of a video's other columns, and of what its texts take besides their bytes
-CLIP_ROW_BYTES = 32
 SAMPLED_HEADERS = 64  # so many videos stand for the others where clips are counted before a run
 
 
@@ -82,6 +80,7 @@ class Summary:
         return 1 if self.failures or self.failed_before or refused else 0
 
 
+@to_a_store
 def extract_to(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike,
@@ -99,12 +98,15 @@ def extract_to(
     repair: bool = False,
     timestamps: str | os.PathLike | None = None,
     shard: str | None = None,
+    cache: str | os.PathLike | None = None,
+    cache_bytes: int = CACHE_BYTES,
     progress: bool = False,
     on_error: str = "skip",
     interrupts: Interrupts | None = None,
     on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[Summary], None] = lambda summary: None,
     on_result: Callable[[Features | Failure], None] = lambda result: None,
+    on_written: Callable[[], None] = lambda: None,
     **options: object,
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
@@ -118,6 +120,10 @@ def extract_to(
     at its end, with the frames and seconds of all clips of the output, see `featx.timestamps`; the output then keeps them.
     `shard`: "K/N" takes the K-th of N shards of the videos, "slurm" that of this task of a job array, see `featx.shards`; a
     shard without videos gives a file without any, so that merging can tell it from one that is missing.
+    `ray`, `ray_workers`, `ray_cpus`, `ray_gpus`: extract on a Ray cluster, see `featx.workers.ray_cluster.RayRequest`.
+    `cache`: the folder where videos of addresses lie while they are decoded, in place of the output's own, and `cache_bytes`
+    what they may take of it. An `output` that is an address of a store (``s3://bucket/features.h5``) is made in a folder below
+    `cache`, or of featx's, and written there part by part, see `featx.uploads`; `on_written` is called after every part.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -137,12 +143,16 @@ def extract_to(
         options["clip_times"] = True
     own = parse_shard(shard) if shard is not None else None
     planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
-    items = _of_shard(planned, own)
+    items = of_shard(planned, own)
+    if own is not None and str(own) != shard:
+        on_note(f"--shard {shard} is shard {own} here, {len(items)} of {len(planned)} videos")
+    _require_shared_cache(items, options.get("ray"), cache)
     options["listed_clips"] = planned[0].listed_starts is not None
     before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
+    require_cache(cache, cache_bytes)
     with bar, open_extractor(backbone, **options) as extractor:
         extractor.prepare(items or planned, on_note)
         provenance = replace(extractor.provenance, shard=str(own or ""))
@@ -154,7 +164,7 @@ def extract_to(
         if before is not None:
             asked = replace(provenance, batch_size=options["batch_size"])
             resume.require_continuation(before, asked, output, on_note)
-        with Parts(output) as parts:
+        with Parts(output, on_written) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
@@ -176,12 +186,13 @@ def extract_to(
                     resume.note_other_keys(done, items, on_note)
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
-            flight, stopwatch, began = _Flight(items, interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
+            flight, stopwatch, began = _Flight(interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
-            urls = UrlVideos(parts.folder / "fetched", content_hash, lambda: flight.interrupts.raised is not None)
-            with flight.interrupts.graceful(flight.keys, on_note):
+            with _fetched_folder(cache, parts, items) as folder, flight.interrupts.graceful(flight.keys, on_note):
+                urls = UrlVideos(folder, content_hash, flight.is_to_end, cache_bytes)
                 try:
-                    for result in urls.results(extractor.extract_many(urls.local(flight.items()))):
+                    for result in urls.results(extractor.extract_many(flight.begun(urls.local(items)))):
                         if content_hash and isinstance(result, Features) and not result.sha256:
                             result = _with_hash(result, flight.path_of(result.key))
                         _count(summary, result)
@@ -220,20 +231,37 @@ def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
     return replace(provenance, batch_size=extractor.engine.batch_size)
 
 
-def _of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
-    return items if shard is None else [item for item in items if shard.holds(item.video_key)]
+def _require_shared_cache(items: Sequence[VideoItem], ray: object, cache: str | os.PathLike | None) -> None:
+    address = next((item.path_text for item in items if item.url), None)
+    if address is not None and ray not in (None, "local") and cache is None:
+        raise UsageError(
+            f"'{address}' is fetched by this machine, but decoded by those of the cluster; name a folder that all of them "
+            "share with --cache"
+        )
+
+
+def _fetched_folder(
+    cache: str | os.PathLike | None, parts: Parts, items: Sequence[VideoItem]
+) -> AbstractContextManager[Path]:
+    """Where videos of addresses lie while they are decoded."""
+    if cache is None or not any(item.url for item in items):
+        return nullcontext(parts.folder / "fetched")
+    return scratch_folder(cache)
 
 
 class _Flight:
     """The videos of a run that have been begun and are not finished; once `interrupts` asks, no further one is begun."""
 
-    def __init__(self, items: list[VideoItem], interrupts: Interrupts) -> None:
-        self._items, self.interrupts = items, interrupts
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
         self._under_way: dict[str, VideoItem] = {}
 
-    def items(self) -> Iterator[VideoItem]:
+    def is_to_end(self) -> bool:
+        return bool(self.interrupts.asked or self.interrupts.raised)
+
+    def begun(self, items: Iterable[VideoItem]) -> Iterator[VideoItem]:
         """The videos, each asked for when a decoder is free."""
-        for item in self._items:
+        for item in items:
             if self.interrupts.asked:
                 return
             self._under_way[item.key] = item
@@ -243,8 +271,8 @@ class _Flight:
         return self._under_way[key].path
 
     def land(self, key: str) -> None:
-        """Note that a video is finished."""
-        del self._under_way[key]
+        """Note that a video is finished; one that could not be fetched was never begun."""
+        self._under_way.pop(key, None)
 
     def keys(self) -> list[str]:
         """The videos in flight, in the order in which they were begun."""
@@ -267,32 +295,23 @@ def _require_room(
     output: Path, items: list[VideoItem], extractor: Extractor | ExtractorPool, on_note: Callable[[str], None]
 ) -> None:
     """Raise FeatxError where the disk has no room for what `items` give at least; say so where it hardly has."""
-    needed = _bytes_at_least(items, extractor)
+    sizes = file_sizes(extractor)
+    needed = videos_bytes(items, sizes) + len(items) * sizes.clip_bytes  # a clip a video, at least
     free = max(store.free_bytes(output.absolute().parent) - store.SPARE_BYTES, 0)
     if needed > free:
         raise FeatxError(
             f"{output} needs {_megabytes(needed)} for {len(items)} videos, but its disk has {_megabytes(free)} free; "
             "make room, or choose another place for -o; '--dry-run' tells what a run needs"
         )
-    if extractor.save != "descriptors":
+    if sizes.clip_bytes and items:
         sample = items[:: max(1, len(items) // SAMPLED_HEADERS)]
-        found = _estimate(sample, extractor, False, lambda: None, decode=False)
-        expected = found.num_bytes * len(items) / len(sample) if sample else 0
+        found = DryRun.of(sample, count_items(sample, extractor, count=False, decode=False), sizes)
+        expected = (found.num_bytes - sizes.fixed_bytes) * len(items) / len(sample)
         if expected > free:
             on_note(
                 f"about {_megabytes(expected)} are expected, from the headers of {len(sample)} videos, but the disk of "
                 f"{output} has {_megabytes(free)} free; if it fills up, the run ends and can go on elsewhere"
             )
-
-
-def _bytes_at_least(items: list[VideoItem], extractor: Extractor) -> int:
-    """What the features of videos take in the file: exact for descriptors, and for clip features a clip a video."""
-    dims = sum(extractor.num_dims.values())
-    in_descriptors = 4 * dims if extractor.save != "clips" else 0
-    in_clips = dims * extractor.dtype.itemsize + CLIP_ROW_BYTES if extractor.save != "descriptors" else 0
-    in_clips += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
-    in_texts = sum(len(item.key.encode()) + len(item.path_text.encode()) for item in items)
-    return len(items) * (in_descriptors + in_clips + VIDEO_ROW_BYTES) + in_texts
 
 
 def _megabytes(num_bytes: float) -> str:
@@ -309,111 +328,6 @@ def _count(summary: Summary, result: Features | Failure) -> None:
     if result.damage:
         summary.damaged[result.key] = result.damage
     summary.num_zero_descriptors += sum(not vector.any() for vector in result.descriptors.values())
-
-
-@dataclass
-class Estimate:
-    """What a run would make. From the headers alone it is an estimate; `counted` says that every video was decoded.
-
-    `free_bytes`: what the output's disk has room for, None where no output was named.
-    """
-
-    counted: bool
-    num_videos: int = 0
-    num_frames: int = 0
-    num_clips: int = 0
-    num_bytes: int = 0
-    free_bytes: int | None = None
-    videos: list[tuple[str, int, int]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-
-    def add(self, key: str, num_frames: int, num_clips: int, extractor: Extractor) -> None:
-        """Count a video in, with the bytes that the extractor would write for it."""
-        dims = sum(extractor.num_dims.values())
-        self.videos.append((key, num_frames, num_clips))
-        self.num_videos += 1
-        self.num_frames += num_frames
-        self.num_clips += num_clips
-        if extractor.save != "clips":
-            self.num_bytes += 4 * dims
-        if extractor.save != "descriptors":
-            self.num_bytes += num_clips * dims * extractor.dtype.itemsize
-        self.num_bytes += extractor.aggregation.num_bins * dims * extractor.dtype.itemsize
-
-
-def estimate(
-    inputs: str | os.PathLike | Sequence[str | os.PathLike],
-    backbone: str = "res3d-mini",
-    *,
-    lists: Sequence[str | os.PathLike] = (),
-    c3d_lists: str | os.PathLike | Sequence[str | os.PathLike] = (),
-    segments: str | os.PathLike | Sequence[str | os.PathLike] = (),
-    keys_from: str = "name",
-    allow_urls: bool = False,
-    output: str | os.PathLike | None = None,
-    shard: str | None = None,
-    count: bool = False,
-    on_video: Callable[[], None] = lambda: None,
-    **options: object,
-) -> Estimate:
-    """Frames, clips and bytes that `extract_to` with the same arguments would give; writes nothing.
-
-    With `count` every video is decoded, else the headers are believed. `videos` holds (key, num_frames, num_clips).
-    """
-    own = parse_shard(shard) if shard is not None else None
-    planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
-    items = _of_shard(planned, own)
-    options["listed_clips"] = planned[0].listed_starts is not None
-    options["device"] = worker_devices(options.get("device", "auto"))[0]
-    # what computes is not made ready, but what a run would refuse is refused
-    check_engine(options.get("engine", "auto"), options.get("precision", "auto"), choose_device(options["device"]))
-    with Extractor(backbone, **{**options, "engine": "torch", "precision": "auto"}) as extractor:
-        found = _estimate(items, extractor, count, on_video)
-    if output is not None:
-        found.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
-    return found
-
-
-def _estimate(
-    items: list[VideoItem], extractor: Extractor, count: bool, on_video: Callable[[], None], decode: bool = True
-) -> Estimate:
-    sampling = extractor.sampling
-    flow = extractor.checkpoint.preprocess.channel_order == "flow"
-    found: dict[int, int | str] = {}  # place in items -> number of frames, or why there are none
-    for i, item in enumerate(items):
-        check_item(item, sampling)
-        if item.url:
-            found[i] = "an address, and nothing is fetched to estimate"
-        elif not count:
-            try:
-                header = read_header(item.path, sampling.fps, flow)
-                found[i] = header.num_frames
-                if item.segment is not None and found[i]:
-                    found[i] = item.segment.num_frames(sampling.fps or header.fps, header.duration_seconds)
-            except VideoError as error:
-                found[i] = str(error)
-            on_video()
-    uncounted = [i for i in range(len(items)) if decode and not found.get(i)]  # some headers tell nothing
-    for place, num_frames in extractor.count_frames([items[i] for i in uncounted]) if uncounted else ():
-        found[uncounted[place]] = num_frames
-        on_video()
-    total = Estimate(counted=count)
-    for i, item in enumerate(items):
-        reason = found[i] if isinstance(found[i], str) else ""
-        num_clips = 0
-        if not reason:
-            try:
-                starts = listed_start_frames(item, flow)
-                num_clips = count_clips(found[i], sampling, starts)
-                if not num_clips:
-                    plan_clips(found[i], sampling, starts)  # tells why
-            except VideoError as error:
-                reason = str(error)
-        if reason:
-            total.failures.append(Failure(item.key, item.path_text, reason))
-        else:
-            total.add(item.key, found[i], num_clips, extractor)
-    return total
 
 
 def merge(

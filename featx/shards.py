@@ -22,6 +22,7 @@ __all__ = ["SLURM", "Shard", "joined", "missing_shards", "parse_held", "parse_sh
 MAX_SHARDS = 100_000
 SLURM = "slurm"
 _ONE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
+_TASKS = re.compile(r"slurm/(?:([0-9]{1,9})|([0-9]{1,9})-([0-9]{1,9})(?::([0-9]{1,9}))?)", re.ASCII | re.IGNORECASE)
 _HELD = re.compile(r"([0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*)/([0-9]{1,6})", re.ASCII)
 MAX_NAMED = 6  # missing shards that a message names
 
@@ -57,17 +58,48 @@ class Shard:
 
 
 def parse_shard(text: str, environment: Mapping[str, str] | None = None) -> Shard:
-    """A shard as "K/N", or "slurm": that of this task of a SLURM job array, from the variables of `environment`.
+    """A shard as "K/N", or as that of this task of a SLURM job array, from the variables of `environment`:
 
-    K is (SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / SLURM_ARRAY_TASK_STEP + 1, N is SLURM_ARRAY_TASK_COUNT. Raises
-    UsageError where it is none, where a variable is missing, and for an array with gaps.
+    "slurm"       the array tells all: K = (SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / SLURM_ARRAY_TASK_STEP + 1, and N is
+                  SLURM_ARRAY_TASK_COUNT; for an array that is submitted whole
+    "slurm/8"     the array was submitted as 1-8: K is the task's number, whatever tasks of it run again now
+    "slurm/0-7"   … as 0-7; "slurm/10-80:10" in steps of 10
+
+    SLURM tells a task of its own submission only: run again alone, task 3 of an array of 8 learns of an array that is 3-3. So
+    an array of one task is refused where N is not given. Raises UsageError there, where the text is no shard, where a variable
+    is missing, for an array with gaps, and for a task that is none of those given.
     """
+    environment = os.environ if environment is None else environment
     if text.lower() == SLURM:
-        return _from_slurm(os.environ if environment is None else environment)
+        return _from_slurm(environment)
+    if (match := _TASKS.fullmatch(text)) is not None:
+        count, least, greatest, step = (int(group) if group else None for group in match.groups())
+        if count is not None:
+            return _of_tasks(text, 1, count, 1, environment)
+        return _of_tasks(text, least, greatest, 1 if step is None else step, environment)
     match = _ONE.fullmatch(text)
     if match is None:
-        raise UsageError(f"the shard is '{text}', but must be K/N, such as 1/8, or {SLURM} in a job array of SLURM")
+        raise UsageError(
+            f"the shard is '{text}', but must be K/N, such as 1/8, or in a job array of SLURM {SLURM}/N, such as {SLURM}/8"
+        )
     return Shard(int(match[1]), int(match[2]))
+
+
+def _of_tasks(text: str, least: int, greatest: int, step: int, environment: Mapping[str, str]) -> Shard:
+    """The shard of this task in an array that was submitted as `least`-`greatest`:`step`."""
+    if step < 1 or greatest < least:
+        raise UsageError(f"the shard is '{text}', but tasks are given as in sbatch --array, such as {SLURM}/1-8")
+    task, count = _slurm_number("ID", environment), (greatest - least) // step + 1
+    place, between = divmod(task - least, step)
+    lowest = _slurm_number("MIN", environment, task)
+    if between or not 0 <= place < count or lowest < least:
+        tasks = f"{least} to {greatest}" + f" in steps of {step}" * (step != 1)
+        other = lowest if lowest < least else task
+        remedy = (
+            f"say {SLURM}/0-{greatest - 1} for an array from 0" if (least, other) == (1, 0) else "say which they are"
+        )
+        raise UsageError(f"the array of SLURM has the task {other}, but '{text}' stands for tasks {tasks}; {remedy}")
+    return Shard(place + 1, count)
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Shard:
@@ -79,7 +111,13 @@ def _from_slurm(environment: Mapping[str, str]) -> Shard:
     if between or greatest - least != (count - 1) * step or not least <= task <= greatest:
         raise UsageError(
             f"the array of SLURM has {count} tasks from {least} to {greatest} in steps of {step}, with task {task}: shards "
-            f"need an array without gaps, such as --array=1-{max(count, 1)}, or say --shard K/N"
+            f"need an array without gaps, such as --array=1-{max(count, 1)}; if it runs some tasks of a larger one again, say "
+            f"--shard {SLURM}/N with the larger one's number of tasks, or --shard K/N"
+        )
+    if count == 1:
+        raise UsageError(
+            f"the array of SLURM has the task {task} alone, which may be one of a larger array that runs again: say --shard "
+            f"{SLURM}/N with that one's number of tasks, such as {SLURM}/8 for --array=1-8, or leave --shard out"
         )
     return Shard(place + 1, count)
 

@@ -53,6 +53,7 @@ def _videos_and_lists(folder: Path) -> None:
     (folder / "empty.avi").touch()
     (folder / "empty.txt").touch()
     (folder / "list.txt").write_text("clip.avi\nabsent.avi\n")
+    (folder / "address.txt").write_text("s3://bucket/a.mp4\n")
     (folder / "c3d_list.txt").write_text("clip.avi first 0\n")
 
 

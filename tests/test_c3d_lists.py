@@ -10,10 +10,11 @@ from test_cli import run
 
 import featx
 from featx.c3d_lists import read_c3d_lists
+from featx.dry_run import dry_run
 from featx.errors import ProvenanceError, UsageError
 from featx.extractor import Extractor
 from featx.plan import VideoItem, plan_videos
-from featx.run import estimate, extract_to
+from featx.run import extract_to
 from featx.video import read_frames
 
 
@@ -83,7 +84,7 @@ def test_a_video_gets_exactly_the_listed_clips(place, tmp_path, monkeypatch):
     videos = write_list(tmp_path / "v.txt", *(f"videos/a.avi {start} 5" for start in reversed(starts)))
     frames = write_list(tmp_path / "f.txt", *(f"frames/a/ {start + 1} 5" for start in starts))
     for listed in (videos, frames):
-        assert estimate([], c3d_lists=listed).videos == [("a", 60, 5)]
+        assert dry_run([], c3d_lists=listed).videos == [("a", 60, 5)]
         extract_to([], tmp_path / f"{listed.name}.h5", c3d_lists=listed, save="both")
         with featx.open(tmp_path / f"{listed.name}.h5") as features:
             a = features["a"]
@@ -104,7 +105,7 @@ def test_a_clip_beyond_the_end_costs_its_video(place, tmp_path, monkeypatch):
         "videos/a": "a clip of 15 frames is listed from frame 46 (counted from 0) on, but there are 60 frames",
         "frames/a": "a clip is listed from 0 on, but the first image is 1",
     }
-    result = estimate([], c3d_lists=listed)
+    result = dry_run([], c3d_lists=listed)
     assert {failure.key: failure.reason for failure in result.failures} == reasons and result.num_clips == 1
 
 

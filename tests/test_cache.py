@@ -60,7 +60,7 @@ def test_where_the_folder_is(platform, environment, expected, monkeypatch):
 
 
 def test_no_test_sees_the_users_cache():
-    assert not cache.cache_folder().exists()
+    assert not (cache.cache_folder() / "weights").exists()
 
 
 def test_what_is_stored(stored, home):

@@ -15,9 +15,10 @@ from hostile_files import write_images
 from featx import store
 from featx.cli import cli
 from featx.damage import Damage
+from featx.dry_run import dry_run
 from featx.errors import UsageError, VideoError
 from featx.extractor import Extractor
-from featx.run import estimate, extract_to
+from featx.run import extract_to
 from featx.video import count_frames, read_frames
 
 
@@ -158,8 +159,8 @@ def test_whole_videos_have_the_same_numbers_under_both(folder, tmp_path):
 def test_evenly_spread_clips_and_dry_runs_know_the_policy(folder, tmp_path):
     summary = extract_to(folder / "flipped.avi", tmp_path / "f.h5", num_clips=2, on_corrupt="keep")
     assert summary.num_clips == 2
-    assert estimate(folder, count=True).num_videos == 1
-    assert estimate(folder, count=True, on_corrupt="keep").num_videos == 2
+    assert dry_run(folder, count=True).num_videos == 1
+    assert dry_run(folder, count=True, on_corrupt="keep").num_videos == 2
 
 
 def test_the_command_and_info_tell(folder, tmp_path):

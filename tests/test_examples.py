@@ -156,10 +156,23 @@ def test_the_forward_pass_of_a_device_is_measured_without_pyav(capsys, monkeypat
 
 
 @pytest.mark.long
+def test_the_benchmark_of_estimates_runs(capsys):
+    benchmark.main(["--quick", "--only", "estimate"])
+    out = capsys.readouterr().out
+    assert "clips 12 / 12 = 1.000" in out and "sample: 3 of 6 videos" in out and "of 1 rounds" in out
+
+
 def test_the_benchmark_of_workers_runs(capsys):
     benchmark.main(["--quick", "--only", "workers"])
     said = capsys.readouterr().out
     assert re.search(r"  2 workers +[\d.]+ videos/s +[\d.]+% of linear", said) and "µs of processor time" in said
+
+
+@pytest.mark.long
+def test_the_benchmark_of_folders_runs(capsys):
+    benchmark.main(["--quick", "--only", "folders"])
+    said = capsys.readouterr().out
+    assert "70 files of 3 videos" in said and re.search(r"open, known +[\d.]+ +[\d.]+ +[\d.]+\n", said)
 
 
 @pytest.mark.parametrize("name", SMALL)

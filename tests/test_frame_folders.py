@@ -19,13 +19,14 @@ import featx
 from featx import backbones, checkpoints
 from featx.catalog import get_checkpoint
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.dry_run import dry_run
 from featx.errors import UsageError, VideoError
 from featx.extractor import Extractor
 from featx.features import Failure
 from featx.frame_folders import file_stamp, first_number, holds_frames, read_frame_folder
 from featx.plan import VideoItem, plan_videos
 from featx.preprocess import Preprocess
-from featx.run import estimate, extract_to
+from featx.run import extract_to
 from featx.video import count_frames, read_frames, read_header
 
 
@@ -262,8 +263,8 @@ def test_a_folder_of_frames_gives_the_features_of_its_video(capsys, tmp_path):
 def test_resampling_a_folder_is_refused_and_estimated_so(tmp_path):
     write_frames(tmp_path / "in" / "v", 40)
     for count in (False, True):
-        assert estimate(tmp_path / "in", count=count).videos == [("v", 40, 4)]
-        assert "no time stamps" in estimate(tmp_path / "in", count=count, fps=5).failures[0].reason
+        assert dry_run(tmp_path / "in", count=count).videos == [("v", 40, 4)]
+        assert "no time stamps" in dry_run(tmp_path / "in", count=count, fps=5).failures[0].reason
     with pytest.raises(VideoError, match="in/v: a folder of images has no time stamps"):
         featx.extract(tmp_path / "in" / "v", fps=5)
     assert featx.extract(tmp_path / "in" / "v", num_clips=2).num_clips == 2

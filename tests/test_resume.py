@@ -17,6 +17,7 @@ from test_run import same_features
 import featx
 from featx import parts, run, store
 from featx.errors import FeatureFileError, FeatxError
+from featx.store import sizes
 
 
 @pytest.fixture
@@ -125,8 +126,8 @@ def test_a_disk_without_room_is_told_before_the_run(folder, tmp_path, monkeypatc
     monkeypatch.setattr(store.schema, "free_bytes", lambda path: 9_000_000)
     monkeypatch.setattr(store, "free_bytes", lambda path: 8_400_000)
     code, out, _ = run_cli(capsys, "extract", folder, "-o", tmp_path / "f.h5", "--dry-run")
-    assert code == 0 and "kB of features" in out and f"the disk of {tmp_path / 'f.h5'} has 11.4 kB free" in out
-    monkeypatch.setattr(run, "VIDEO_ROW_BYTES", 10**6)
+    assert code == 0 and "kB of feature file" in out and f"the disk of {tmp_path / 'f.h5'} has 11.4 kB free" in out
+    monkeypatch.setattr(sizes, "TEXT_CELL_BYTES", 10**6 // 5)  # a video has five texts
     with pytest.raises(FeatxError, match=r"f.h5 needs 3.0 MB for 3 videos, but its disk has 0.0 MB free; make room"):
         featx.extract_to(folder, tmp_path / "f.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["v"]

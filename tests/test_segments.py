@@ -12,9 +12,9 @@ from test_cli import run as run_cli
 
 import featx
 from featx import feeder, store
+from featx.dry_run import dry_run
 from featx.errors import UsageError, VideoError
 from featx.plan import plan_videos
-from featx.run import estimate
 from featx.segments import Segment, is_segment_key, read_segments
 
 HEADER = "path,start_seconds,end_seconds,label\n"
@@ -214,12 +214,12 @@ def test_a_dry_run_counts_the_frames_of_each(folder):
     rows = ["a.mkv,0.4,0.88,x", "a.mkv,1.99,2.4,y", "a.mkv,2,9,y", "b.mkv,0,0.2,"]
     options = {"stride": 4, "frame_step": 1, "segments": listed(folder, rows)}
     for count in (False, True):
-        found = estimate([], count=count, **options)
+        found = dry_run([], count=count, **options)
         assert [(frames, clips) for _, frames, clips in found.videos] == [(12, 2), (10, 1), (5, 1)]
         assert "ends at 9.000 s, but the video at 2.400 s" in found.failures[0].reason
     for counted in ({"num_clips": 3}, {"num_clips_random": 3}):
         with pytest.raises(UsageError, match="is a segment, .* take a stride"):
-            estimate([], segments=options["segments"], **counted)
+            dry_run([], segments=options["segments"], **counted)
 
 
 def test_folders_of_images_and_uneven_videos(tmp_path, monkeypatch):

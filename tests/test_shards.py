@@ -12,8 +12,9 @@ from feature_files import write_file
 
 import featx
 from featx.cli import main
+from featx.dry_run import dry_run
 from featx.errors import FeatureFileError, ProvenanceError, UsageError
-from featx.run import estimate, extract_to, merge
+from featx.run import extract_to, merge
 from featx.shards import joined, missing_shards, parse_held, parse_shard, shard_number
 
 
@@ -46,10 +47,51 @@ def slurm(task, count, least, greatest=None, step=None):
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items() if value is not None}
 
 
-@pytest.mark.parametrize("tasks", [range(0, 4), range(1, 9), range(5, 6), range(10, 51, 10), range(3, 10, 3)])
+@pytest.mark.parametrize("tasks", [range(0, 4), range(1, 9), range(10, 51, 10), range(3, 10, 3)])
 def test_the_tasks_of_an_array_are_the_shards(tasks):
-    found = [str(parse_shard("slurm", slurm(task, len(tasks), tasks[0], tasks[-1], tasks.step))) for task in tasks]
-    assert found == [f"{k}/{len(tasks)}" for k in range(1, len(tasks) + 1)]
+    """So they are where the text tells the tasks, and then also where each runs again, alone or with some others."""
+    wanted = [f"{k}/{len(tasks)}" for k in range(1, len(tasks) + 1)]
+    whole = [slurm(task, len(tasks), tasks[0], tasks[-1], tasks.step) for task in tasks]
+    assert [str(parse_shard("slurm", variables)) for variables in whole] == wanted
+    given = f"slurm/{tasks[0]}-{tasks[-1]}:{tasks.step}"
+    again = [slurm(task, 1, task, task, 1) for task in tasks]
+    among = [slurm(task, 2, min(task, tasks[1]), max(task, tasks[-1]), 1) for task in tasks]
+    for environments in (whole, again, among):
+        assert [str(parse_shard(given, variables)) for variables in environments] == wanted
+        if (tasks[0], tasks.step) == (1, 1):
+            assert [str(parse_shard(f"SLURM/{len(tasks)}", variables)) for variables in environments] == wanted
+
+
+@pytest.mark.parametrize("task", [0, 1, 3])
+def test_an_array_of_one_task_is_never_taken_for_the_whole(task):
+    """`sbatch --array=3`, of an array that was 1-8, looks so: 1/1 would be all videos, under the name of one shard."""
+    with pytest.raises(UsageError, match=f"has the task {task} alone, .*--shard slurm/N"):
+        parse_shard("slurm", slurm(task, 1, task, task, 1))
+    assert str(parse_shard("slurm/1", slurm(1, 1, 1, 1, 1))) == "1/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "told"),
+    [
+        ("slurm/8", slurm(9, 9, 1, 9, 1), "has the task 9, but 'slurm/8' stands for tasks 1 to 8"),
+        ("slurm/8", slurm(0, 1, 0, 0, 1), "say slurm/0-7 for an array from 0"),
+        (
+            "slurm/8",
+            slurm(3, 8, 0, 7, 1),
+            "has the task 0, .* say slurm/0-7",
+        ),  # each task of it is refused, not the first alone
+        ("slurm/0-8:4", slurm(2, 3, 0, 8, 4), "tasks 0 to 8 in steps of 4"),
+        ("slurm/8-1", slurm(1, 1, 1), "such as slurm/1-8"),
+        ("slurm/0-8:0", slurm(0, 1, 0), "such as slurm/1-8"),
+        ("slurm/0", slurm(1, 1, 1), "such as slurm/1-8"),
+        ("slurm/8", {}, "SLURM_ARRAY_TASK_ID is ''"),
+        ("slurm/x", {}, "must be K/N, .* slurm/8"),
+        ("slurm/0-200000", slurm(0, 1, 0), "200001 shards"),
+    ],
+)
+def test_a_task_of_another_array_is_refused(text, variables, told):
+    with pytest.raises(UsageError, match=told):
+        parse_shard(text, variables)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +212,13 @@ def test_a_shard_without_videos_is_a_file(videos, tmp_path):
         assert not len(features) and features.provenance.shard == f"{empty}/49"
     with pytest.raises(UsageError, match="holds shard .* and this run makes all videos"):
         extract_to(videos, tmp_path / "f.h5")
+    for other in (f"{empty}/48", "1/1"):  # of another N, though the file holds nothing that would be lost
+        with pytest.raises(UsageError, match=f"holds shard {empty}/49, and this run makes shard {other}; give --shard"):
+            extract_to(videos, tmp_path / "f.h5", shard=other)
 
 
 def test_the_estimate_of_a_shard_is_its_own(videos, capsys):
-    counts = [estimate(videos, shard=f"{k}/3").num_videos for k in (1, 2, 3)]
+    counts = [dry_run(videos, shard=f"{k}/3").num_videos for k in (1, 2, 3)]
     assert counts == [sum(by_hand(f"v{i}", 3) == k for i in range(5)) for k in (1, 2, 3)]
     with pytest.raises(SystemExit) as ended:
         main(["extract", str(videos), "--dry-run", "--shard", "1/3", "--json"])
@@ -181,11 +226,20 @@ def test_the_estimate_of_a_shard_is_its_own(videos, capsys):
     assert json.loads(capsys.readouterr().out)["num_videos"] == counts[0]
 
 
+def test_which_shard_a_task_takes_is_told(videos, tmp_path, monkeypatch):
+    for name, value in slurm(3, 1, 3, 3, 1).items():
+        monkeypatch.setenv(name, value)
+    notes = []
+    empty = next(k for k in range(50, 90) if not any(by_hand(f"v{i}", k) == 3 for i in range(5)))
+    extract_to(videos, tmp_path / "f.h5", shard=f"slurm/{empty}", on_note=notes.append)
+    assert f"--shard slurm/{empty} is shard 3/{empty} here, 0 of 5 videos" in notes
+
+
 def test_the_segments_of_a_video_stay_together(videos, tmp_path):
     rows = [f"{videos}/v{i}.avi,{start},{start + 0.3}" for i in range(5) for start in (0, 0.1, 0.2)]
     (tmp_path / "s.csv").write_text("\n".join(["path,start_seconds,end_seconds", *rows]))
     for k in (1, 2, 3):
-        found = estimate([], segments=tmp_path / "s.csv", shard=f"{k}/3")
+        found = dry_run([], segments=tmp_path / "s.csv", shard=f"{k}/3")
         names = [key for key, *_ in found.videos] + [failure.key for failure in found.failures]
         assert {name.rpartition("/")[0] for name in names} == {f"v{i}" for i in range(5) if by_hand(f"v{i}", 3) == k}
         assert len(names) == 3 * len({name.rpartition("/")[0] for name in names})

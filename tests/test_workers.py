@@ -18,6 +18,7 @@ import featx
 from featx import run
 from featx.catalog import get_checkpoint
 from featx.devices import worker_devices
+from featx.dry_run import dry_run
 from featx.errors import FeatxError, UnknownNameError, UsageError
 from featx.extractor import provenance_of
 from featx.features import ClipTable, Failure, Features
@@ -37,7 +38,8 @@ class Scripted:
     """A worker that is a thread, and ends as its script says: `deadly` maps a key to how many workers it may still end."""
 
     def __init__(self, device, hear, deadly=None, provenance=PROVENANCE, refuse=None):
-        self.device, self._hear, self._deadly, self._refuse = device, hear, deadly or {}, refuse
+        self.device = self.name = device
+        self.machine, self._hear, self._deadly, self._refuse = "", hear, deadly or {}, refuse
         self._provenance = provenance
         self.asked, self.taken, self.most_waiting, self.options, self.closed = queue.Queue(), [], 0, None, False
         threading.Thread(target=self._run, daemon=True).start()
@@ -46,8 +48,9 @@ class Scripted:
         self.options, self.shown = options, items
         self.asked.put("open")
 
-    def give(self, item):
-        self.asked.put(item)
+    def give(self, items):
+        for item in items:
+            self.asked.put(item)
         self.most_waiting = max(self.most_waiting, self.asked.qsize())
 
     def end_round(self):
@@ -239,7 +242,7 @@ def test_several_processes_give_the_bits_of_one_though_a_worker_is_killed(clips_
     )
     assert (summary.num_videos, summary.exit_code) == (3, 0)
     require_same(output, whole)
-    assert run.estimate(clips_folder, device="cpu,cpu", save="both").num_videos == 3
+    assert dry_run(clips_folder, device="cpu,cpu", save="both").num_videos == 3
     assert not any(lives(worker.pid) for worker in started) and [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 

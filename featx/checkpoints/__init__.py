@@ -47,14 +47,18 @@ class LoadedCheckpoint:
     naming: str
 
 
-def load(checkpoint: Checkpoint, weights: str | Path | None = None) -> LoadedCheckpoint:
+def load(checkpoint: Checkpoint, weights: str | Path | LoadedCheckpoint | None = None) -> LoadedCheckpoint:
     """Build the checkpoint's backbone with the weights of a file; None takes the card's own file or the cached one.
+
+    What was loaded for it already, be it by another process, is taken as it is.
 
     The file is the authors' Caffe file, or safetensors or PyTorch's in our own names or those of a known port, and must
     hold every tensor, each of the right shape, floating and finite, and no other. A port without a classifier gives a
     backbone without the layer prob. Raises CheckpointError otherwise, and where `weights` is None but there is no file, with
     how to get it.
     """
+    if isinstance(weights, LoadedCheckpoint):
+        return weights
     path, sha256 = _locate(checkpoint) if weights is None else (Path(weights), file_sha256(Path(weights)))
     backbone, naming = _fit(checkpoint, read_tensors(path), path)
     return LoadedCheckpoint(backbone, sha256, path, naming.label)

@@ -17,7 +17,6 @@ import glob
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -31,6 +30,7 @@ from featx.checkpoints.files import file_sha256
 from featx.checkpoints.safetensors import write_safetensors
 from featx.durable import locked, sync
 from featx.errors import CheckpointError
+from featx.home import cache_folder
 
 __all__ = [
     "MeanCube",
@@ -111,16 +111,6 @@ class Record:
                 f"{self.card} FILE', or fetch it again as 'featx weights get {self.card}' says"
             )
         return path
-
-
-def cache_folder() -> Path:
-    """$FEATX_HOME, else the platform's place for caches; it need not exist yet."""
-    if os.environ.get("FEATX_HOME"):
-        return Path(os.environ["FEATX_HOME"]).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "featx"
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "featx"  # XDG: a relative path is ignored
 
 
 def downloads_folder() -> Path:

@@ -20,8 +20,8 @@ INPUT_OPTIONS = (
     click.option(
         "--allow-urls",
         is_flag=True,
-        help="Take http and https addresses as videos too: each is fetched whole to a file, checked for its length, and "
-        "then decoded.",
+        help="Take http and https addresses as videos too, and addresses in lists: each is fetched whole to a file, checked "
+        "for its length, and then decoded.",
     ),
 )
 

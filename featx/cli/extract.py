@@ -18,7 +18,10 @@ from featx.cli.clip_options import (
     keys_option,
     view_options,
 )
+from featx.cli.dry_run import OF_AN_ESTIMATE, dry_run_options, failed_line, print_dry_run
 from featx.cli.help import Command
+from featx.cli.ray_options import ray_options
+from featx.cli.types import ByteCount, PathOrAddress
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -29,11 +32,17 @@ Examples:
   featx extract examples/videos -o features.h5
   featx extract a.mp4 b.mp4 -o ab.h5 --layer res5b --layer pool5 --save both
   featx extract ucf101/ -o c3d.h5 --backbone c3d-sports1m --weights c3d.pickle
+  featx extract examples/videos --dry-run --estimate --machines 8 --price 2.5
 """
 
 
 @click.command("extract", cls=Command, epilog=EXAMPLES)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The feature file to write, or to continue.")
+@click.option(
+    "-o",
+    "--output",
+    type=PathOrAddress(path_type=Path),
+    help="The feature file to write, or to continue; s3:// and gs:// addresses too, which are written part by part.",
+)
 @input_options
 @click.option(
     "--c3d-list",
@@ -85,6 +94,7 @@ Examples:
 )
 @decode_options
 @device_options
+@ray_options
 @keys_option
 @click.option(
     "--on-error", type=click.Choice(["skip", "stop"]), default="skip", show_default=True, help="When a video fails."
@@ -102,26 +112,42 @@ Examples:
     "--shard",
     metavar="K/N",
     help="Take the K-th of N shards of the videos, by a hash of their keys, for 'featx merge' to join; adding videos moves "
-    "none to another. slurm: K and N are those of the job array (sbatch --array=1-N).",
+    "none to another. slurm/N: K is the task's number in a job array (sbatch --array=1-N), also where a few of its tasks run "
+    "again; slurm/0-7: the array is 0-7. slurm: N, too, is the array's.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where videos of addresses lie while they are decoded, and an output until it is in its store. Default: beside the "
+    "output; for one in a store, featx's own cache.",
+)
+@click.option(
+    "--cache-size",
+    "cache_bytes",
+    type=ByteCount(),
+    default="4GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="What fetched videos may take of the disk, such as 500MB or 20GiB.",
 )
 @click.option("--overwrite", is_flag=True, help="Start anew instead of continuing the output.")
-@click.option("--dry-run", is_flag=True, help="Print the videos, clips and bytes expected; write nothing.")
-@click.option("--count", is_flag=True, help="With --dry-run: decode every video instead of believing its header.")
+@dry_run_options
 @click.option("--profile", is_flag=True, help="Print where the time went: decode, resize, wait, forward, write.")
 @click.option("--quiet", is_flag=True, help="Print failures and errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the closing summary as JSON on stdout.")
 def command(**options: object) -> int:
     """Extract features from videos into a feature file.
 
-    INPUT is any mix of video files and folders, which are searched; a folder of numbered JPEG or PNG images is a video
-    too. A second run with the same output does what is missing.
+    INPUT is any mix of video files and folders, which are searched, also in stores (s3://bucket/videos/); a folder of numbered
+    JPEG or PNG images is a video too. A second run with the same output does what is missing.
     Ctrl-C finishes the videos in flight, at most for a minute; pressed again, it stops at once. What is finished is kept, and
     the same command goes on.
 
     Exit codes: 0 all done, 1 some videos failed (listed), 2 wrong usage, 130 and 143 ended by Ctrl-C or SIGTERM.
     """
     output, dry_run = options.pop("output"), options.pop("dry_run")
-    quiet, as_json, count = options.pop("quiet"), options.pop("as_json"), options.pop("count")
+    quiet, as_json = options.pop("quiet"), options.pop("as_json")
     profile = options.pop("profile")
     if not options["inputs"] and not options["lists"] and not options["c3d_lists"] and not options["segments"]:
         raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
@@ -133,9 +159,17 @@ def command(**options: object) -> int:
             raise click.UsageError("--timestamps is of a run, but --dry-run makes none; leave one of the two out")
         if profile:
             raise click.UsageError("--profile is of a run, but --dry-run makes none; leave one of the two out")
-        return _estimate(options, output, count, say, as_json)
-    if count:
-        raise click.UsageError("--count is given without --dry-run, to which it belongs; give both, or leave it out")
+        for name in OF_AN_ESTIMATE if not options["estimate"] else ():
+            if options[name] is not None:
+                raise click.UsageError(
+                    f"--{name} is given without --estimate, to which it belongs; give both, or leave it out"
+                )
+        return print_dry_run(options, output, say, as_json)
+    for name in ("count", "estimate", *OF_AN_ESTIMATE):
+        if options.pop(name) not in (None, False):
+            raise click.UsageError(
+                f"--{name} is given without --dry-run, to which it belongs; give both, or leave it out"
+            )
     if output is None:
         raise click.UsageError("name the feature file to write with -o, such as '-o features.h5'")
     _say_backbone(card, options, say)
@@ -189,7 +223,7 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
     )
     for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
         for failure in failed:
-            click.echo(_failed_line(word, failure), err=True)
+            click.echo(failed_line(word, failure), err=True)
     for word, damaged in (("damaged", summary.damaged), ("damaged before", summary.damaged_before)):
         for key, damage in damaged.items():
             click.echo(one_line(f"{word}, kept: {key}: {damage}"), err=True)
@@ -226,32 +260,3 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
             f"'featx merge {output} -o {output}' joins them"
         )
     return summary
-
-
-def _failed_line(word: str, failure) -> str:
-    return one_line(f"{word}: {failure.key} ({failure.path}): {failure.reason}")
-
-
-def _estimate(options: dict, output: Path | None, count: bool, say, as_json: bool) -> int:
-    from featx.run import estimate
-
-    for name in ("on_error", "retry_failed", "refresh", "overwrite", "content_hash", "repair", "timestamps"):
-        options.pop(name)
-    layers = options.pop("layers") or None
-    result = estimate(options.pop("inputs"), layers=layers, output=output, count=count, **options)
-    for failure in result.failures:
-        click.echo(_failed_line("would fail", failure), err=True)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result), indent=2))
-    else:
-        for key, num_frames, num_clips in result.videos:
-            say(one_line(f"{key}: {num_frames} frames, {num_clips} clips"))
-        kind = "counted by decoding" if count else "an estimate from the headers (--count decodes to be sure)"
-        say(
-            f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "
-            f"{result.num_bytes / 1e3:,.1f} kB of features: {kind}; nothing was written"
-        )
-        if result.free_bytes is not None:
-            enough = "" if result.num_bytes <= result.free_bytes else ", which is too little"
-            say(f"the disk of {output} has {result.free_bytes / 1e3:,.1f} kB free{enough}")
-    return 1 if result.failures else 0

@@ -9,7 +9,7 @@ __all__ = ["HEADINGS", "heading_of", "name_of"]
 # heading -> options, by their long names
 HEADINGS = {
     "Input": (
-        *("--list", "--c3d-list", "--segments", "--shard", "--allow-urls", "--keys-from"),
+        *("--list", "--c3d-list", "--segments", "--shard", "--allow-urls", "--cache", "--cache-size", "--keys-from"),
         *("--format", "--keys", "--name", "--key-dataset", "--feature-dataset", "--videos"),
     ),
     "Search": ("--query", "-k", "--at", "--per-video", "--include-self", "--duplicates", "--threshold"),
@@ -41,10 +41,13 @@ HEADINGS = {
     "When something fails": (
         *("--on-error", "--on-corrupt", "--timeout", "--retry-failed", "--refresh", "--hash", "--repair"),
     ),
-    "Speed": ("--device", "--precision", "--decode", "--engine", "--threads", "--batch-size"),
+    "Speed": (
+        *("--device", "--precision", "--decode", "--engine", "--threads", "--batch-size"),
+        *("--ray", "--ray-workers", "--ray-cpus", "--ray-gpus"),
+    ),
+    "Before a run": ("--dry-run", "--count", "--estimate", "--machines", "--price", "--sample"),
     "What is printed": (
-        *("--top", "--each-clip", "--numbers", "--per-class", "--dry-run", "--count", "--profile"),
-        *("--quiet", "--json", "--help"),
+        *("--top", "--each-clip", "--numbers", "--per-class", "--profile", "--quiet", "--json", "--help"),
     ),
 }
 

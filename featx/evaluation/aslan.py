@@ -25,7 +25,7 @@ from featx.evaluation.results import check_output, write_text
 from featx.evaluation.svm import fit_linear_svm
 from featx.lists import few, match_names
 from featx.progress import Progress
-from featx.store import FeatureSet, open_features, verify
+from featx.store import FeatureSet, open_features, verify_set
 
 __all__ = ["FoldResult", "SimilarityResult", "fit_scaling", "similarity"]
 
@@ -107,8 +107,7 @@ def similarity(
     if json_path is not None:
         check_output(json_path)
     with open_features(features_path) as features:
-        for path in features.paths:
-            verify(path)
+        verify_set(features)
         chosen = _choose_layers(features, tuple(layers))
         folds = read_pairs(Path(pairs_path), features.keys)
         folds, rows, notes = _find_pairs(folds, features, Path(features_path), allow_missing)

@@ -21,7 +21,7 @@ from featx.evaluation.results import check_output, write_text
 from featx.evaluation.tables import read_table
 from featx.layer_names import choose_layer, split_layer
 from featx.lists import few, match_names
-from featx.store import FeatureSet, open_features, verify
+from featx.store import FeatureSet, open_features, verify_set
 
 __all__ = ["FOLDERS", "METHODS", "PCA_DIMS", "Embedding", "embed", "tsne"]
 
@@ -103,8 +103,7 @@ def embed(
         check_output(csv_path)
     path, own_layer = split_layer(features_path)
     with open_features(path) as features:
-        for file in features.paths:
-            verify(file)
+        verify_set(features)
         layer = choose_layer(features.layers, path, own_layer, layer)
         label_of, notes = _labels(features, labels)
         names, row_labels, rows, num_rows = _sample(features, layer, clips, label_of, max_rows, seed)

@@ -44,7 +44,7 @@ class Rows:
 def row_names(features: FeatureSet, unit: str) -> list[str]:
     """The names of a file's rows: its keys, or with `unit` "clip" the `clip_name` of every clip, in the same order."""
     if unit == "video":
-        return features.keys
+        return list(features.keys)
     return [clip_name(key, start) for key in features.keys for start in features.clip_table(key).start_frame.tolist()]
 
 

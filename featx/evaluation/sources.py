@@ -17,7 +17,7 @@ from featx.features import ClipTable, Failure
 from featx.layer_names import choose_layer, split_layer
 from featx.lists import few, match_names
 from featx.provenance import Provenance
-from featx.store import open_features, parts_folder, verify
+from featx.store import open_features, parts_folder, verify_set
 
 __all__ = ["Descriptors", "Source", "read_descriptors"]
 
@@ -98,8 +98,7 @@ def read_descriptors(
 def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descriptors:
     path, own_layer = split_layer(named)
     with open_features(path) as features:
-        for file in features.paths:
-            verify(file)
+        verify_set(features)
         layer = choose_layer(features.layers, path, own_layer, layer)
         rows = l2_normalise(read_rows(features, layer, unit))
         names = tuple(row_names(features, unit))

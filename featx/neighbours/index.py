@@ -21,7 +21,7 @@ from featx.neighbours.queries import Query, find_queries
 from featx.neighbours.records import Answer, Duplicates, Hit, Moment, SearchResult
 from featx.provenance import Provenance
 from featx.small_files import check_output
-from featx.store import open_features, parts_folder, pieces, verify_tables
+from featx.store import open_features, parts_folder, pieces, verify_set
 
 __all__ = ["THRESHOLD", "Index", "find_duplicates", "search"]
 
@@ -56,9 +56,9 @@ class Index:
         try:
             self.layer = choose_layer(self._features.layers, self.path, own, layer)
             self._pieces = pieces(self._features, self.layer, clips)
-            verify_tables(self._features, ("videos/key", "basis"))
+            verify_set(self._features, ("videos/key", "basis"))
             if clips:
-                verify_tables(self._features, CLIP_TABLES)
+                verify_set(self._features, CLIP_TABLES)
             counts = self._features.column("num_clips") if len(self._features) else np.zeros(0, np.int64)
             self._firsts = np.cumsum(counts) - counts if clips else None
         except BaseException:

@@ -37,7 +37,7 @@ def gather(features: FeatureSet, path: Path) -> dict[str, object]:
             "reduced_by_pca": {layer: str(basis.get("fitted_on", "")) for layer, basis in features.bases.items()},
         },
         "videos": {
-            "key": features.keys,
+            "key": list(features.keys),
             "path": features.column("path").tolist(),
             "label": _unless_empty(features.column("label").tolist()),
             **{name: [_plain(value) for value in features.column(name).tolist()] for name in NUMBERS},

@@ -18,7 +18,7 @@ from featx.report.gather import gather
 from featx.report.layers import NUM_NEIGHBOURS, VECTOR_BYTES, layer_data, unit_rows
 from featx.report.page import page_text
 from featx.report.thumbnails import Thumbnails, make_thumbnails
-from featx.store import FeatureSet, open_features, verify
+from featx.store import FeatureSet, open_features, verify_set
 
 __all__ = ["ReportSummary", "write_report"]
 
@@ -75,8 +75,7 @@ def write_report(
     path, own_layer = split_layer(features_path)
     with open_features(path) as features:
         chosen = _choose_layers(features, own_layer, [layers] if isinstance(layers, str) else list(layers), path)
-        for file in features.paths:
-            verify(file)
+        verify_set(features)
         data = gather(features, path)
         budget = VECTOR_BYTES // len(chosen)
         data["layers"] = {

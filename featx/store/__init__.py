@@ -14,7 +14,7 @@ file, a file with its sibling parts (OUT.h5 + OUT.h5.parts/), or a folder of the
 renamed: a file with its final name is whole.
 """
 
-from featx.store.check import problems, verify, verify_tables
+from featx.store.check import problems, verify, verify_set
 from featx.store.foreign import read_array
 from featx.store.groups import group_names, read_groups, write_groups
 from featx.store.model_file import read_model, write_model
@@ -46,7 +46,7 @@ __all__ = [
     "require_output",
     "require_replaceable",
     "verify",
-    "verify_tables",
+    "verify_set",
     "write_features",
     "write_groups",
     "write_model",

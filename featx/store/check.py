@@ -13,11 +13,12 @@ import numpy as np
 from featx.errors import FeatureFileError
 from featx.store.member import Member, reading
 from featx.store.reader import FeatureSet
-from featx.store.schema import BASIS, BLOCK_BYTES, attributes_crc, crc
+from featx.store.schema import BASIS, BLOCK_BYTES, crc
 
-__all__ = ["problems", "verify", "verify_tables"]
+__all__ = ["problems", "verify", "verify_set"]
 
 UNIT_TOLERANCE = 1e-3
+SUMS = "checksums/"
 
 
 def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> None:
@@ -25,21 +26,23 @@ def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> No
 
     `groups`: the groups to read, such as "videos", None for all. The attributes are always compared.
     """
-    member = Member(Path(path))
+    member = Member.open(Path(path))
     try:
-        with reading(member.path), member.opened() as h5:
-            for problem in _damage(member, h5, groups):
-                raise FeatureFileError(f"{path}: damaged: {problem}; extract again")
+        _verify(member, groups)
     finally:
         member.close()
 
 
-def verify_tables(features: FeatureSet, names: tuple[str, ...]) -> None:
-    """`verify` for the files of an open set, and for the tables and groups in `names`, such as "videos/key"."""
+def verify_set(features: FeatureSet, names: tuple[str, ...] | None = None) -> None:
+    """`verify` for the files of an open set, and for the tables and groups in `names`, such as "videos/key"; None for all."""
     for member in features._members:
-        with reading(member.path), member.opened() as h5:
-            for problem in _damage(member, h5, names):
-                raise FeatureFileError(f"{member.path}: damaged: {problem}; extract again")
+        _verify(member, names)
+
+
+def _verify(member: Member, names: tuple[str, ...] | None) -> None:
+    with reading(member.path):
+        for problem in _damage(member, names):
+            raise FeatureFileError(f"{member.path}: damaged: {problem}; extract again")
 
 
 def problems(path: str | os.PathLike, on_block: Callable[[], None] = lambda: None) -> list[str]:
@@ -48,13 +51,13 @@ def problems(path: str | os.PathLike, on_block: Callable[[], None] = lambda: Non
     `on_block` is called after every few megabytes.
     """
     try:
-        member = Member(Path(path))
+        member = Member.open(Path(path))
     except FeatureFileError as error:
         return [str(error).removeprefix(f"{path}: ")]
     found: list[str] = []
     try:
         with reading(member.path), member.opened() as h5:
-            found.extend(_damage(member, h5, None, on_block))
+            found.extend(_damage(member, None, on_block))
             found.extend(_untruths(member, h5, on_block))
     except FeatureFileError as error:
         found.append(str(error).removeprefix(f"{path}: "))
@@ -69,62 +72,46 @@ def main(path: str) -> None:
 
 
 def _damage(
-    member: Member, h5: h5py.File, groups: tuple[str, ...] | None = None, on_block: Callable[[], None] = lambda: None
+    member: Member, groups: tuple[str, ...] | None = None, on_block: Callable[[], None] = lambda: None
 ) -> Iterator[str]:
     """What differs from its checksum, or has none."""
-    sums_of: dict[str, h5py.Dataset] = {}
-    tables: dict[str, h5py.Dataset] = {}
-
-    def sort(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            (sums_of if name.startswith("checksums/") else tables)[name.removeprefix("checksums/")] = item
-
-    h5.visititems(sort)
-    yield from _damaged_attributes(h5)
-    for name in sorted(tables.keys() | sums_of.keys()):
+    if member.record.attributes_problem:
+        yield member.record.attributes_problem
+    held = set(member.record.tables)
+    sums = {name.removeprefix(SUMS) for name in held if name.startswith(SUMS)}
+    for name in sorted(sums | {name for name in held if not name.startswith(SUMS)}):
         if groups is not None and name not in groups and name.partition("/")[0] not in groups:
             continue
-        if name not in sums_of or "block_rows" not in sums_of[name].attrs:
+        if name not in sums or not member.table(SUMS + name).block_rows:
             yield f"{name} has no checksums"
-        elif name not in tables:
+        elif name not in held:
             yield f"{name} is missing"
         else:
-            yield from _damaged_rows(member, name, sums_of[name], on_block)
+            yield from _damaged_rows(member, name, on_block)
 
 
-def _damaged_attributes(h5: h5py.File) -> Iterator[str]:
+def _damaged_rows(member: Member, name: str, on_block: Callable[[], None]) -> Iterator[str]:
+    step, recorded = member.table(SUMS + name).block_rows, member.rows(SUMS + name, slice(None))
+    table = member.table(name)
     try:
-        recorded = h5["checksums"].attrs.get("attributes") if "checksums" in h5 else None
-        actual = attributes_crc(h5)
-    except (KeyError, ValueError, RuntimeError, OSError, TypeError) as error:
-        yield f"its attributes, which say how it was made, cannot be read ({str(error).partition(chr(10))[0]})"
-        return
-    if recorded is None:
-        yield "its attributes have no checksum (damaged, or written by an earlier featx)"
-    elif recorded != actual:
-        yield "its attributes, which say how it was made, are not those that were written"
-
-
-def _damaged_rows(member: Member, name: str, sums: h5py.Dataset, on_block: Callable[[], None]) -> Iterator[str]:
-    try:
-        values = member.array(name)
+        texts = member.array(name) if table.is_text else None
     except (UnicodeDecodeError, OSError, RuntimeError) as error:
         yield f"{name} cannot be read ({str(error).partition(chr(10))[0]})"
         return
-    step, recorded = int(sums.attrs["block_rows"]), sums[...]
-    if step < 1 or len(recorded) != -(-len(values) // step):
-        yield f"{name} has {len(values)} rows, but {len(recorded)} checksums of {step} rows"
+    if len(recorded) != -(-table.num_rows // step):
+        yield f"{name} has {table.num_rows} rows, but {len(recorded)} checksums of {step} rows"
         return
-    for i, start in enumerate(range(0, len(values), step)):
-        if crc(values[start : start + step]) != recorded[i]:
-            yield f"rows {start} to {min(start + step, len(values))} of {name}"
+    for i, start in enumerate(range(0, table.num_rows, step)):
+        rows = slice(start, start + step)
+        if crc(texts[rows] if table.is_text else member.rows(name, rows)) != recorded[i]:
+            yield f"rows {start} to {min(start + step, table.num_rows)} of {name}"
         on_block()
 
 
 def _untruths(member: Member, h5: h5py.File, on_block: Callable[[], None]) -> Iterator[str]:
     """What no feature file says, whatever its checksums are."""
     made, counts = member.provenance, member.array("videos/num_clips")
-    both = set(member.keys) & set(member.strings("failures/key"))
+    both = set(member.texts("videos/key")) & set(member.texts("failures/key"))
     if both:
         yield f"'{min(both)}' stands among the videos and among the failures"
     for name in ("size_bytes", "num_frames", "num_clips"):

@@ -1,28 +1,31 @@
-"""One file of a feature set: opened, its structure checked, its tables read where they lie."""
+"""One file of a feature set: its tables, read where they lie."""
 
 from __future__ import annotations
 
 import errno
-import itertools
-import operator
+import io
+import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import BinaryIO
 
 import h5py
 import numpy as np
 
-from featx import provenance as _provenance
 from featx.errors import FeatureFileError, FeatxError
 from featx.provenance import Provenance
-from featx.shards import parse_held
-from featx.store.schema import OPTIONAL, STRING, from_attribute
-from featx.store.structure import require_attributes, require_tables, require_types
+from featx.store.handles import Handles
+from featx.store.plain import read_plain
+from featx.store.record import Hdf5Source, Record, Stamp, examine, read_texts
+from featx.store.schema import OPTIONAL, SCHEMA, STRING
+from featx.store.tables import Table
 
 __all__ = ["Member", "reading"]
+
+SPAN_BYTES = 2**18  # rows that lie within so much of a file are read together with what is between them
 
 
 @contextmanager
@@ -40,159 +43,208 @@ def reading(path: Path) -> Iterator[None]:
 class Member:
     """One file of a feature set; its structure has been checked, its checksums have not.
 
-    With `stays_open` it is read as it was opened, also when a run renames a new one into its place or removes it meanwhile.
-    Without, for sets of many files, it is closed and opened again for every table that is asked for, and must not have been
-    replaced. Raises FeatureFileError for a file that is damaged, or none of featx.
+    Where it stays open, it is read as it was opened, also when a run renames a new one into its place or removes it meanwhile.
+    One of a set of many files is closed, opened again when it is read, and must not have been replaced.
     """
 
-    def __init__(self, path: Path, stays_open: bool = True) -> None:
-        self.path = path
-        self._file, self._h5 = _open_pair(path)
+    def __init__(
+        self,
+        path: Path,
+        record: Record,
+        opened: tuple[BinaryIO, h5py.File] | None = None,
+        handles: Handles | None = None,
+    ) -> None:
+        self.path, self.record = path, record
+        self._name, self._open, self._handles = os.fspath(path), opened, handles or Handles()
+
+    @classmethod
+    def open(cls, path: Path, handles: Handles | None = None) -> Member:
+        """Examine a file, which then stays open, or with `handles` does not.
+
+        Raises FeatureFileError for a file that is damaged, or none of featx.
+        """
+        if handles is not None:
+            record = _examine_plain(path)
+            if record is not None:
+                return cls(path, record, handles=handles)
+        file, h5 = _open_pair(path)
         try:
             with reading(path):
-                self.provenance = _read_provenance(self._h5, path)
-                status = os.fstat(self._file.fileno())
-                self._tables = require_tables(self._h5, self._file, self.provenance, status.st_size, path)
-                self.keys: list[str] = _strings(self._h5, "videos/key")
-                self._identity = _identity(status)
-            if not all(map(operator.lt, self.keys, itertools.islice(self.keys, 1, None))):
-                raise FeatureFileError(
-                    f"{path}: damaged: its keys are not in order, or one stands twice; extract again"
-                )
+                record = examine(Hdf5Source(file, h5, path), file, path)
         except BaseException:
-            self.close()
+            _close(file, h5)
             raise
-        if not stays_open:
-            self.close()
+        if handles is None:
+            return cls(path, record, (file, h5))
+        _close(file, h5)
+        return cls(path, record, handles=handles)
 
     @property
-    def num_failures(self) -> int:
-        return self._tables["failures/key"].num_rows
+    def provenance(self) -> Provenance:
+        return self.record.provenance
+
+    @property
+    def num_videos(self) -> int:
+        return self.record.num_videos
+
+    def table(self, name: str) -> Table:
+        """Where a table lies."""
+        return self.record.tables[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a table."""
-        return self._tables[name].shape
+        return self.table(name).shape
 
     def dtype(self, name: str) -> np.dtype:
         """The type of a table of numbers."""
-        return self._tables[name].dtype
+        return self.table(name).dtype
 
     @contextmanager
     def opened(self) -> Iterator[h5py.File]:
         """The file as HDF5 sees it. Raises FeatureFileError where it is another one than at first."""
-        if self._h5:
-            yield self._h5
+        if self._open:
+            yield self._open[1]
             return
         file, h5 = _open_pair(self.path)
         with file, h5:
             self._require_same(file)
             yield h5
 
-    @contextmanager
-    def _opened_file(self) -> Iterator[BinaryIO]:
-        if not self._file.closed:
-            yield self._file
-            return
+    def _file(self) -> BinaryIO | io.FileIO:
+        """The file, open as long as somebody has it."""
+        if self._open:
+            return self._open[0]
         try:
-            file = open(self.path, "rb")  # noqa: SIM115 - closed below
+            return self._handles.get(self._name, self._require_same)
         except OSError as error:
             raise FeatureFileError(f"{self.path}: {_why_not_opened(self.path, error)}; it was there before") from error
-        with file:
-            self._require_same(file)
-            yield file
 
-    def _require_same(self, file: BinaryIO) -> None:
-        if _identity(os.fstat(file.fileno())) != self._identity:
+    def _require_same(self, file: BinaryIO | io.FileIO) -> None:
+        if not self.record.stamp.is_same_file(Stamp.of(os.fstat(file.fileno()))):
             raise FeatureFileError(f"{self.path} was replaced while it was read; open it again")
 
-    def strings(self, name: str) -> list[str]:
+    def texts(self, name: str) -> list[str]:
+        """A column of texts."""
+        if name in OPTIONAL and name not in self.record.tables:
+            return [OPTIONAL[name]] * self.num_videos
+        if name == "videos/key":
+            return [key.decode() for key in self.record.keys.tolist()]
+        if not self.table(name).num_text_bytes:
+            return [""] * self.table(name).num_rows
         with self.opened() as h5:
-            return _strings(h5, name)
+            return [text.decode() for text in read_texts(h5, name)]
 
     def value(self, name: str, row: int) -> object:
         """One row of a column, a str or a number, without the others."""
-        if name in OPTIONAL and name not in self._tables:
+        if name in OPTIONAL and name not in self.record.tables:
             return OPTIONAL[name]
         if name == "videos/key":
-            return self.keys[row]
-        if not self._tables[name].is_text:
-            return self.array(name)[row].item()
+            return self.record.keys[row].decode()
+        if not self.table(name).is_text:
+            return self.rows(name, row).item()
+        if not self.table(name).num_text_bytes:
+            return ""
         with self.opened() as h5:
             return h5[name].asstr()[row]
 
     def array(self, name: str) -> np.ndarray:
         """A table as an array that is read when it is touched: numbers are memory-mapped."""
-        if name in OPTIONAL and name not in self._tables:
-            return np.full(len(self.keys), OPTIONAL[name], object)
-        if name == "videos/key":
-            return np.array(self.keys, dtype=object)
-        table = self._tables[name]
-        if table.is_text:
-            return np.array(self.strings(name), dtype=object)
+        if self._is_text(name):
+            return np.array(self.texts(name), dtype=object)
+        table = self.table(name)
         if table.offset is None:
             return np.empty(table.shape, table.dtype)  # no values
-        with self._opened_file() as file:
-            return np.memmap(file, table.dtype, mode="r", offset=table.offset, shape=table.shape)
+        return np.memmap(self._file(), table.dtype, mode="r", offset=table.offset, shape=table.shape)
 
     def rows(self, name: str, rows: int | slice) -> np.ndarray:
         """One row of a table of numbers, or some that follow one another, copied."""
-        return np.array(self.array(name)[rows])
+        table = self.table(name)
+        first, end, _ = (slice(rows, rows + 1) if isinstance(rows, int) else rows).indices(table.num_rows)
+        out = np.empty((max(end - first, 0), *table.shape[1:]), table.dtype)
+        if out.nbytes:
+            self._read(out, table.offset + first * (out.nbytes // len(out)))
+        return out[0] if isinstance(rows, int) else out
+
+    def new(self, name: str, num_rows: int) -> np.ndarray:
+        """An array for so many rows as a table has, its values undefined."""
+        if self._is_text(name):
+            return np.empty(num_rows, object)
+        table = self.table(name)
+        return np.empty((num_rows, *table.shape[1:]), table.dtype)
+
+    def take(self, name: str, rows: np.ndarray, out: np.ndarray, places: np.ndarray, room: np.ndarray) -> None:
+        """Write some rows of a table, in any order, to `out[places]`. `room`: uint8 (n,), to read them into meanwhile."""
+        if self._is_text(name):
+            out[places] = np.array(self.texts(name), dtype=object)[rows]
+            return
+        table = self.table(name)
+        row_bytes = table.dtype.itemsize * math.prod(table.shape[1:])
+        if row_bytes:
+            self._take(table, row_bytes, rows, out, places, room)
+
+    def _take(
+        self, table: Table, row_bytes: int, rows: np.ndarray, out: np.ndarray, places: np.ndarray, room: np.ndarray
+    ) -> None:
+        num_rows, first, end = len(rows), int(rows[0]), int(rows[-1]) + 1
+        in_order = num_rows == 1 or bool((rows[1:] > rows[:-1]).all())
+        if not in_order:
+            first, end = int(rows.min()), int(rows.max()) + 1
+        together, num_bytes = in_order and end - first == num_rows, (end - first) * row_bytes
+        if together and places[-1] - places[0] == num_rows - 1 and bool((places[1:] > places[:-1]).all()):
+            self._read(out[places[0] : places[-1] + 1], table.offset + first * row_bytes)
+        elif num_bytes > max(SPAN_BYTES, 2 * num_rows * row_bytes):  # few, and far from each other
+            out[places] = np.memmap(self._file(), table.dtype, "r", table.offset, table.shape)[rows]
+        elif num_bytes > len(room) and num_rows > 1:
+            half = num_rows // 2
+            self._take(table, row_bytes, rows[:half], out, places[:half], room)
+            self._take(table, row_bytes, rows[half:], out, places[half:], room)
+        else:
+            room = room[:num_bytes] if num_bytes <= len(room) else np.empty(num_bytes, np.uint8)
+            span = room.view(table.dtype).reshape(end - first, *table.shape[1:])
+            self._read(span, table.offset + first * row_bytes)
+            out[places] = span if together else span[rows - first]
+
+    def _read(self, into: np.ndarray, offset: int) -> None:
+        """Fill an array that lies in one piece from the file's bytes."""
+        file, left = self._file(), memoryview(into.reshape(-1).view(np.uint8))
+        while len(left):
+            count = _pread_into(file.fileno(), left, offset)
+            if not count:
+                raise FeatureFileError(f"{self.path}: damaged: it is shorter than it was; extract again")
+            left, offset = left[count:], offset + count
+
+    def _is_text(self, name: str) -> bool:
+        group, _, column = name.partition("/")
+        return SCHEMA.get(group, {}).get(column) is STRING
 
     def close(self) -> None:
-        self._h5.close()
-        self._file.close()
+        if self._open:
+            _close(*self._open)
+            self._open = None
 
 
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _examine_plain(path: Path) -> Record | None:
+    """The record of a file in featx's own form, as HDF5 would give it; None for any other file, also for one to refuse."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            source = read_plain(file) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            return None if source is None else examine(source, file, path)
+    except (OSError, FeatureFileError, ValueError, KeyError):
+        return None
 
 
-def _strings(h5: h5py.File, name: str) -> list[str]:
-    """A column of texts."""
-    dataset = h5py.h5d.open(h5.id, name.encode())
-    values = np.empty(dataset.shape, STRING)
-    if len(values):
-        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-    return [value.decode() for value in values]
+def _pread_into(descriptor: int, into: memoryview, offset: int) -> int:
+    """Read from a place of a file, which no other reader's place moves; returns the number of bytes."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [into], offset)
+    data = os.pread(descriptor, len(into), offset)  # of older systems
+    into[: len(data)] = data
+    return len(data)
 
 
-def _read_provenance(h5: h5py.File, path: Path) -> Provenance:
-    root = h5py.h5g.open(h5.id, b"/")
-    require_attributes(h5, path)
-    attributes = {}
-    for i in range(h5py.h5a.get_num_attrs(root)):
-        attribute = h5py.h5a.open(root, index=i)
-        attributes[attribute.name.decode("utf-8", "surrogateescape")] = attribute
-    if "format" not in attributes or _value(attributes["format"]) != "featx":
-        raise FeatureFileError(f"{path}: an HDF5 file, but not a feature file; that is what 'featx extract -o' writes")
-    version = _value(attributes["format_version"]) if "format_version" in attributes else 0
-    if version != _provenance.FORMAT_VERSION:
-        raise FeatureFileError(
-            f"{path}: format version {version}, but this featx reads version {_provenance.FORMAT_VERSION}; "
-            "use the featx that wrote it, or extract again"
-        )
-    names = [f.name for f in fields(Provenance)]
-    missing = [name for name in names if name not in attributes and name not in _provenance.ADDED_LATER]
-    if missing:
-        raise FeatureFileError(
-            f"{path}: its attribute '{missing[0]}' is missing: damaged, or written by an earlier featx; extract again"
-        )
-    values = {name: _value(attributes[name]) for name in names if name in attributes}
-    require_types(values, path)
-    if values.get("shard"):
-        parse_held(values["shard"])
-    return Provenance(**values)
-
-
-def _value(attribute: h5py.h5a.AttrID) -> object:
-    """The value of an attribute, as `from_attribute`."""
-    dtype = attribute.dtype
-    values = np.zeros(attribute.shape, dtype)
-    attribute.read(values)
-    if h5py.check_string_dtype(dtype) and dtype.kind == "O":
-        texts = [value.decode("utf-8", "surrogateescape") for value in values.flat]
-        return tuple(texts) if values.ndim else texts[0]
-    return from_attribute(values if values.ndim else values[()])
+def _close(file: BinaryIO, h5: h5py.File) -> None:
+    h5.close()
+    file.close()
 
 
 def _open_pair(path: Path) -> tuple[BinaryIO, h5py.File]:

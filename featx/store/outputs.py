@@ -11,7 +11,8 @@ import h5py
 from featx.containers import VIDEO_SUFFIXES
 from featx.errors import FeatureFileError, UsageError
 from featx.frame_folders import IMAGE_SUFFIXES
-from featx.store.structure import require_attributes
+from featx.remote import require_no_address
+from featx.store.attributes import require_attributes
 
 __all__ = ["FEATURES", "MODEL", "require_output", "require_replaceable"]
 
@@ -27,6 +28,7 @@ def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
 
     That is a folder, a name such as of a video, an HDF5 file of another format, and wherever nothing can be written.
     """
+    require_no_address(path, "write to one, and send it there; 'featx extract' alone writes to stores itself")
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give -o the name of a file, such as {path / 'features.h5'}")

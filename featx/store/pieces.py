@@ -61,36 +61,48 @@ def pieces(features: FeatureSet, layer: str, clips: bool = False) -> list[Piece]
     Raises UnknownNameError and UsageError for what the set does not hold, FeatureFileError where checksums are missing.
     """
     features.require_rows(layer, clips)
-    found = []
+    found, places_of = [], _Places(features, clips)
     for number, member in enumerate(features._members):
         name = f"{'clips' if clips else 'descriptors'}/{layer}"
-        shape = member.shape(name)
-        if not shape[0]:
+        table = member.table(name)
+        if not table.num_rows:
             continue
-        with member.opened() as h5:
-            recorded = h5.get(f"checksums/{name}")
-            step = 0 if recorded is None else int(recorded.attrs.get("block_rows", 0))
-            sums = None if recorded is None else recorded[...]
-        if step < 1 or len(sums) != -(-shape[0] // step):
+        recorded = member.record.tables.get(f"checksums/{name}")
+        if (
+            recorded is None
+            or not recorded.block_rows
+            or recorded.num_rows != -(-table.num_rows // recorded.block_rows)
+        ):
             raise FeatureFileError(f"{member.path}: damaged: {name} has no checksums of its rows; extract again")
-        places = _places(features, number, member, shape[0], clips)
+        places = places_of.member(number, member, table.num_rows)
+        sums = member.rows(f"checksums/{name}", slice(None))
         found.append(
-            Piece(member.path, name, partial(member.array, name), shape, member.dtype(name), places, step, sums)
+            Piece(
+                *(member.path, name, partial(member.array, name), table.shape, table.dtype, places),
+                recorded.block_rows,
+                sums,
+            )
         )
     return found
 
 
-def _places(features: FeatureSet, number: int, member: Member, num_rows: int, clips: bool) -> np.ndarray:
-    """The row of the set that each row of a file is, int64 (num_rows,), -1 for none."""
-    videos = np.flatnonzero(features._member_of == number)
-    rows = features._row_of[videos]
-    places = np.full(num_rows, -1, np.int64)
-    if not clips:
-        places[rows] = videos
+class _Places:
+    """The rows of the set that the rows of its files are."""
+
+    def __init__(self, features: FeatureSet, clips: bool) -> None:
+        self._first_row, self._video_of_row = features._order.first_row, features._order.video_of_row()
+        self._counts = features.column("num_clips") if clips and len(features) else None
+        self._firsts = np.cumsum(self._counts) - self._counts if self._counts is not None else None
+
+    def member(self, number: int, member: Member, num_rows: int) -> np.ndarray:
+        """The row of the set that each row of a file is, int64 (num_rows,), -1 for none."""
+        videos = self._video_of_row[self._first_row[number] : self._first_row[number + 1]]
+        if self._counts is None:
+            return videos if num_rows == len(videos) else np.full(num_rows, -1, np.int64)
+        places = np.full(num_rows, -1, np.int64)
+        held = np.flatnonzero(videos >= 0)
+        videos = videos[held]
+        own_firsts, own_counts = member.array("videos/first_clip")[held], self._counts[videos]
+        inside = np.arange(own_counts.sum()) - np.repeat(np.cumsum(own_counts) - own_counts, own_counts)
+        places[np.repeat(own_firsts, own_counts) + inside] = np.repeat(self._firsts[videos], own_counts) + inside
         return places
-    counts = features.column("num_clips")
-    firsts = np.cumsum(counts) - counts
-    own_firsts, own_counts = member.array("videos/first_clip")[rows], counts[videos]
-    inside = np.arange(own_counts.sum()) - np.repeat(np.cumsum(own_counts) - own_counts, own_counts)
-    places[np.repeat(own_firsts, own_counts) + inside] = np.repeat(firsts[videos], own_counts) + inside
-    return places

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import itertools
-import operator
+import math
 import os
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from featx import provenance as _provenance
 from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
+from featx.remote import require_no_address
 from featx.shards import joined
+from featx.store.handles import Handles
+from featx.store.index import Index
+from featx.store.keys import Keys
 from featx.store.member import Member, reading
+from featx.store.order import arrange
 from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
 
 __all__ = ["FeatureSet", "find_files", "open_features"]
 
 # of more files than this none stays open: a process may have 1,024, and each takes two, and one more while it is mapped
 MAX_OPEN = 64
+PIECE_BYTES, AHEAD_BYTES = (
+    2**16,
+    64 * 2**20,
+)  # what is worth opening a file for, and what is read of all of them at most
+ROOM_BYTES = 2**20  # for rows on their way from a file to their places
+
+T = TypeVar("T")
 
 
 class FeatureSet:
@@ -33,76 +46,56 @@ class FeatureSet:
     last word on a key counts; no key may stand in two of them. Use it in a ``with`` block, or call `close`.
 
     Up to MAX_OPEN files stay open, and are read as they were then; of more, each is opened when it is read, and a file that was
-    replaced meanwhile is an error.
+    replaced meanwhile is an error. `place`, the folder of so many, is remembered, see `featx.store.index`.
 
     Raises FeatureFileError for a file that is damaged, ProvenanceError where files do not belong together, and UsageError
     for a key in two groups.
     """
 
-    def __init__(self, *groups: Sequence[Path]) -> None:
+    def __init__(self, *groups: Sequence[Path], place: Path | None = None) -> None:
         self._members: list[Member] = []
+        self._handles = Handles()
+        sizes = [len(group) for group in groups]
+        began_ns = time.time_ns()
+        index = Index.load(place) if place is not None and sum(sizes) > MAX_OPEN else None
         try:
-            stays_open = sum(map(len, groups)) <= MAX_OPEN
-            for path in itertools.chain(*groups):
-                self._members.append(Member(path, stays_open))
+            num_new = self._open(list(itertools.chain(*groups)), index)
             provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
-            self.provenance = replace(provenance, shard=self._shard([len(group) for group in groups]))
-            self._index([len(group) for group in groups])
+            self.provenance = replace(provenance, shard=self._shard(sizes))
+            known_order = index.order(sizes) if index is not None and not num_new else None
+            files = [(member.path, member.record) for member in self._members]
+            self._order = known_order or arrange(_grouped(files, sizes))
             self._check_widths()
         except BaseException:
             self.close()
             raise
+        if index is not None and known_order is None:
+            index.save(files, sizes, self._order, began_ns)
+
+    def _open(self, paths: list[Path], index: Index | None) -> int:
+        """Open the files, and return how many of them had to be examined."""
+        handles = self._handles if len(paths) > MAX_OPEN else None
+        num_new = 0
+        for path in paths:
+            known = index.record(path) if index is not None else None
+            num_new += known is None
+            self._members.append(
+                Member.open(path, handles) if known is None else Member(path, known, handles=self._handles)
+            )
+        return num_new
 
     def _shard(self, group_sizes: list[int]) -> str:
         """Which shards the files hold together. Raises ProvenanceError where they do not belong together."""
-        members, named = iter(self._members), []
-        for size in group_sizes:
-            own = {member.provenance.shard: str(member.path) for member in itertools.islice(members, size)}
+        named = []
+        for group in _grouped(self._members, group_sizes):
+            own = {member.provenance.shard: str(member.path) for member in group}
             named += [(path, shard) for shard, path in own.items()]
         return joined(named)
-
-    def _index(self, group_sizes: list[int]) -> None:
-        """Find the member and row of every key, and what remains of the failures."""
-        keys: list[str] = []
-        member_of, row_of, failures = [], [], {}
-        members = iter(enumerate(self._members))
-        for size in group_sizes:
-            group = list(itertools.islice(members, size))
-            if size == 1 and not group[0][1].num_failures:  # a million videos: 2 seconds less
-                number, member = group[0]
-                own_keys = member.keys
-                places = np.stack([np.full(len(own_keys), number), np.arange(len(own_keys))], axis=1)
-            else:
-                where, own_failures = _last_words(group)
-                own_keys, places = list(where), np.array(list(where.values()), np.int64).reshape(-1, 2)
-                failures |= own_failures
-            keys += own_keys
-            member_of.append(places[:, 0])
-            row_of.append(places[:, 1])
-        self._member_of, self._row_of = (
-            np.concatenate([np.zeros(0, np.int64), *column]) for column in (member_of, row_of)
-        )
-        self.keys = self._sorted(keys)
-        # another shard may have had more luck with a video
-        self.failures: list[Failure] = [failures[key] for key in sorted(failures) if key not in self]
-
-    def _sorted(self, keys: list[str]) -> list[str]:
-        """The keys in order, and with them members and rows. Raises UsageError for a key that is there twice."""
-        if all(map(operator.lt, keys, itertools.islice(keys, 1, None))):
-            return keys
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        keys = [keys[i] for i in order]
-        self._member_of, self._row_of = self._member_of[order], self._row_of[order]
-        twice = next((i for i, pair in enumerate(itertools.pairwise(keys)) if pair[0] == pair[1]), None)
-        if twice is not None:
-            first, second = (self._members[m].path for m in self._member_of[twice : twice + 2])
-            raise UsageError(f"the video '{keys[twice]}' stands in {first} and in {second}; leave one of them out")
-        return keys
 
     def _check_widths(self) -> None:
         for layer in self.layers:
             group = "descriptors" if self.has_descriptors else "clips"
-            widths = {m.shape(f"{group}/{layer}")[1]: m.path for m in self._members if m.keys}
+            widths = {m.shape(f"{group}/{layer}")[1]: m.path for m in self._members if m.num_videos}
             if len(widths) > 1:
                 found = ", ".join(f"{width} in {path}" for width, path in widths.items())
                 raise ProvenanceError(f"{layer} has different dimensions: {found}; leave one of them out")
@@ -119,9 +112,19 @@ class FeatureSet:
         """The files that make up the set."""
         return [member.path for member in self._members]
 
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys of the videos, sorted; a sequence of str, which is made of them as they are asked for."""
+        return self._order.keys
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """What was tried and gave no features, by key."""
+        return list(self._order.failures)
+
     @property
     def num_videos(self) -> int:
-        return len(self.keys)
+        return self._order.num_videos
 
     @property
     def num_clips(self) -> int:
@@ -151,10 +154,10 @@ class FeatureSet:
             }
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self.num_videos
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._find(key) is not None
+        return key in self.keys
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys)
@@ -175,7 +178,7 @@ class FeatureSet:
         """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names."""
         if name not in SCHEMA["videos"]:
             raise UnknownNameError("video column", name, SCHEMA["videos"])
-        return self._gather(f"videos/{name}", self._member_of, self._row_of)
+        return self._gather(f"videos/{name}", *self._places())
 
     def descriptors(self, layer: str) -> np.ndarray:
         """The design matrix of a layer: float32 (V, D), rows in the order of `keys`.
@@ -183,19 +186,18 @@ class FeatureSet:
         Memory-mapped (read-only) where the set is one file. Raises UsageError where only clip features were kept.
         """
         name = self._descriptor_name(layer)
-        if len(self._members) == 1 and len(self) == len(self._members[0].keys):
+        if self._is_one_file:
             return self._members[0].array(name)
         return self.rows(layer, np.arange(len(self)))
 
     def rows(self, layer: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Some rows of the design matrix, float32 (len(indices), D)."""
-        indices = np.asarray(indices, np.int64)
-        return self._gather(self._descriptor_name(layer), self._member_of[indices], self._row_of[indices])
+        return self._gather(self._descriptor_name(layer), *self._places(_within(indices, len(self))))
 
     def blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
         """The design matrix in blocks of at most `rows` rows, float32 (n, D), in the order of `keys`."""
-        for start in range(0, len(self), rows):
-            yield self.rows(layer, np.arange(start, min(start + rows, len(self))))
+        name = self._descriptor_name(layer)
+        yield from self._row_blocks(name, len(self), rows, self._places)
 
     def bins(self, layer: str) -> np.ndarray:
         """The clip features of a layer in bins of time, (V, T, D), videos in the order of `keys`; see `featx.bins`.
@@ -203,16 +205,14 @@ class FeatureSet:
         Memory-mapped (read-only) where the set is one file. Raises UsageError where there are none.
         """
         name = self._bins_name(layer)
-        if len(self._members) == 1 and len(self) == len(self._members[0].keys):
+        if self._is_one_file:
             return self._members[0].array(name)
-        return self._gather(name, self._member_of, self._row_of)
+        return self._gather(name, *self._places())
 
     def bin_blocks(self, layer: str, rows: int = 64) -> Iterator[np.ndarray]:
         """The bins of a layer in blocks of at most `rows` videos, (n, T, D), in the order of `keys`."""
         name = self._bins_name(layer)
-        for start in range(0, len(self), rows):
-            block = slice(start, start + rows)
-            yield self._gather(name, self._member_of[block], self._row_of[block])
+        yield from self._row_blocks(name, len(self), rows, self._places)
 
     def clip_blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
         """The clip features of all videos in blocks of at most `rows` rows, (n, D), videos in the order of `keys`."""
@@ -222,7 +222,7 @@ class FeatureSet:
     def clip_rows(self, layer: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Some rows of the clip features of all videos, (len(indices), D); videos are in the order of `keys`."""
         self.require_rows(layer, clips=True)
-        return self._clip_values(layer, np.asarray(indices, np.int64))
+        return self._clip_values(layer, _within(indices, self.num_clips if len(self) else 0))
 
     def clip_column(self, name: str) -> np.ndarray:
         """A column of /clips, (M,), of all videos in the order of `keys`. Raises UsageError where clips were not kept."""
@@ -266,6 +266,7 @@ class FeatureSet:
         """Close the files. Arrays that were handed out stay valid."""
         for member in self._members:
             member.close()
+        self._handles.close()
 
     def __enter__(self) -> FeatureSet:
         return self
@@ -275,17 +276,21 @@ class FeatureSet:
 
     # how it is found
 
+    @property
+    def _is_one_file(self) -> bool:
+        return len(self._members) == 1 and self._order.rows is None
+
+    def _places(self, videos: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The member and row of videos, by their places among `keys`; None for all of them."""
+        return self._order.places(np.arange(len(self)) if videos is None else videos)
+
     def _place(self, key: str) -> tuple[Member, int]:
         """The member and row of a video."""
-        i = self._find(key)
+        i = self.keys.find(key)
         if i is None:
-            raise UnknownNameError("video", key, self.keys if len(self) < 1000 else self.keys[:20])
-        return self._members[self._member_of[i]], int(self._row_of[i])
-
-    def _find(self, key: str) -> int | None:
-        """The place of a key among `keys`."""
-        i = bisect_left(self.keys, key)
-        return i if i < len(self.keys) and self.keys[i] == key else None
+            raise UnknownNameError("video", key, list(self.keys) if len(self) < 1000 else self.keys[:20])
+        members, rows = self._order.places(np.array([i]))
+        return self._members[members[0]], int(rows[0])
 
     @cached_property
     def _clip_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -317,48 +322,59 @@ class FeatureSet:
 
     def _gather(self, name: str, members: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows of one dataset, each from its own member."""
-        if not len(members):
+        if len(self._members) == 1 or not len(members):
             return np.asarray(self._members[0].array(name)[rows])
-        order = np.argsort(members, kind="stable")
-        ends = np.flatnonzero(np.diff(members[order], append=-1)) + 1
-        out = None
-        for first, end in zip([0, *ends[:-1]], ends, strict=True):  # the rows of one member
-            places = order[first:end]
-            values = self._members[members[places[0]]].array(name)
-            if end - first == len(rows):
-                return np.asarray(values[rows])
-            if out is None:
-                out = np.empty((len(rows), *values.shape[1:]), values.dtype)
-            out[places] = values[rows[places]]
+        order = np.argsort(members.astype(np.int16 if len(self._members) < 2**15 else np.int64), kind="stable")
+        sorted_members, rows = members[order], rows[order]
+        ends = np.flatnonzero(np.diff(sorted_members, append=-1)) + 1
+        out, first = self._members[sorted_members[0]].new(name, len(rows)), 0
+        room = np.empty(ROOM_BYTES, np.uint8)
+        for end in ends.tolist():  # the rows of one member
+            self._members[sorted_members[first]].take(name, rows[first:end], out, order[first:end], room)
+            first = end
         return out
 
+    def _row_blocks(
+        self, name: str, num_rows: int, rows: int, places: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    ) -> Iterator[np.ndarray]:
+        """All rows of one dataset in blocks; of many files, several blocks are read at once, since each touches every file."""
+        rows = max(1, rows)
+        table = next((m for m in self._members if m.num_videos), self._members[0]).table(name)
+        row_bytes = max(1, table.dtype.itemsize * math.prod(table.shape[1:]))
+        ahead = min(AHEAD_BYTES, PIECE_BYTES * len(self._members)) // row_bytes
+        at_once = rows * max(1, ahead // rows)
+        for start in range(0, num_rows, at_once):
+            read = self._gather(name, *places(np.arange(start, min(start + at_once, num_rows))))
+            for first in range(0, len(read), rows):
+                yield read[first : first + rows]
+
     def _clip_column_blocks(self, name: str, rows: int) -> Iterator[np.ndarray]:
-        total = self.num_clips if len(self) else 0
-        for start in range(0, total, rows):
-            yield self._clip_values(name, np.arange(start, min(start + rows, total)))
+        yield from self._row_blocks(f"clips/{name}", self.num_clips if len(self) else 0, rows, self._clip_places)
 
     def _clip_values(self, name: str, positions: np.ndarray) -> np.ndarray:
         """Rows of one dataset of clips, by their places in the order of all videos' clips."""
+        return self._gather(f"clips/{name}", *self._clip_places(positions))
+
+    def _clip_places(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         counts, firsts, ends = self._clip_counts
         video = np.searchsorted(ends, positions, side="right")
         own_row = firsts[video] + positions - (ends[video] - counts[video])
-        return self._gather(f"clips/{name}", self._member_of[video], own_row)
+        return self._order.places(video)[0], own_row
 
 
-def _last_words(members: list[tuple[int, Member]]) -> tuple[dict[str, tuple[int, int]], dict[str, Failure]]:
-    """key -> (member, row), and key -> failure, of a file and its parts: what is written later takes the place of both."""
-    where: dict[str, tuple[int, int]] = {}
-    failures: dict[str, Failure] = {}
-    for m, member in members:
-        for row, key in enumerate(member.keys):
-            where[key] = (m, row)
-            failures.pop(key, None)
-        columns = [member.array(f"failures/{name}").tolist() for name in SCHEMA["failures"]]
-        for values in zip(*columns, strict=True):
-            failure = Failure(**dict(zip(SCHEMA["failures"], values, strict=True)))
-            failures[failure.key] = failure
-            where.pop(failure.key, None)
-    return where, failures
+def _within(indices: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
+    """Places among so many, those below 0 counted from behind. Raises IndexError for one that is none."""
+    indices = np.asarray(indices, np.int64)
+    outside = (indices < -num_rows) | (indices >= num_rows)
+    if outside.any():
+        raise IndexError(f"row {indices[outside][0]} of {num_rows}")
+    return np.where(indices < 0, indices + num_rows, indices)
+
+
+def _grouped(files: Sequence[T], group_sizes: Sequence[int]) -> list[list[T]]:
+    """The files of each group."""
+    left = iter(files)
+    return [list(itertools.islice(left, size)) for size in group_sizes]
 
 
 def find_files(path: str | os.PathLike) -> list[list[Path]]:
@@ -366,6 +382,7 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
 
     `path`: a file, or a folder of files. Raises FeatureFileError for a folder without any.
     """
+    require_no_address(path, "fetch it first, with the folder of its parts if it has one")
     path = Path(path)
     if not path.is_dir():
         return [_with_parts(path)]
@@ -399,4 +416,4 @@ def open_features(path: str | os.PathLike) -> FeatureSet:
 
     Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
     """
-    return FeatureSet(*find_files(path))
+    return FeatureSet(*find_files(path), place=Path(path))

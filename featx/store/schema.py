@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -86,10 +87,15 @@ def crc(values: np.ndarray) -> int:
 
 
 def attributes_crc(h5: h5py.File) -> int:
+    """`values_crc` of what an open file holds."""
+    return values_crc(h5.attrs, {layer: entry.attrs for layer, entry in h5.get("basis", {}).items()})
+
+
+def values_crc(attributes: Mapping[str, object], bases: Mapping[str, Mapping[str, object]]) -> int:
     """One checksum for all attributes that carry meaning: those of the file, and those of every basis."""
-    lines = [f"{name}={from_attribute(value)!r}" for name, value in sorted(h5.attrs.items())]
-    for layer, entry in sorted(h5.get("basis", {}).items()):
-        lines += [f"{layer}/{name}={from_attribute(value)!r}" for name, value in sorted(entry.attrs.items())]
+    lines = [f"{name}={from_attribute(value)!r}" for name, value in sorted(attributes.items())]
+    for layer, entry in sorted(bases.items()):
+        lines += [f"{layer}/{name}={from_attribute(value)!r}" for name, value in sorted(entry.items())]
     return zlib.crc32("\n".join(lines).encode("utf-8", "backslashreplace"))
 
 

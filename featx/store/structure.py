@@ -1,52 +1,20 @@
-"""Whether a file has the structure of a feature file, found before any of it is read: a stranger's file is data.
-
-Only what featx itself writes is taken: groups and tables that lie in the file as plain bytes. Links to elsewhere, external and
-virtual storage, compressed tables (whose filters are code) and references are refused, and so is every size that the file is
-too short for: what is allocated never depends on a number that nothing backs.
-"""
+"""Whether the tables and attributes found in a stranger's file are those of a feature file."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import BinaryIO
+from collections.abc import Callable
+from dataclasses import fields
 
-import h5py
 import numpy as np
 
-from featx.errors import FeatureFileError
 from featx.provenance import Provenance
-from featx.store.schema import BASIS, CHECKSUM, OPTIONAL, SCHEMA, STRING
+from featx.store.attributes import refused, shown
+from featx.store.schema import BASIS, CHECKSUM, OPTIONAL, SCHEMA
+from featx.store.tables import FoundTable, Table, stored_type, type_name
 
-__all__ = ["Table", "require_attributes", "require_tables", "require_types"]
+__all__ = ["require_tables", "require_types"]
 
-MAX_ATTRIBUTE_BYTES = 2**16  # as stored; ours have a few, a basis' fitted_on some hundred
-MAX_ATTRIBUTE_VALUES = 1024
-MAX_OBJECTS = 10_000
-MAX_DEPTH = 4
-
-# how HDF5 stores a text of any length in a table: its bytes lie elsewhere in the file
-_TEXT = np.dtype([("num_bytes", "<u4"), ("address", "<u8"), ("index", "<u4")])
-_PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 _TYPES = {"str": str, "int": int, "float": float, "tuple[str, ...]": str, "tuple[float, ...]": float}
-
-
-def require_attributes(item: h5py.Group | h5py.Dataset, path: object) -> None:
-    """Raise FeatureFileError unless the attributes of an object are few numbers and short texts."""
-    _require_attributes(item.id, path)
-
-
-def _require_attributes(item: h5py.h5g.GroupID | h5py.h5d.DatasetID, path: object) -> None:
-    for i in range(h5py.h5a.get_num_attrs(item)):
-        attribute = h5py.h5a.open(item, index=i)
-        kind, num_values = attribute.get_type(), math.prod(attribute.shape)  # HDF5 reports an empty one's as an error
-        size = num_values * kind.get_size()
-        if kind.get_class() not in _PLAIN or size > MAX_ATTRIBUTE_BYTES or num_values > MAX_ATTRIBUTE_VALUES:
-            raise _refused(
-                path, f"its attribute '{_shown(attribute.name)}' is no number and no short text ({size:,} bytes)"
-            )
 
 
 def require_types(provenance: dict[str, object], path: object) -> None:
@@ -57,51 +25,52 @@ def require_types(provenance: dict[str, object], path: object) -> None:
         value = provenance[f.name]
         values = value if f.type.startswith("tuple") else (value,)
         if not isinstance(values, tuple) or not all(type(v) is _TYPES[f.type] for v in values):
-            raise _refused(path, f"its attribute '{f.name}' is {str(value)[:80]!r}, which is no {f.type}")
+            raise refused(path, f"its attribute '{f.name}' is {str(value)[:80]!r}, which is no {f.type}")
 
 
 def require_tables(
-    h5: h5py.File, file: BinaryIO, provenance: Provenance, num_file_bytes: int, path: object
+    tables: dict[str, FoundTable],
+    numbers: Callable[[str], np.ndarray],
+    provenance: Provenance,
+    num_file_bytes: int,
+    path: object,
 ) -> dict[str, Table]:
-    """Where every table lies. Raises FeatureFileError unless they are those of SCHEMA, whole, and lie in the file.
+    """Where every table lies. Raises FeatureFileError unless `tables` are those of SCHEMA, whole, and go together.
 
-    `file`: the same file, to read what HDF5 does not tell.
+    `numbers` reads a column of them.
     """
-    tables = {name: _require_plain(name, table, file, num_file_bytes, path) for name, table in _walk(h5, path)}
     if sum(table.num_text_bytes for table in tables.values()) > num_file_bytes:
-        raise _refused(path, "its texts claim more bytes than the file has")
+        raise refused(path, "its texts claim more bytes than the file has")
     for layer in provenance.layers:
         if not layer or "/" in layer or layer.startswith("."):
-            raise _refused(path, f"'{_shown(layer)}' is no name of a layer")
+            raise refused(path, f"'{shown(layer)}' is no name of a layer")
     expected = {f"{group}/{name}": dtype for group in ("videos", "failures") for name, dtype in SCHEMA[group].items()}
     if provenance.has_clip_table:
         expected |= {f"clips/{name}": dtype for name, dtype in SCHEMA["clips"].items()}
     for name, dtype in expected.items():
         if name not in tables and name not in OPTIONAL:
-            raise _refused(path, f"its table {name} is missing")
+            raise refused(path, f"its table {name} is missing")
         if name in tables:
             _require_type(name, tables[name], dtype, 1, path)
     matrices = {}
     if provenance.save != "clips":
         matrices |= {f"descriptors/{layer}": np.dtype("<f4") for layer in provenance.layers}
     if provenance.dtype not in ("float32", "float16") and (provenance.save != "descriptors" or provenance.bins):
-        raise _refused(path, f"its attribute 'dtype' is '{provenance.dtype}', not float32 or float16")
+        raise refused(path, f"its attribute 'dtype' is '{provenance.dtype}', not float32 or float16")
     if provenance.save != "descriptors":
         matrices |= {f"clips/{layer}": np.dtype(provenance.dtype).newbyteorder("<") for layer in provenance.layers}
     if provenance.bins:
         matrices |= {f"bins/{layer}": np.dtype(provenance.dtype).newbyteorder("<") for layer in provenance.layers}
     for name, dtype in matrices.items():
         if name not in tables:
-            raise _refused(path, f"its table {name} is missing")
+            raise refused(path, f"its table {name} is missing")
         # a part that holds only failures has no rows that would tell
         binned = name.startswith("bins/")
         _require_type(
             name, tables[name], dtype if tables[name].num_rows else tables[name].dtype, 3 if binned else 2, path
         )
         if binned and tables[name].num_rows and tables[name].shape[1] != provenance.bins:
-            raise _refused(
-                path, f"its table {name} has {tables[name].shape[1]:,} bins a video, not {provenance.bins:,}"
-            )
+            raise refused(path, f"its table {name} has {tables[name].shape[1]:,} bins a video, not {provenance.bins:,}")
     _require_one_width([(name, tables[name]) for name in matrices if tables[name].num_rows], path)
     for name, table in tables.items():
         group, _, rest = name.partition("/")
@@ -110,7 +79,7 @@ def require_tables(
         elif group == "basis":
             layer, _, column = rest.partition("/")
             if not layer or column not in BASIS:
-                raise _refused(path, f"its table {_shown(name)} is no part of a basis")
+                raise refused(path, f"its table {shown(name)} is no part of a basis")
             _require_type(name, table, *BASIS[column], path)
     first_of: dict[str, str] = {}
     for name in (*expected, *matrices):
@@ -119,140 +88,35 @@ def require_tables(
             group = "videos" if group in ("descriptors", "bins") else group  # a row a video
             first = tables[first_of.setdefault(group, name)]
             if tables[name].shape[0] != first.shape[0]:
-                raise _refused(
+                raise refused(
                     path, f"its table {name} has {tables[name].shape[0]:,} rows, {first_of[group]} {first.shape[0]:,}"
                 )
     if provenance.has_clip_table:
-        _require_clip_rows(h5, tables["clips/start_frame"].shape[0], path)
-    # what HDF5 told of types is let go: closing a file takes the longer, the more of it is held
-    return {name: Table(table.shape, table.dtype, table.offset, table.is_text) for name, table in tables.items()}
+        _require_clip_rows(
+            numbers("videos/first_clip"), numbers("videos/num_clips"), tables["clips/start_frame"].num_rows, path
+        )
+    return {name: table.plain() for name, table in tables.items()}
 
 
-@cache
-def _stored(dtype: np.dtype) -> h5py.h5t.TypeID:
-    """How HDF5 stores a type."""
-    return h5py.h5t.py_create(dtype, logical=True)
-
-
-def _require_one_width(matrices: list[tuple[str, _Table]], path: object) -> None:
+def _require_one_width(matrices: list[tuple[str, FoundTable]], path: object) -> None:
     """Descriptors, clip features and bins of a layer have one number of dimensions."""
     first_of: dict[str, tuple[str, int]] = {}
     for name, table in matrices:
         first, width = first_of.setdefault(name.partition("/")[2], (name, table.shape[-1]))
         if table.shape[-1] != width:
-            raise _refused(path, f"its table {name} has {table.shape[-1]:,} dimensions, but {first} {width:,}")
+            raise refused(path, f"its table {name} has {table.shape[-1]:,} dimensions, but {first} {width:,}")
 
 
-def _require_type(name: str, table: _Table, dtype: np.dtype, ndim: int, path: object) -> None:
+def _require_type(name: str, table: FoundTable, dtype: np.dtype, ndim: int, path: object) -> None:
     """A table must be stored bit for bit as featx does: its checksums are of the bytes, and say nothing of what they mean."""
-    if table.ndim != ndim or table.kind != _stored(dtype):
+    if table.ndim != ndim or table.kind != stored_type(dtype):
         shape = {1: "column", 2: "matrix", 3: "table of three dimensions"}[ndim]
-        raise _refused(path, f"its table {_shown(name)} is {table}, not a {shape} of {_type_name(dtype)}")
+        raise refused(path, f"its table {shown(name)} is {table}, not a {shape} of {type_name(dtype)}")
 
 
-def _require_clip_rows(h5: h5py.File, num_clips: int, path: object) -> None:
+def _require_clip_rows(first: np.ndarray, count: np.ndarray, num_clips: int, path: object) -> None:
     """The clips of every video must be rows of the clip tables."""
-    first, count = h5["videos/first_clip"][...], h5["videos/num_clips"][...]
     wrong = (first < 0) | (count < 0) | (first > num_clips) | (count > num_clips - np.clip(first, 0, num_clips))
     if wrong.any():
         i = int(np.argmax(wrong))
-        raise _refused(path, f"video {i} has clips {first[i]} to {first[i] + count[i]} of {num_clips:,}")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table's shape and type, and where in the file its numbers lie: None for texts, and for a table without rows."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    offset: int | None
-    is_text: bool
-
-    @property
-    def num_rows(self) -> int:
-        return self.shape[0]
-
-
-class _Table:
-    """A table as HDF5 tells of it, and the bytes of its texts."""
-
-    def __init__(
-        self, kind: h5py.h5t.TypeID, shape: tuple[int, ...], is_text: bool, offset: int | None, num_text_bytes: int
-    ) -> None:
-        self.shape, self.ndim, self.num_rows = shape, len(shape), shape[0]
-        self.kind, self.is_text = kind, is_text
-        self.dtype = STRING if is_text else kind.dtype
-        self.offset = None if is_text else offset
-        self.num_text_bytes = num_text_bytes
-
-    def __str__(self) -> str:
-        usual = self.kind == h5py.h5t.py_create(self.dtype.newbyteorder("<"), logical=True)
-        return f"{_type_name(self.dtype)} {self.shape}" + ("" if usual else " in another layout of bits")
-
-
-def _walk(h5: h5py.File, path: object) -> Iterator[tuple[str, h5py.h5d.DatasetID]]:
-    """Every table of a file, by hard links alone; each object must have one name."""
-    seen: set[int] = set()
-    waiting: list[tuple[str, h5py.h5g.GroupID, int]] = [("", h5py.h5g.open(h5.id, b"/"), 1)]
-    while waiting:
-        prefix, group, depth = waiting.pop()
-        links = group.links
-        for link in group:
-            name = prefix + link.decode("utf-8", "replace")
-            if links.get_info(link).type != h5py.h5l.TYPE_HARD:
-                raise _refused(path, f"'{_shown(name)}' is a link to another place, which is never followed")
-            item = h5py.h5o.open(group, link)
-            address = h5py.h5o.get_info(item).addr
-            if address in seen or len(seen) > MAX_OBJECTS or depth > MAX_DEPTH:
-                raise _refused(path, f"'{_shown(name)}' is one name too many, or too deep")
-            seen.add(address)
-            if isinstance(item, h5py.h5g.GroupID):
-                _require_attributes(item, path)
-                waiting.append((f"{name}/", item, depth + 1))
-            elif isinstance(item, h5py.h5d.DatasetID):
-                _require_attributes(item, path)
-                yield name, item
-            else:
-                raise _refused(path, f"'{_shown(name)}' is neither a table nor a group")
-
-
-def _require_plain(name: str, dataset: h5py.h5d.DatasetID, file: BinaryIO, num_file_bytes: int, path: object) -> _Table:
-    """A table must be numbers or texts, stored as they are within this file."""
-    stored, kind, shape = dataset.get_create_plist(), dataset.get_type(), dataset.shape
-    shown = f"its table {_shown(name)}"
-    if stored.get_layout() != h5py.h5d.CONTIGUOUS or stored.get_external_count() or stored.get_nfilters():
-        raise _refused(
-            path, f"{shown} is stored in chunks, compressed, or in another file; featx stores plain tables only"
-        )
-    is_text = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
-    if not is_text and kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
-        raise _refused(path, f"{shown} holds neither numbers nor texts")
-    if shape is None or not 1 <= len(shape) <= 3 or max(shape) >= 2**48:
-        raise _refused(path, f"{shown} has the shape {shape}")
-    num_bytes = math.prod(shape) * (_TEXT.itemsize if is_text else kind.get_size())
-    offset = dataset.get_offset()
-    if num_bytes and (offset is None or offset + num_bytes > num_file_bytes):
-        raise _refused(
-            path, f"{shown} claims {num_bytes:,} bytes that are not in the file, which has {num_file_bytes:,}"
-        )
-    if not num_bytes:
-        return _Table(kind, shape, is_text, None, 0)
-    if not is_text:
-        return _Table(kind, shape, is_text, offset, 0)
-    if dataset.get_storage_size() != num_bytes:
-        raise _refused(path, f"{shown} holds texts in another layout")
-    places = np.memmap(file, _TEXT, mode="r", offset=offset, shape=shape)
-    return _Table(kind, shape, is_text, None, int(places["num_bytes"].sum(dtype=np.int64)))
-
-
-def _refused(path: object, what: str) -> FeatureFileError:
-    return FeatureFileError(f"{path}: damaged, or not of featx: {what}; it is not read; extract again")
-
-
-def _type_name(dtype: np.dtype) -> str:
-    return "texts" if dtype == STRING else dtype.name
-
-
-def _shown(name: str | bytes) -> str:
-    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-    return text[:80].encode("unicode_escape").decode()
+        raise refused(path, f"video {i} has clips {first[i]} to {first[i] + count[i]} of {num_clips:,}")

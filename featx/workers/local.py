@@ -47,7 +47,8 @@ class LocalWorker:
         program: str = "featx.workers.program",
         folders: Sequence[str] = (),
     ) -> None:
-        self.device = device
+        self.device = self.name = device
+        self.machine = ""
         self._hear, self._closed = hear, False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
@@ -72,9 +73,9 @@ class LocalWorker:
         """Make the Extractor and prepare it for such videos; `Opened` or `Refused` will be heard."""
         self._send(("open", (options, list(items))))
 
-    def give(self, item: VideoItem) -> None:
-        """One more video of this round."""
-        self._send(("video", item))
+    def give(self, items: Sequence[VideoItem]) -> None:
+        """Some more videos of this round."""
+        self._send(("videos", list(items)))
 
     def end_round(self) -> None:
         """No more videos in this round."""

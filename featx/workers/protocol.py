@@ -4,7 +4,8 @@
     worker        ▶ Opened        ▶ Wanted, Finished, Wanted … ▶ Drained       ▶ …         and Noted, at any time
 
 A round is one call of `Extractor.extract_many`: it begins with the first video given, and after `end_round` the batch that is
-left over goes through the network. A worker that is lost in any way says `Lost` last.
+left over goes through the network. `Absent` may stand for `Finished`; and instead of `Opened` there may come `Refused`, or
+`Unfit` where not the request is wrong but the machine. A worker that is lost in any way says `Lost` last.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from featx.features import Failure, Features
 from featx.plan import VideoItem
 
 __all__ = [
+    "Absent",
     "Drained",
     "Event",
     "ExtractionWorker",
@@ -29,6 +31,7 @@ __all__ = [
     "Opened",
     "Refused",
     "StartWorker",
+    "Unfit",
     "Wanted",
 ]
 
@@ -38,14 +41,18 @@ FACTS = ("checkpoint", "sampling", "provenance", "num_dims", "save", "dtype", "a
 
 @dataclass(frozen=True)
 class Opened:
-    """The worker's Extractor is ready; its attributes of the names in FACTS, and what is to be said of its engine."""
+    """The worker's Extractor is ready; its attributes of the names in FACTS, and what is to be said of its engine.
+
+    `kind` describes what computes, for workers on several machines: where it differs, numbers agree to rounding only.
+    """
 
     facts: dict[str, object]
     note: str
+    kind: str = ""
 
     @classmethod
-    def of(cls, extractor: object) -> Opened:
-        return cls({name: getattr(extractor, name) for name in FACTS}, extractor.engine.note)
+    def of(cls, extractor: object, kind: str = "") -> Opened:
+        return cls({name: getattr(extractor, name) for name in FACTS}, extractor.engine.note, kind)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,13 @@ class Finished:
 
     result: Features | Failure
     batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Absent:
+    """One video cannot be read where the worker is, though perhaps elsewhere: it failed as told."""
+
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -94,25 +108,39 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """The worker is gone, and why; what it had been given comes back from nowhere."""
+class Unfit:
+    """The worker's machine will not do, and why: such as another featx there."""
 
     reason: str
 
 
-Event = Opened | Noted | Wanted | Finished | Drained | Refused | Lost
+@dataclass(frozen=True)
+class Lost:
+    """The worker is gone, and why; what it had been given comes back from nowhere. `with_machine`: all of its machine is."""
+
+    reason: str
+    with_machine: bool = False
+
+
+Event = Opened | Noted | Wanted | Finished | Absent | Drained | Refused | Unfit | Lost
 
 
 class ExtractionWorker(Protocol):
-    """One Extractor somewhere else. No call waits for an answer; answers are Events, heard from a thread of the worker's."""
+    """One Extractor somewhere else. No call waits for an answer; answers are Events, heard from a thread of the worker's.
+
+    `device` is what computes, `name` what messages call the worker, and `machine` tells its machine from others, "" where
+    all are on one; from `Opened` on both stay as they are.
+    """
 
     device: str
+    name: str
+    machine: str
 
     def open(self, options: dict, items: Sequence[VideoItem]) -> None:
         """Make the Extractor, for such videos. `options`: its arguments, `backbone` among them, less the device."""
 
-    def give(self, item: VideoItem) -> None:
-        """One more video of this round."""
+    def give(self, items: Sequence[VideoItem]) -> None:
+        """Some more videos of this round."""
 
     def end_round(self) -> None:
         """No more videos in this round."""

@@ -1,0 +1,19 @@
+"""Where featx keeps what it may lose: the user's own cache folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["cache_folder"]
+
+
+def cache_folder() -> Path:
+    """$FEATX_HOME, else the platform's place for caches; it need not exist yet."""
+    if os.environ.get("FEATX_HOME"):
+        return Path(os.environ["FEATX_HOME"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "featx"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "featx"  # XDG: a relative path is ignored

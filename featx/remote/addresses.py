@@ -1,0 +1,114 @@
+"""Addresses: scheme://host/path, or scheme://bucket/key in a store; and what of them may stand in a file.
+
+An address can hold a secret: a password before the host, a signature in the query. A password is refused; parameters of a query
+that look like a secret are used to fetch, and never written: not into a feature file, not into a message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from featx.errors import UsageError
+
+__all__ = [
+    "SCHEMES",
+    "address_name",
+    "is_address",
+    "is_http",
+    "public_address",
+    "public_text",
+    "require_address",
+    "require_no_address",
+]
+
+# scheme -> the package that fsspec needs for it; "memory" is fsspec's own store, which ends with the process
+SCHEMES = {
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "memory": "fsspec",
+}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_COLLAPSED = re.compile(rf"(?:{'|'.join(SCHEMES)}):/+[^/]")  # what pathlib makes of an address
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+# names of parameters that sign a request or prove who asks, of any service; and no number or name of a video is so long
+_SECRET = re.compile(r"sig|token|key|cred|secret|auth|pass|policy|expires|session|^(x-)?(amz|goog|ms)|^s[a-z]$", re.I)
+MAX_VALUE = 40  # characters
+
+
+def is_address(text: object) -> bool:
+    """Whether a text has the form of an address, whatever its scheme."""
+    return isinstance(text, str) and _SCHEME.match(text) is not None
+
+
+def is_http(address: str) -> bool:
+    """Whether an address is one of the web, and not of a store."""
+    return _scheme(address) in ("http", "https")
+
+
+def require_address(address: str) -> str:
+    """The address, if it is one that featx reads. Raises UsageError for other schemes, without a host, and with a password."""
+    scheme = _scheme(address)
+    host = address[len(scheme) + 3 :].partition("/")[0]
+    if scheme not in SCHEMES or not host.partition("@")[2 * ("@" in host)].strip(":"):
+        raise UsageError(
+            f"{public_address(address)}: only http and https addresses, and those of stores (s3, gs), are read; fetch it "
+            "yourself"
+        )
+    if "@" in host:
+        raise UsageError(
+            f"{scheme}://…@{host.rpartition('@')[2]} holds a password, which the feature file would keep; leave it out: "
+            "fsspec's own configuration is the place for it"
+        )
+    return address
+
+
+def require_no_address(path: str | os.PathLike, remedy: str) -> None:
+    """Raise UsageError where a path is an address, also one that has lost a slash as paths do, and no file has that name."""
+    text = os.fspath(path)
+    if isinstance(text, str) and (_SCHEME.match(text) or _COLLAPSED.match(text)) and not os.path.lexists(text):
+        shown = public_address(re.sub(":/+", "://", text, count=1))
+        raise UsageError(f"{shown} is an address, and this takes files of a disk; {remedy}")
+
+
+def address_name(address: str) -> str:
+    """Host and path, or bucket and key, of an address: what a video of it is called by."""
+    if is_http(address):
+        parts = urlsplit(address)
+        return parts.netloc + parts.path
+    return _SCHEME.sub("", address, count=1)
+
+
+def public_address(address: str) -> str:
+    """The address without what could be a secret: for files and messages."""
+    match = _SCHEME.match(address)
+    if match is None:
+        return address
+    host, slash, rest = address[match.end() :].partition("/")
+    if "@" in host:
+        host = "…@" + host.rpartition("@")[2]
+    address = f"{match[0]}{host}{slash}{rest}"
+    if _scheme(address) not in ("http", "https"):  # a key of a store may hold any character, and has no query
+        return address
+    parts = urlsplit(address)
+    query = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if not _SECRET.search(name) and len(value) <= MAX_VALUE
+    ]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
+
+
+def public_text(text: str) -> str:
+    """A text, such as a library's error, with every address in it made public."""
+    return _IN_TEXT.sub(lambda match: public_address(match[0]), text)
+
+
+def _scheme(address: str) -> str:
+    match = _SCHEME.match(address)
+    return match[1].lower() if match else ""

@@ -1,0 +1,66 @@
+"""Folders for what is of no use after a run, in a place that many runs share: what a killed run left goes with the next."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featx.durable import locked
+from featx.errors import UsageError
+from featx.remote import require_no_address
+
+__all__ = ["require_cache", "scratch_folder"]
+
+PREFIX = "featx-run-"
+
+
+def require_cache(cache: str | os.PathLike | None, num_bytes: int = 1) -> None:
+    """Raise UsageError where a folder named for scratch cannot be one, or has no bytes."""
+    if cache is not None:
+        require_no_address(cache, "name a folder with --cache")
+        if os.path.lexists(cache) and not os.path.isdir(cache):
+            raise UsageError(f"the cache {cache} is a file, but must be a folder; name one with --cache")
+    if num_bytes < 1:
+        raise UsageError(f"the cache has {num_bytes} bytes, but must have room for a video; give --cache-size more")
+
+
+@contextmanager
+def scratch_folder(place: str | os.PathLike) -> Iterator[Path]:
+    """Yield a new folder in `place`, which is removed afterwards; those of runs that are gone are removed first.
+
+    Raises UsageError where nothing can be written there.
+    """
+    place = Path(place)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            for left in place.glob(f"{PREFIX}*"):
+                _remove_unless_used(left)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {place}: {error.strerror or error}; choose another folder for --cache"
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_unless_used(folder: Path) -> None:
+    lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)
