@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.catalog import get_checkpoint
 from featx.engine import Engine
 from featx.engine.flight import Done
 from featx.video import read_frames
 
-__all__ = ["frames_of", "see_brightness"]
+__all__ = ["NUM_DIMS", "frames_of", "see_brightness"]
+
+NUM_DIMS = get_checkpoint("res3d-mini").layers["pool5"]
 
 
-def see_brightness(monkeypatch, num_dims: int = 120) -> None:
+def see_brightness(monkeypatch) -> None:
     """Let every Engine give mean brightnesses for every layer, behind them zeros."""
 
     def submit(self, clips, ready=()):
-        rows = np.zeros((len(clips), num_dims), np.float32)
+        rows = np.zeros((len(clips), NUM_DIMS), np.float32)
         for row, clip in zip(rows, clips, strict=True):
             row[: len(clip)] = clip.numpy().mean((1, 2, 3))
         return Done({layer: rows.copy() for layer in self.layers})

@@ -16,11 +16,13 @@ import torch
 
 from featx import engine
 from featx.backbones.res3d import Res3D
+from featx.catalog import WEIGHTS_FOLDER, get_checkpoint
 from featx.engine import layers, native
 
 __all__ = ["preparing_anew", "preparing_once"]
 
-MAX_FLOATS = 2_000_000  # the embedded checkpoint has 1.9 million
+MINI = WEIGHTS_FOLDER / get_checkpoint("res3d-mini").file
+MAX_FLOATS = MINI.stat().st_size // 2  # no number of a network takes less than two bytes
 CONVOLUTIONS = (layers.WinogradConvolution, layers.TimeConvolution, layers.DirectConvolution, layers.MaxPool)
 
 _is_off: list[bool] = []  # not empty where every engine prepares itself

@@ -7,6 +7,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from brightness import NUM_DIMS as DIMS
 from brightness import see_brightness
 from conftest import write_video
 from feature_files import make_provenance, write_file
@@ -161,7 +162,7 @@ def test_videos_without_a_clock_are_binned_by_frames():
 
 def test_the_file_holds_a_table_a_layer(everything):
     with featx.open(everything[1]) as features, h5py.File(everything[1]) as h5:
-        assert h5["bins/pool5"].shape == (3, 7, 120) and h5["bins/pool5"].chunks is None
+        assert h5["bins/pool5"].shape == (3, 7, DIMS) and h5["bins/pool5"].chunks is None
         assert np.array_equal(features.bins("pool5"), h5["bins/pool5"][:])
         assert features.provenance.bins == 7
         for i, key in enumerate(features.keys):
@@ -202,7 +203,7 @@ def test_bins_are_merged_and_projected_with_the_rest(everything, clips_folder, t
     featx.extract_to([tmp_path / "other.mp4"], tmp_path / "two.h5", **options)
     assert featx.merge([tmp_path / "one.h5", tmp_path / "two.h5"], tmp_path / "all.h5") == 2
     with featx.open(tmp_path / "all.h5") as both, featx.open(everything[1]) as whole:
-        assert both.bins("pool5").shape == (2, 7, 120)
+        assert both.bins("pool5").shape == (2, 7, DIMS)
         assert np.array_equal(both["000"].bins["pool5"], whole["dog/000"].bins["pool5"])
     featx.pca(everything[1], tmp_path / "compact.h5", dims=2)
     assert store.problems(tmp_path / "compact.h5") == []
@@ -212,7 +213,7 @@ def test_bins_are_merged_and_projected_with_the_rest(everything, clips_folder, t
         expected = (rows - basis["mean"]) @ basis["components"].T
         np.testing.assert_allclose(compact.bins("pool5"), expected, atol=1e-4)
     out = run_cli(capsys, "info", everything[1])[1]
-    assert "descriptors and clip features and 7 bins of time: pool5 120" in out
+    assert f"descriptors and clip features and 7 bins of time: pool5 {DIMS}" in out
     with featx.open(everything[0]) as features, pytest.raises(UsageError, match="no bins; extract with '--aggregate"):
         features.bins("pool5")
 
@@ -248,4 +249,4 @@ def test_the_bytes_of_bins_are_estimated(clips_folder):
     plain = dry_run(clips_folder)
     binned = dry_run(clips_folder, aggregate="bins", bins=10, dtype="float16")
     tables = sizes.GROUP_BYTES + sizes.TABLE_BYTES
-    assert binned.num_bytes - plain.num_bytes == 3 * 10 * 120 * 2 + tables
+    assert binned.num_bytes - plain.num_bytes == 3 * 10 * DIMS * 2 + tables

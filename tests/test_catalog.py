@@ -97,7 +97,14 @@ def test_published_settings(name):
 # what a net is built with besides its architecture's own, of each card and of its variants; {} where it is not here
 ARGUMENTS = {
     "mm-c3d-ucf101": {"": {"pool5": "ported"}},  # as mmaction2 fine-tuned it; all others have Caffe's pools
-    "res3d-mini": {"": {"widths": [16, 32, 64, 120]}},
+    "res3d-mini": {
+        "": {
+            "widths": [32, 64, 112, 320],
+            "blocks": [1, 1, 1, 2],
+            "depths": [3, 3, 3, 3, 1],
+            "temporal_strides": [2, 1, 2, 1],
+        }
+    },
     "p3d199-sports1m": {"": {}, "port": {"arithmetic": "port"}, "port-255": {"arithmetic": "port"}, "normalised": {}},
     "p3d199-kinetics": {"": {}, "port": {"arithmetic": "port"}, "port-255": {"arithmetic": "port"}, "normalised": {}},
     "p3d199-flow-kinetics": {"": {"in_channels": 2}, "port": {"in_channels": 2, "arithmetic": "port"}},
