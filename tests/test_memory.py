@@ -1,5 +1,5 @@
 """Memory grows neither with the length of a video nor, but for its row, with the number of videos: measured in processes of
-their own, with a network that takes no time (its pool5 has 120 dimensions).
+their own, with a network that takes no time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from brightness import NUM_DIMS
 from conftest import write_noise_video, write_video
 
 from featx import decode_pool, run, store
@@ -81,7 +82,7 @@ def test_a_long_1080p_video_needs_no_more_than_fifteen_seconds_of_it(tmp_path, s
     peaks = []
     for length in (15, seconds):
         video = repeated(second, tmp_path / f"{length}.mkv", length)
-        num_frames, failures, parent, worker, *_ = run_program(video, tmp_path / f"{length}.h5", 16, 120)
+        num_frames, failures, parent, worker, *_ = run_program(video, tmp_path / f"{length}.h5", 16, NUM_DIMS)
         assert (num_frames, failures) == (25 * length, 0)
         with store.open_features(tmp_path / f"{length}.h5") as features:
             (key,) = features.keys
@@ -100,7 +101,9 @@ def test_hundreds_of_videos_leave_no_worker_and_no_descriptor(tmp_path, monkeypa
     (tmp_path / "videos").mkdir()
     for i in range(300):
         (tmp_path / f"videos/{i:06d}.mp4").symlink_to(bad if i % 10 == 9 else tiny)
-    monkeypatch.setattr(Engine, "submit", lambda self, clips, *_: Done({"pool5": np.ones((len(clips), 120), "f4")}))
+    monkeypatch.setattr(
+        Engine, "submit", lambda self, clips, *_: Done({"pool5": np.ones((len(clips), NUM_DIMS), "f4")})
+    )
     monkeypatch.setattr("featx.parts.PART_SECONDS", 0.2)
     workers, descriptors = [], []
 
@@ -133,7 +136,7 @@ def test_a_video_more_takes_its_row_and_no_worker_or_descriptor(tmp_path, few, m
         folder.mkdir()
         for i in range(number):
             (folder / f"{i:06d}.mp4").symlink_to(bad if i % 10 == 9 else tiny)
-        num_frames, failures, *measured[number] = run_program(folder, tmp_path / f"{number}.h5", 16, 120)
+        num_frames, failures, *measured[number] = run_program(folder, tmp_path / f"{number}.h5", 16, NUM_DIMS)
         assert (num_frames, failures) == (2 * number * 9 // 10, number // 10)
     print(measured)
     (parent, worker, workers, descriptors), (more_parent, more_worker, more_workers, more_descriptors) = (
