@@ -109,7 +109,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("clip.avi -o f.h5 --card half.json", "'architecture'", "every card needs", "add it"),
         ("clip.avi -o f.h5 --card half.json --backbone c3d-sports1m", "half.json", "both", "leave one of them out"),
         ("clip.avi -o f.h5 --mean matrix.npy", "(12, 8)", "must be (3, T, h, w)", "take the cube"),
-        ("clip.avi -o f.h5 --layer fc6", "'fc6'", "unknown layer of res3d-mini", "known: pool5, prob, res5b"),
+        ("clip.avi -o f.h5 --layer fc6", "'fc6'", "unknown layer of res3d-mini", "known: pool5, prob, res4a, res5b"),
         ("clip.avi -o f.h5 --layer pool5,res5b", "'pool5,res5b'", "unknown layer", "did you mean"),
         ("clip.avi -o f.h5 --length 0", "length is 0", "whole number", "at least 1"),
         ("clip.avi -o f.h5 --length sixteen", "'sixteen'", "not a valid integer", "see 'featx extract --help'"),
