@@ -182,6 +182,44 @@ def test_a_run_goes_on_here_with_what_was_not_yet_uploaded(made, s3, monkeypatch
     assert below(s3) == ["out/g.h5"]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_was_deleted_here_is_not_deleted_in_the_store(made, s3, home, monkeypatch, tmp_path, finished):
+    """Somebody makes room in the folder of caches between two runs, of which the second is of other videos."""
+    address = f"s3://{BUCKET}/out/f.h5"
+    if finished:
+        extract_to(FOLDER + "a/", address)
+        with uploads.RemoteOutput(address, None, print):  # a run that begins to go on, and ends
+            pass
+    else:
+        with monkeypatch.context() as patch:
+            killed_after(2, patch)
+            with pytest.raises(Killed):
+                extract_to(FOLDER + "a/", address)
+    for path in (home / "outputs").rglob("*.h5"):
+        path.unlink()
+    before = below(s3)
+    assert sum(name.endswith(".h5") for name in before) >= 1
+    with uploads.RemoteOutput(address, None, print) as place:
+        place.write()
+        assert below(s3) == before
+    done = extract_to(FOLDER + "b/", address)
+    assert done.num_videos == 3 and below(s3) == ["out/f.h5"]
+    s3.get_file(f"{BUCKET}/out/f.h5", str(tmp_path / "got.h5"))
+    with featx.open(tmp_path / "got.h5") as features:
+        assert len(features) >= 5
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(made, s3, monkeypatch):
+    """The output would be begun anew, and at the end replaced."""
+    address = f"s3://{BUCKET}/out/f.h5"
+    s3.pipe_file(f"{BUCKET}/out/f.h5", b"of a week")
+    monkeypatch.setattr(remote.Store, "look", lambda self: (_ for _ in ()).throw(OSError("no answer")))
+    monkeypatch.setattr(type(s3), "exists", lambda *_, **__: False)  # as many of fsspec's file systems answer then
+    with pytest.raises(FeatxError, match=f"{address} cannot be read: no answer"):
+        extract_to(FOLDER, address)
+    assert below(s3) == ["out/f.h5"] and s3.cat_file(f"{BUCKET}/out/f.h5") == b"of a week"
+
+
 def test_two_runs_of_one_output_do_not_mix(made, s3, home, monkeypatch, tmp_path):
     address = f"s3://{BUCKET}/out/f.h5"
     with uploads.RemoteOutput(address, None, print) as first:

@@ -1,4 +1,4 @@
-"""Folders of runs in a place that many share: nobody takes those of a run that lives, and all take those of one that is gone."""
+"""Folders of runs in a place that many share: those of a run that lives stay, and those of one that is gone go."""
 
 from __future__ import annotations
 
