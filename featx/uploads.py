@@ -141,7 +141,7 @@ class RemoteOutput:
             return
         if self._here():
             self._on_note(
-                f"{self.address} was written elsewhere meanwhile, or files of it were deleted here; what is left here gives way "
+                f"{self.address} was written elsewhere meanwhile, or deleted here in part; what lies here gives way "
                 "to what is there"
             )
         (self.folder / STATE).unlink(missing_ok=True)

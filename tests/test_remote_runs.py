@@ -242,7 +242,7 @@ def test_an_upload_that_fails_ends_the_run_and_nothing_is_lost(made, s3, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(type(s3), "_put_file", refused)
         type(s3).clear_instance_cache()  # the next one is made of the class as it now is
-        with pytest.raises(FeatxError, match=r"cannot be written: the store is full; what is finished is kept in"):
+        with pytest.raises(FeatxError, match=r"cannot be written: the store is full; what is finished is kept on this disk"):
             extract_to(FOLDER, address)
     type(s3).clear_instance_cache()
     assert below(s3) == ["out/f.h5.parts/writer"]

@@ -152,6 +152,6 @@ def put(path: Path, address: str) -> Found:
         if pause is not None:
             time.sleep(pause)
     raise FeatxError(
-        f"{public_address(address)} cannot be written: {reason}; what is finished is kept in {path.parent}, and the same "
+        f"{public_address(address)} cannot be written: {reason}; what is finished is kept on this disk, and the same "
         "command goes on"
     )
