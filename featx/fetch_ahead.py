@@ -140,7 +140,7 @@ class FetchAhead:
         target = self._folder / f"{self._name}-{number}{item.path.suffix}"
         try:
             if remote.is_http(item.url) and not remote.has_settings(item.url):
-                mtime_ns = self._download(item.url, target)
+                mtime_ns = self._download(remote.quoted(item.url), target)
             else:
                 found = remote.fetch(item.url, target, lambda size: self._room.take(target, size), self._go_on)
                 mtime_ns = found.mtime_ns
@@ -153,11 +153,14 @@ class FetchAhead:
             reason = str(error)
         except UsageError as error:
             reason = str(error).removeprefix(f"{item.path_text}: ")
+        except ValueError as error:  # a server led to what is no address
+            reason = f"cannot be fetched ({error})"
         except OSError as error:
             self._go_on()  # the folder may just be going
             reason = f"what was fetched cannot be read: {error.strerror or error}"
         self.drop(target)
-        return Failure(item.key, item.path_text, remote.public_text(reason), item.size_bytes, item.mtime_ns)
+        reason = remote.public_text(reason.replace(item.url, item.path_text))
+        return Failure(item.key, item.path_text, reason, item.size_bytes, item.mtime_ns)
 
     def _download(self, url: str, target: Path) -> int:
         """Fetch a file of the web, whose length is known only when it comes: where it has no room, it is fetched later."""
