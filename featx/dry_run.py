@@ -33,8 +33,8 @@ class DryRun:
 
     `num_bytes`: of the feature file, with the rows of videos that would fail, right to within `featx.store.sizes.TOLERANCE`
     where the clips are; of it `clip_bytes` a clip. `free_bytes`: what the output's disk has room for, None where no output was
-    named. `videos` holds (key, num_frames, num_clips). `num_addresses`: videos of addresses, which are in none of the sums, since
-    nothing is fetched to tell.
+    named. `videos` holds (key, num_frames, num_clips). `num_addresses`: videos of addresses, which are in none of the sums,
+    since nothing is fetched to tell.
     """
 
     counted: bool
