@@ -93,6 +93,10 @@ class FetchAhead:
         """A file is not needed any more."""
         self._room.drop(path)
 
+    def end(self) -> None:
+        """Fetch nothing more; what was handed on stays."""
+        self._left = True
+
     def close(self) -> None:
         """Remove the folder; a transfer that is under way ends at its next block."""
         self._left = True
@@ -249,13 +253,23 @@ class _Room:
                 "--cache-size"
             )
 
+    @staticmethod
+    def _size_of(path: Path) -> int:
+        for name in (path, path.with_name(path.name + ".part")):
+            try:
+                return name.stat().st_size
+            except OSError:
+                pass
+        return 0
+
     def _fits(self, num_bytes: int) -> bool:
         for path in [path for path in self._made if not path.exists()]:
             self._made.discard(path)
             self._held.pop(path, None)
         if sum(self._held.values()) + num_bytes > self._limit:
             return False
-        if num_bytes <= shutil.disk_usage(self._folder).free - SPARE_BYTES:
+        to_come = sum(max(size - self._size_of(path), 0) for path, size in self._held.items())  # of other transfers
+        if num_bytes + to_come <= shutil.disk_usage(self._folder).free - SPARE_BYTES:
             return True
         if not self._held:
             raise VideoError(

@@ -82,7 +82,8 @@ class RemoteOutput:
     def __enter__(self) -> RemoteOutput:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            path = self.folder / LOCK
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self.folder}: {error.strerror}; choose another folder with --cache"
@@ -90,6 +91,8 @@ class RemoteOutput:
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(self._lock), os.stat(path)):
+                    raise OSError  # the other run is just removing its folder
             except OSError:
                 raise UsageError(
                     f"another run is writing {self.address}; wait for it, or choose another output"

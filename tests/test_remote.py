@@ -250,7 +250,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_refused(monkeypatch, tmp_pat
         raise OSError(16, "The remote file no longer exists")
 
     for trouble in (replaced, expired):
-        with pytest.raises(VideoError, match="changed while it was fetched; the same command"):
+        with pytest.raises(VideoError, match="changed while it was fetched; --retry-failed"):
             fetched(monkeypatch, tmp_path, bytes(range(95)), trouble)
 
 

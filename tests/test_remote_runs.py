@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,6 +211,20 @@ def test_what_was_deleted_here_is_not_deleted_in_the_store(made, s3, home, monke
         assert len(features) >= 5
 
 
+def test_a_run_that_is_just_ending_still_holds_its_output(tmp_path, monkeypatch):
+    own_flock = uploads.fcntl.flock
+
+    def flock(descriptor, operation):
+        own_flock(descriptor, operation)
+        if (tmp_path / "outputs").exists():
+            shutil.rmtree(tmp_path / "outputs")  # by the other run, which then let go
+
+    monkeypatch.setattr(uploads.fcntl, "flock", flock)
+    output = uploads.RemoteOutput("memory://store/f.h5", tmp_path, print)
+    with pytest.raises(UsageError, match="another run is writing memory://store/f.h5"), output:
+        pass
+
+
 def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(made, s3, monkeypatch):
     """The output would be begun anew, and at the end replaced."""
     address = f"s3://{BUCKET}/out/f.h5"
@@ -242,7 +258,9 @@ def test_an_upload_that_fails_ends_the_run_and_nothing_is_lost(made, s3, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(type(s3), "_put_file", refused)
         type(s3).clear_instance_cache()  # the next one is made of the class as it now is
-        with pytest.raises(FeatxError, match=r"cannot be written: the store is full; what is finished is kept on this disk"):
+        with pytest.raises(
+            FeatxError, match=r"cannot be written: the store is full; what is finished is kept on this disk"
+        ):
             extract_to(FOLDER, address)
     type(s3).clear_instance_cache()
     assert below(s3) == ["out/f.h5.parts/writer"]
@@ -289,6 +307,31 @@ def test_a_folder_of_a_web_server_is_listed_where_the_server_lists(capsys, made,
     assert remote.has_settings(address)
     assert extract_to(address + "b/", tmp_path / "g.h5", allow_urls=True).num_videos == 3
     assert b"00ff" not in (tmp_path / "g.h5").read_bytes()
+
+
+def test_transfers_under_way_do_not_fill_the_disk_together(tmp_path, monkeypatch):
+    """Each alone would find room, of which the others have not yet taken theirs."""
+    free = fetch_ahead.SPARE_BYTES + 100
+    monkeypatch.setattr(fetch_ahead.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    room = fetch_ahead._Room(tmp_path, 1000, lambda: (_ for _ in ()).throw(remote.Stop))
+    room.take(tmp_path / "a", 60)
+    with pytest.raises(remote.Stop):  # it would wait
+        room.take(tmp_path / "b", 60)
+    room.take(tmp_path / "c", 40)
+    (tmp_path / "a.part").write_bytes(bytes(60))
+    free -= 60
+    room.drop(tmp_path / "c")
+    room.take(tmp_path / "c", 40)
+    with pytest.raises(remote.Stop):
+        room.take(tmp_path / "b", 1)
+
+
+def test_what_a_web_server_shows_is_a_key_only_below_its_folder(monkeypatch):
+    address, names = "https://host/v/", ["a.mp4", "%2e%2e/b.mp4", ".c.mp4", "%2Ed.mp4", "e%2e%2e/f.mp4", "g%2Emp4"]
+    found = [{"name": address + name, "size": None, "type": "file"} for name in names]
+    store = remote.Store(address, SimpleNamespace(ls=lambda folder, detail: found), address)
+    monkeypatch.setattr(remote.listing, "open_store", lambda address: store)
+    assert [each.relative for each in remote.videos_below(address)] == ["a.mp4", "e../f.mp4", "g.mp4"]
 
 
 def test_fetching_ahead_ends_with_the_run_and_tells_what_nobody_foresaw(tmp_path, monkeypatch):

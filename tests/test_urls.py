@@ -15,6 +15,7 @@ import pytest
 from test_cli import run
 
 import featx
+from featx import fetch_ahead
 from featx.errors import UsageError
 from featx.features import Features
 from featx.interrupt import Interrupts
@@ -105,6 +106,15 @@ def test_what_no_address_may_hold_is_sent_as_it_must_be_and_no_secret_is_written
         with pytest.raises(UsageError, match="is no address: .*; correct it") as told:
             featx.extract_to(wrong, tmp_path / "g.h5", allow_urls=True)
         assert "00ff" not in str(told.value)
+
+
+def test_the_first_that_cannot_be_fetched_ends_a_run_that_stops_at_errors(server, tmp_path):
+    urls = [f"http://127.0.0.1:{server.server_port}/absent{i:03d}.mp4" for i in range(300)]
+    (tmp_path / "list.txt").write_text("\n".join(urls))
+    notes, options = [], {"lists": [tmp_path / "list.txt"], "allow_urls": True, "on_error": "stop"}
+    summary = featx.extract_to([], tmp_path / "f.h5", on_note=notes.append, **options)
+    assert len(summary.failures) == 1 and "--on-error stop" in notes[-1]
+    assert server.asked <= fetch_ahead.MAX_READY + 2 * fetch_ahead.NUM_FETCHERS
 
 
 def test_classify_takes_addresses_too(capsys, server, clips_folder):

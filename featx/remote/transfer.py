@@ -117,7 +117,7 @@ class _Written:
 
 def _require_same(store: Store, seen: list[Found]) -> None:
     if seen and store.look().stamp != seen[0].stamp:
-        raise VideoError("changed while it was fetched; the same command takes it again")
+        raise VideoError("changed while it was fetched; --retry-failed takes it again")
 
 
 def _wait(seconds: float, go_on: Callable[[], None]) -> None:
