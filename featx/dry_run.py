@@ -33,7 +33,8 @@ class DryRun:
 
     `num_bytes`: of the feature file, with the rows of videos that would fail, right to within `featx.store.sizes.TOLERANCE`
     where the clips are; of it `clip_bytes` a clip. `free_bytes`: what the output's disk has room for, None where no output was
-    named. `videos` holds (key, num_frames, num_clips).
+    named. `videos` holds (key, num_frames, num_clips). `num_addresses`: videos of addresses, which are in none of the sums,
+    since nothing is fetched to tell.
     """
 
     counted: bool
@@ -45,6 +46,7 @@ class DryRun:
     free_bytes: int | None = None
     videos: list[tuple[str, int, int]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    num_addresses: int = 0
 
     @classmethod
     def of(
@@ -58,7 +60,9 @@ class DryRun:
         """The sum over `items`, of each of which `found` tells; `hashes`: the run would store one of every video."""
         total = cls(counted, num_bytes=sizes.fixed_bytes, clip_bytes=sizes.clip_bytes)
         for item, each in zip(items, found, strict=True):
-            if each.reason:
+            if item.url:
+                total.num_addresses += 1
+            elif each.reason:
                 failure = Failure(item.key, item.path_text, each.reason)
                 total.failures.append(failure)
                 total.num_bytes += row_bytes("failures", (failure.key, failure.path, failure.reason))

@@ -95,7 +95,12 @@ def estimate_run(
     if output is not None and not is_address(output):
         told.free_bytes = max(store.free_bytes(Path(output).absolute().parent) - store.SPARE_BYTES, 0)
     found_of = dict(zip((item.key for item in items), found, strict=True))
-    left = [(item, found_of[item.key]) for item in todo if found_of[item.key].num_clips]
+    if todo and all(item.url for item in todo):
+        raise UsageError(
+            f"all videos that are left are addresses, such as {todo[0].path_text}, and nothing is fetched to estimate; name "
+            "files, a few of the videos"
+        )
+    left = [(item, found_of[item.key]) for item in todo if found_of[item.key].num_clips and not item.url]
     if not left:
         return told, None
     began = time.monotonic()

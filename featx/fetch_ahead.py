@@ -93,6 +93,10 @@ class FetchAhead:
         """A file is not needed any more."""
         self._room.drop(path)
 
+    def end(self) -> None:
+        """Fetch nothing more; what was handed on stays."""
+        self._left = True
+
     def close(self) -> None:
         """Remove the folder; a transfer that is under way ends at its next block."""
         self._left = True
@@ -140,7 +144,7 @@ class FetchAhead:
         target = self._folder / f"{self._name}-{number}{item.path.suffix}"
         try:
             if remote.is_http(item.url) and not remote.has_settings(item.url):
-                mtime_ns = self._download(item.url, target)
+                mtime_ns = self._download(remote.quoted(item.url), target)
             else:
                 found = remote.fetch(item.url, target, lambda size: self._room.take(target, size), self._go_on)
                 mtime_ns = found.mtime_ns
@@ -153,11 +157,14 @@ class FetchAhead:
             reason = str(error)
         except UsageError as error:
             reason = str(error).removeprefix(f"{item.path_text}: ")
+        except ValueError as error:  # a server led to what is no address
+            reason = f"cannot be fetched ({error})"
         except OSError as error:
             self._go_on()  # the folder may just be going
             reason = f"what was fetched cannot be read: {error.strerror or error}"
         self.drop(target)
-        return Failure(item.key, item.path_text, remote.public_text(reason), item.size_bytes, item.mtime_ns)
+        reason = remote.public_text(reason.replace(item.url, item.path_text))
+        return Failure(item.key, item.path_text, reason, item.size_bytes, item.mtime_ns)
 
     def _download(self, url: str, target: Path) -> int:
         """Fetch a file of the web, whose length is known only when it comes: where it has no room, it is fetched later."""
@@ -246,13 +253,23 @@ class _Room:
                 "--cache-size"
             )
 
+    @staticmethod
+    def _size_of(path: Path) -> int:
+        for name in (path, path.with_name(path.name + ".part")):
+            try:
+                return name.stat().st_size
+            except OSError:
+                pass
+        return 0
+
     def _fits(self, num_bytes: int) -> bool:
         for path in [path for path in self._made if not path.exists()]:
             self._made.discard(path)
             self._held.pop(path, None)
         if sum(self._held.values()) + num_bytes > self._limit:
             return False
-        if num_bytes <= shutil.disk_usage(self._folder).free - SPARE_BYTES:
+        to_come = sum(max(size - self._size_of(path), 0) for path, size in self._held.items())  # of other transfers
+        if num_bytes + to_come <= shutil.disk_usage(self._folder).free - SPARE_BYTES:
             return True
         if not self._held:
             raise VideoError(

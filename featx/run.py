@@ -190,7 +190,7 @@ def extract_to(
             flight, stopwatch, began = _Flight(interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
             with _fetched_folder(cache, parts, items) as folder, flight.interrupts.graceful(flight.keys, on_note):
-                urls = UrlVideos(folder, content_hash, flight.is_to_end, cache_bytes)
+                urls = UrlVideos(folder, content_hash, flight.is_to_end, cache_bytes, on_error == "stop")
                 try:
                     for result in urls.results(extractor.extract_many(flight.begun(urls.local(items)))):
                         if content_hash and isinstance(result, Features) and not result.sha256:

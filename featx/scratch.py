@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featx.durable import locked
 from featx.errors import UsageError
 from featx.remote import require_no_address
 
 __all__ = ["require_cache", "scratch_folder"]
 
-PREFIX = "featx-run-"
+PREFIX, LOCK = "featx-run-", ".lock"
 
 
 def require_cache(cache: str | os.PathLike | None, num_bytes: int = 1) -> None:
@@ -31,36 +30,41 @@ def require_cache(cache: str | os.PathLike | None, num_bytes: int = 1) -> None:
 
 @contextmanager
 def scratch_folder(place: str | os.PathLike) -> Iterator[Path]:
-    """Yield a new folder in `place`, which is removed afterwards; those of runs that are gone are removed first.
+    """Yield the name of a folder in `place`, which may be made, and is removed afterwards; those of runs that are gone are
+    removed first. A run's lock lies beside its folder, so that whoever empties that does not let go of it.
 
     Raises UsageError where nothing can be written there.
     """
     place = Path(place)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with locked(place):
-            for left in place.glob(f"{PREFIX}*"):
-                _remove_unless_used(left)
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-            lock = os.open(folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in place.glob(f"{PREFIX}*"):
+            _remove_unless_used(left)
+        own = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))
+        lock = os.open(own / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        own = own.rename(place / own.name[1:])  # only now does it look like one that could be left over
     except OSError as error:
         raise UsageError(
             f"cannot write to {place}: {error.strerror or error}; choose another folder for --cache"
         ) from None
     try:
-        yield folder
+        yield own / "videos"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
         os.close(lock)
 
 
 def _remove_unless_used(folder: Path) -> None:
-    lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    """A file is locked, and for writing: a disk of the network locks no folder, and nothing that is open for reading."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:  # gone by now, or another user's
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
+    except OSError:
         pass
     finally:
         os.close(lock)

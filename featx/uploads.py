@@ -19,7 +19,7 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -82,7 +82,8 @@ class RemoteOutput:
     def __enter__(self) -> RemoteOutput:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            path = self.folder / LOCK
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self.folder}: {error.strerror}; choose another folder with --cache"
@@ -90,6 +91,8 @@ class RemoteOutput:
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(self._lock), os.stat(path)):
+                    raise OSError  # the other run is just removing its folder
             except OSError:
                 raise UsageError(
                     f"another run is writing {self.address}; wait for it, or choose another output"
@@ -119,10 +122,12 @@ class RemoteOutput:
                 remote.put(path, self._address_of(name))
                 self._written[name] = stamp
                 self._keep_state()
-        for name in [name for name in self._written if name not in here]:
+        gone = [name for name in self._written if name not in here]
+        if gone:
+            self._keep_state(without=gone)  # so that what is missing here without this was lost
+        for name in gone:
             self._remove(name)
             del self._written[name]
-            self._keep_state()
 
     def finish(self) -> None:
         """Everything is in the store: nothing stays here."""
@@ -134,12 +139,13 @@ class RemoteOutput:
     def _begin(self) -> None:
         own_id, written = self._read_state()
         there = self._there()
-        if own_id and own_id == self._owner():
+        if own_id and own_id == self._owner() and not self._has_lost(written, there):
             self._own_id, self._written = own_id, {name: written.get(name, []) for name in there}
             return
         if self._here():
             self._on_note(
-                f"{self.address} was written elsewhere meanwhile; what lay here of it gives way to what is there"
+                f"{self.address} was written elsewhere meanwhile, or deleted here in part; what lies here gives way "
+                "to what is there"
             )
         (self.folder / STATE).unlink(missing_ok=True)
         for path in self._here().values():
@@ -149,6 +155,16 @@ class RemoteOutput:
         self._own_id = uuid4().hex
         self._ask("written", self._store.system.pipe_file, self._path_of(WRITER), self._own_id.encode())
         self._keep_state()
+
+    def _has_lost(self, written: dict[str, list[int]], there: list[str]) -> bool:
+        """Whether files that the store still has were deleted here, by someone who made room: the store would lose them, too.
+
+        A part may be missing because it went into a newer file, which the store does not have yet; the output never is.
+        """
+        here = self._here()
+        missing = [name for name in written if name in there and name not in here]
+        newer = any(written.get(name) != _stamp(path) for name, path in here.items())
+        return bool(missing) and (self.output.name in missing or not newer)
 
     def _fetch(self, name: str) -> None:
         path = self._file_of(name)
@@ -170,12 +186,16 @@ class RemoteOutput:
 
     def _there(self) -> list[str]:
         """The names of what the store holds."""
-        found = [self.output.name] if self._ask("read", self._store.system.exists, self._store.path) else []
         try:
             listed = self._ask("read", self._store.system.ls, f"{self._store.path}{self._suffix}", detail=False)
         except FileNotFoundError:
             listed = []
-        return found + sorted(name for name in map(posixpath.basename, listed) if _PART.fullmatch(name))
+        parts = sorted(name for name in map(posixpath.basename, listed) if _PART.fullmatch(name))
+        try:  # after the parts, which another run may just be joining; and `exists` takes any error for an absence
+            self._ask("read", self._store.look)
+        except FileNotFoundError:
+            return parts
+        return [self.output.name, *parts]
 
     def _owner(self) -> str:
         try:
@@ -231,8 +251,9 @@ class RemoteOutput:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return "", {}
 
-    def _keep_state(self) -> None:
-        write_text(self.folder / STATE, json.dumps({"writer": self._own_id, "written": self._written}))
+    def _keep_state(self, without: Collection[str] = ()) -> None:
+        written = {name: stamp for name, stamp in self._written.items() if name not in without}
+        write_text(self.folder / STATE, json.dumps({"writer": self._own_id, "written": written}))
 
 
 def _stamp(path: Path) -> list[int]:

@@ -22,7 +22,8 @@ __all__ = ["UrlVideos"]
 class UrlVideos:
     """Stands between a plan and an Extractor: `local` turns addresses into files in `folder`, `results` back into addresses.
 
-    `limit_bytes`: what the files may take together. `stopped` is asked during transfers, and ends them, and `local` with them.
+    `limit_bytes`: what the files may take together. `stopped` is asked during transfers, and ends them, and `local` with them;
+    with `end_at_failure` so does the first video that cannot be fetched.
     Files of the plan pass through both untouched.
     """
 
@@ -32,7 +33,9 @@ class UrlVideos:
         content_hash: bool = False,
         stopped: Callable[[], bool] = lambda: False,
         limit_bytes: int = CACHE_BYTES,
+        end_at_failure: bool = False,
     ) -> None:
+        self._end_at_failure = end_at_failure
         self._ahead = FetchAhead(folder, limit_bytes, content_hash, stopped)
         self._fetched: dict[str, Fetched] = {}  # key -> what is being decoded
         self._failed: list[Failure] = []
@@ -56,6 +59,9 @@ class UrlVideos:
         for result in self._ahead.fetched(items):
             if isinstance(result, Failure):
                 self._failed.append(result)
+                if self._end_at_failure:
+                    self._ahead.end()
+                    return
             else:
                 if result.item.url:
                     self._fetched[result.item.key] = result

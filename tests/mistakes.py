@@ -37,6 +37,12 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ),
         ("s3://key:word@bucket/v/ -o f.h5", "s3://…@bucket", "holds a password", "fsspec's own configuration"),
         ("--list address.txt -o f.h5", "s3://bucket/a.mp4", "is an address", "--allow-urls"),
+        (
+            "--list address.txt --allow-urls --dry-run --estimate",
+            "s3://bucket/a.mp4",
+            "nothing is fetched",
+            "name files",
+        ),
         ("s3://bucket/list.txt -o f.h5", "s3://bucket/list.txt", "is no video", "named with --list"),
         ("clip.avi -o https://host/f.h5", "https://host/f.h5", "nothing is written to the web", "such as s3://"),
         ("clip.avi -o s3://bucket/", "s3://bucket/", "names no file", "s3://bucket/features.h5"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,33 @@ def test_a_video_that_was_lost_goes_to_another_machine_and_a_lost_machine_is_not
     assert "5 machines were lost" in failures(run([on("a", ends=ends)], 12)[0])["004"] and len(ends["004"]) == 4
     ends = {"004": [Lost("killed")] * 9}
     assert "two worker processes were lost" in failures(run([on("a", ends=ends)], 12)[0])["004"]
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_a_fetched_video_that_was_lost_does_not_keep_its_room_till_the_end(tmp_path, num):
+    """The next one is fetched only when it is done, and its file gone."""
+    videos = [VideoItem(f"{i:03d}", tmp_path / f"{i}.mp4", url=f"s3://bucket/{i}.mp4") for i in range(5)]
+    done = threading.Event()
+
+    def fetched():
+        for i, item in enumerate(videos):
+            if i == 2:
+                assert done.wait(10), "nobody does the lost one"
+            item.path.touch()
+            yield item
+
+    def start(device, hear):
+        return OnMachine(hear, "a", ends=ends)
+
+    ends, keys = {"000": [Lost("killed")]}, []
+    with ExtractorPool("res3d-mini", ("cpu",) * num, start_worker=start, ahead=4, late=True) as pool:
+        pool.prepare(videos)
+        for result in pool.extract_many(fetched()):
+            assert not isinstance(result, Failure)
+            keys.append(result.key)
+            if result.key == "000":
+                done.set()
+    assert sorted(keys) == [item.key for item in videos] and not ends["000"]
 
 
 def test_a_machine_that_will_not_do_is_left_out_and_the_first_that_will_settles_the_rest():

@@ -1,11 +1,13 @@
 """The bytes that a dry run tells, against the files that runs make; which videos are read."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from conftest import write_noise_video
 from feature_files import make_provenance
+from test_cli import run
 
 from featx.dry_run import dry_run
 from featx.features import ClipTable, Failure, Features
@@ -89,3 +91,16 @@ def test_a_clip_and_a_video_take_what_their_columns_do():
 def test_videos_that_would_fail_are_told(folder):
     (failure,) = dry_run(folder).failures
     assert isinstance(failure, Failure) and failure.key == "broken"
+
+
+def test_videos_of_addresses_do_not_fail_and_are_in_no_sum(capsys, clips_folder, tmp_path):
+    (tmp_path / "list.txt").write_text("s3://bucket/a.mp4\nhttps://host/b.mp4?token=00ff\n")
+    listed = ("extract", "--list", tmp_path / "list.txt", "--allow-urls", "--dry-run")
+    code, out, err = run(capsys, *listed, clips_folder / "dog/000.mp4")
+    assert code == 0 and err == "" and "1 videos, " in out
+    assert "2 videos of addresses are not among them: nothing is fetched" in out
+    code, out, _ = run(capsys, *listed, "--json", "--shard", "1/1")
+    told = json.loads(out)
+    assert code == 0 and (told["num_addresses"], told["failures"], told["num_videos"]) == (2, [], 0)
+    code, out, err = run(capsys, *listed, "--estimate")
+    assert code == 2 and "such as s3://bucket/a.mp4, and nothing is fetched to estimate; name files" in err

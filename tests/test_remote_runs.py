@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +184,58 @@ def test_a_run_goes_on_here_with_what_was_not_yet_uploaded(made, s3, monkeypatch
     assert below(s3) == ["out/g.h5"]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_was_deleted_here_is_not_deleted_in_the_store(made, s3, home, monkeypatch, tmp_path, finished):
+    """Somebody makes room in the folder of caches between two runs, of which the second is of other videos."""
+    address = f"s3://{BUCKET}/out/f.h5"
+    if finished:
+        extract_to(FOLDER + "a/", address)
+        with uploads.RemoteOutput(address, None, print):  # a run that begins to go on, and ends
+            pass
+    else:
+        with monkeypatch.context() as patch:
+            killed_after(2, patch)
+            with pytest.raises(Killed):
+                extract_to(FOLDER + "a/", address)
+    for path in (home / "outputs").rglob("*.h5"):
+        path.unlink()
+    before = below(s3)
+    assert sum(name.endswith(".h5") for name in before) >= 1
+    with uploads.RemoteOutput(address, None, print) as place:
+        place.write()
+        assert below(s3) == before
+    done = extract_to(FOLDER + "b/", address)
+    assert done.num_videos == 3 and below(s3) == ["out/f.h5"]
+    s3.get_file(f"{BUCKET}/out/f.h5", str(tmp_path / "got.h5"))
+    with featx.open(tmp_path / "got.h5") as features:
+        assert len(features) >= 5
+
+
+def test_a_run_that_is_just_ending_still_holds_its_output(tmp_path, monkeypatch):
+    own_flock = uploads.fcntl.flock
+
+    def flock(descriptor, operation):
+        own_flock(descriptor, operation)
+        if (tmp_path / "outputs").exists():
+            shutil.rmtree(tmp_path / "outputs")  # by the other run, which then let go
+
+    monkeypatch.setattr(uploads.fcntl, "flock", flock)
+    output = uploads.RemoteOutput("memory://store/f.h5", tmp_path, print)
+    with pytest.raises(UsageError, match="another run is writing memory://store/f.h5"), output:
+        pass
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(made, s3, monkeypatch):
+    """The output would be begun anew, and at the end replaced."""
+    address = f"s3://{BUCKET}/out/f.h5"
+    s3.pipe_file(f"{BUCKET}/out/f.h5", b"of a week")
+    monkeypatch.setattr(remote.Store, "look", lambda self: (_ for _ in ()).throw(OSError("no answer")))
+    monkeypatch.setattr(type(s3), "exists", lambda *_, **__: False)  # as many of fsspec's file systems answer then
+    with pytest.raises(FeatxError, match=f"{address} cannot be read: no answer"):
+        extract_to(FOLDER, address)
+    assert below(s3) == ["out/f.h5"] and s3.cat_file(f"{BUCKET}/out/f.h5") == b"of a week"
+
+
 def test_two_runs_of_one_output_do_not_mix(made, s3, home, monkeypatch, tmp_path):
     address = f"s3://{BUCKET}/out/f.h5"
     with uploads.RemoteOutput(address, None, print) as first:
@@ -204,7 +258,9 @@ def test_an_upload_that_fails_ends_the_run_and_nothing_is_lost(made, s3, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(type(s3), "_put_file", refused)
         type(s3).clear_instance_cache()  # the next one is made of the class as it now is
-        with pytest.raises(FeatxError, match=r"cannot be written: the store is full; what is finished is kept in"):
+        with pytest.raises(
+            FeatxError, match=r"cannot be written: the store is full; what is finished is kept on this disk"
+        ):
             extract_to(FOLDER, address)
     type(s3).clear_instance_cache()
     assert below(s3) == ["out/f.h5.parts/writer"]
@@ -251,6 +307,31 @@ def test_a_folder_of_a_web_server_is_listed_where_the_server_lists(capsys, made,
     assert remote.has_settings(address)
     assert extract_to(address + "b/", tmp_path / "g.h5", allow_urls=True).num_videos == 3
     assert b"00ff" not in (tmp_path / "g.h5").read_bytes()
+
+
+def test_transfers_under_way_do_not_fill_the_disk_together(tmp_path, monkeypatch):
+    """Each alone would find room, of which the others have not yet taken theirs."""
+    free = fetch_ahead.SPARE_BYTES + 100
+    monkeypatch.setattr(fetch_ahead.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    room = fetch_ahead._Room(tmp_path, 1000, lambda: (_ for _ in ()).throw(remote.Stop))
+    room.take(tmp_path / "a", 60)
+    with pytest.raises(remote.Stop):  # it would wait
+        room.take(tmp_path / "b", 60)
+    room.take(tmp_path / "c", 40)
+    (tmp_path / "a.part").write_bytes(bytes(60))
+    free -= 60
+    room.drop(tmp_path / "c")
+    room.take(tmp_path / "c", 40)
+    with pytest.raises(remote.Stop):
+        room.take(tmp_path / "b", 1)
+
+
+def test_what_a_web_server_shows_is_a_key_only_below_its_folder(monkeypatch):
+    address, names = "https://host/v/", ["a.mp4", "%2e%2e/b.mp4", ".c.mp4", "%2Ed.mp4", "e%2e%2e/f.mp4", "g%2Emp4"]
+    found = [{"name": address + name, "size": None, "type": "file"} for name in names]
+    store = remote.Store(address, SimpleNamespace(ls=lambda folder, detail: found), address)
+    monkeypatch.setattr(remote.listing, "open_store", lambda address: store)
+    assert [each.relative for each in remote.videos_below(address)] == ["a.mp4", "e../f.mp4", "g.mp4"]
 
 
 def test_fetching_ahead_ends_with_the_run_and_tells_what_nobody_foresaw(tmp_path, monkeypatch):

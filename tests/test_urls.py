@@ -15,6 +15,7 @@ import pytest
 from test_cli import run
 
 import featx
+from featx import fetch_ahead
 from featx.errors import UsageError
 from featx.features import Features
 from featx.interrupt import Interrupts
@@ -33,7 +34,7 @@ def server(clips_folder):
             self.server.asked += 1
             if self.path.startswith("/redirect"):
                 self.send_response(302)
-                self.send_header("Location", "file:///etc/passwd")
+                self.send_header("Location", "http://a..b/x.mp4" if "astray" in self.path else "file:///etc/passwd")
                 self.end_headers()
                 return
             self.send_response(404 if "absent" in self.path else 200)
@@ -84,6 +85,36 @@ def test_what_is_fetched_is_whole_or_a_failed_video(server, clips_folder, tmp_pa
     asked = server.asked
     again = featx.extract_to(one, output, lists=[tmp_path / "list.txt"], allow_urls=True)
     assert (again.num_present, len(again.failed_before), server.asked) == (2, 4, asked)
+
+
+def test_what_no_address_may_hold_is_sent_as_it_must_be_and_no_secret_is_written(server, clips_folder, tmp_path):
+    host = f"127.0.0.1:{server.server_port}"
+    names = [
+        "whole é.mp4",
+        "absent b.mp4?token=00ff",
+        "absent c.mp4?x='y'&token=00ff",
+        "redirect-astray.mp4?token=00ff",
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(f"http://{host}/{name}" for name in names))
+    summary = featx.extract_to([], tmp_path / "f.h5", lists=[tmp_path / "list.txt"], allow_urls=True)
+    assert summary.num_videos == 1 and len(summary.failures) == 3
+    assert all("cannot be fetched" in failure.reason for failure in summary.failures)
+    assert "00ff" not in str(summary) and b"00ff" not in (tmp_path / "f.h5").read_bytes()
+    with featx.open(tmp_path / "f.h5") as features:
+        assert features.keys == [f"{host}/whole é"]
+    for wrong in ("http://[::1/a.mp4?token=00ff", "http://a..b/a.mp4?token=00ff"):
+        with pytest.raises(UsageError, match="is no address: .*; correct it") as told:
+            featx.extract_to(wrong, tmp_path / "g.h5", allow_urls=True)
+        assert "00ff" not in str(told.value)
+
+
+def test_the_first_that_cannot_be_fetched_ends_a_run_that_stops_at_errors(server, tmp_path):
+    urls = [f"http://127.0.0.1:{server.server_port}/absent{i:03d}.mp4" for i in range(300)]
+    (tmp_path / "list.txt").write_text("\n".join(urls))
+    notes, options = [], {"lists": [tmp_path / "list.txt"], "allow_urls": True, "on_error": "stop"}
+    summary = featx.extract_to([], tmp_path / "f.h5", on_note=notes.append, **options)
+    assert len(summary.failures) == 1 and "--on-error stop" in notes[-1]
+    assert server.asked <= fetch_ahead.MAX_READY + 2 * fetch_ahead.NUM_FETCHERS
 
 
 def test_classify_takes_addresses_too(capsys, server, clips_folder):

@@ -124,6 +124,10 @@ def _say_result(result: DryRun, output: Path | None, with_estimate: bool, say: C
         f"{result.num_videos} videos, {result.num_frames} frames, {result.num_clips} clips, "
         f"{result.num_bytes / 1e3:,.1f} kB of feature file: {kind}; {written}"
     )
+    if result.num_addresses:
+        say(
+            f"{result.num_addresses} videos of addresses are not among them: nothing is fetched to tell what is in them"
+        )
     if result.free_bytes is not None:
         enough = "" if result.num_bytes <= result.free_bytes else ", which is too little"
         say(f"the disk of {output} has {result.free_bytes / 1e3:,.1f} kB free{enough}")

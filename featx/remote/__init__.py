@@ -13,6 +13,7 @@ from featx.remote.addresses import (
     is_http,
     public_address,
     public_text,
+    quoted,
     require_address,
     require_no_address,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "public_address",
     "public_text",
     "put",
+    "quoted",
     "reason_of",
     "require_address",
     "require_no_address",

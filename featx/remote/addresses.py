@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from featx.errors import UsageError
 
@@ -19,6 +19,7 @@ __all__ = [
     "is_http",
     "public_address",
     "public_text",
+    "quoted",
     "require_address",
     "require_no_address",
 ]
@@ -37,7 +38,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _COLLAPSED = re.compile(rf"(?:{'|'.join(SCHEMES)}):/+[^/]")  # what pathlib makes of an address
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 # names of parameters that sign a request or prove who asks, of any service; and no number or name of a video is so long
-_SECRET = re.compile(r"sig|token|key|cred|secret|auth|pass|policy|expires|session|^(x-)?(amz|goog|ms)|^s[a-z]$", re.I)
+_SECRET = re.compile(
+    r"sig|token|key|cred|secret|auth|pass|policy|expires|session|jwt|hmac|ticket|^hdn|^(x-)?(amz|goog|ms)|^s[a-z]$",
+    re.I,
+)
 MAX_VALUE = 40  # characters
 
 
@@ -60,6 +64,11 @@ def require_address(address: str) -> str:
             f"{public_address(address)}: only http and https addresses, and those of stores (s3, gs), are read; fetch it "
             "yourself"
         )
+    if is_http(address):
+        try:
+            urlsplit(address).netloc.encode("idna")
+        except ValueError as error:  # a bracket that is not closed, or a name that can be no host's
+            raise UsageError(f"{public_address(address)} is no address: {_reason(error)}; correct it") from None
     if "@" in host:
         raise UsageError(
             f"{scheme}://…@{host.rpartition('@')[2]} holds a password, which the feature file would keep; leave it out: "
@@ -95,11 +104,14 @@ def public_address(address: str) -> str:
     address = f"{match[0]}{host}{slash}{rest}"
     if _scheme(address) not in ("http", "https"):  # a key of a store may hold any character, and has no query
         return address
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address.partition("?")[0].partition("#")[0]
     query = [
         (name, value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if not _SECRET.search(name) and len(value) <= MAX_VALUE
+        if not _SECRET.search(name) and len(value) <= MAX_VALUE and ";" not in name + value
     ]
     return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
@@ -107,6 +119,17 @@ def public_address(address: str) -> str:
 def public_text(text: str) -> str:
     """A text, such as a library's error, with every address in it made public."""
     return _IN_TEXT.sub(lambda match: public_address(match[0]), text)
+
+
+def quoted(address: str) -> str:
+    """An address of the web as servers want it: what no address may hold, such as a space or a letter é, as %20 or %C3%A9."""
+    start = len(_scheme(address)) + 3
+    host, slash, rest = address[start:].partition("/")
+    return address[:start] + host + slash + quote(rest, safe="%/:=&?#+!$,;@()*[]~", errors="surrogateescape")
+
+
+def _reason(error: ValueError) -> str:
+    return str(error.__cause__ or error).rpartition("(")[2].strip("()")
 
 
 def _scheme(address: str) -> str:

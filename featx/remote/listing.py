@@ -47,13 +47,13 @@ def videos_below(address: str) -> Iterator[Listed]:
     top = store.path.rstrip("/") + "/"
     try:
         for found in _files(store):
-            if not found.name.startswith(top) or "/." in found.name[len(top) - 1 :]:
+            relative = unquote(found.name[len(top) :]) if web else found.name[len(top) :]
+            if not found.name.startswith(top) or "/." in f"/{relative}":
                 continue
-            if posixpath.splitext(found.name)[1].lower() not in VIDEO_SUFFIXES:
+            if posixpath.splitext(relative)[1].lower() not in VIDEO_SUFFIXES:
                 continue
-            relative = found.name[len(top) :]
             own = found.name if web else f"{scheme}://{found.name.lstrip('/')}"
-            yield Listed(unquote(relative) if web else relative, own, found.size_bytes or 0, found.mtime_ns)
+            yield Listed(relative, own, found.size_bytes or 0, found.mtime_ns)
     except UsageError:
         raise
     except Exception as error:  # of the store's package, whatever it is

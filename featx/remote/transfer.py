@@ -117,7 +117,7 @@ class _Written:
 
 def _require_same(store: Store, seen: list[Found]) -> None:
     if seen and store.look().stamp != seen[0].stamp:
-        raise VideoError("changed while it was fetched; the same command takes it again")
+        raise VideoError("changed while it was fetched; --retry-failed takes it again")
 
 
 def _wait(seconds: float, go_on: Callable[[], None]) -> None:
@@ -152,6 +152,6 @@ def put(path: Path, address: str) -> Found:
         if pause is not None:
             time.sleep(pause)
     raise FeatxError(
-        f"{public_address(address)} cannot be written: {reason}; what is finished is kept in {path.parent}, and the same "
+        f"{public_address(address)} cannot be written: {reason}; what is finished is kept on this disk, and the same "
         "command goes on"
     )

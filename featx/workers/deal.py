@@ -167,6 +167,7 @@ class Deal:
             for _ in range(sum(seat.wanted for seat in hungry) - self._num_ordered):
                 self._num_ordered += 1
                 self._supply.order()
+            self._make_room()
             return
         if self._stock:  # of a worker that was lost before it could be given
             return
@@ -186,11 +187,31 @@ class Deal:
                 reason = f"{told}; every machine must see videos under the same path ({failure.reason})"
                 yield Failure(item.key, item.path_text, reason)
 
+    def _make_room(self) -> None:
+        """What was fetched, and lost, takes room that others wait for which are still to be fetched: it cannot be the last.
+
+        One worker ends its round for it.
+        """
+        seats = [
+            seat for seat in self._pool.seats if any(item.url and self._may_have(seat, item) for item in self._lost)
+        ]
+        if any(seat.ending for seat in seats):
+            return
+        seat = min((seat for seat in seats if seat.wanted), key=lambda seat: len(seat.in_flight), default=None)
+        if seat is not None and seat.in_round:
+            self._end_round(seat)
+        elif seat is not None:
+            self._give_alone(seat)
+
+    def _may_have(self, seat: Seat, item: VideoItem) -> bool:
+        """Whether a lost video is for this worker: where possible, one of another machine."""
+        machine = self._lost_on.get(item.key, "")
+        return seat.worker.machine != machine or not any(self._is_other(other, machine) for other in self._pool.seats)
+
     def _give_alone(self, seat: Seat) -> None:
-        """A video that was lost before, in a round of its own."""
-        for item in self._lost:
-            machine = self._lost_on.get(item.key, "")
-            if seat.worker.machine != machine or not any(self._is_other(other, machine) for other in self._pool.seats):
+        """A video that was lost before, in a round of its own; what was fetched goes first."""
+        for item in sorted(self._lost, key=lambda item: not item.url):
+            if self._may_have(seat, item):
                 self._lost.remove(item)
                 groups: dict[Seat, list[VideoItem]] = {}
                 self._add(groups, seat, item)
