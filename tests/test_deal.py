@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from test_workers import PROVENANCE, Scripted, items
 from featx.errors import FeatxError
 from featx.features import Failure
 from featx.plan import VideoItem
-from featx.workers import ExtractorPool, deal, largest_first
+from featx.workers import ExtractorPool, deal, largest_first, order
 from featx.workers.protocol import Absent, Finished, Lost, Opened, Refused, Unfit
 
 
@@ -177,3 +178,15 @@ def test_the_largest_come_first_and_parts_of_a_video_stay_together(tmp_path):
     assert [item.path.name for item in ordered] == ["e", "b", "b", "c", "a", "absent", "d"]
     assert [item.key for item in ordered[1:3]] == ["1", "2"]
     assert largest_first([]) == []
+
+
+def test_ordering_many_videos_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(order, "AT_ONCE", 100)
+    videos = [VideoItem(f"{i:05d}", Path("absent"), url="https://x") for i in range(3000)]
+    tracemalloc.start()
+    try:
+        assert largest_first(videos) == videos
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * len(videos) + 200_000, f"{peak / len(videos):.0f} bytes a video"
