@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from test_workers import PROVENANCE, Scripted, items
 from featx.errors import FeatxError
 from featx.features import Failure
 from featx.plan import VideoItem
-from featx.workers import ExtractorPool, largest_first
+from featx.workers import ExtractorPool, deal, largest_first, order
 from featx.workers.protocol import Absent, Finished, Lost, Opened, Refused, Unfit
 
 
@@ -90,6 +91,30 @@ def test_what_all_machines_lack_fails_with_their_names_and_what_is_gone_everywhe
     assert failures(results).keys() == {"001"}
     results, _ = run([on("a", lacks=[f"{i:03d}.mp4" for i in range(30)])], 30, folder=tmp_path, num=1)
     assert len(failures(results)) == 30
+
+
+def test_machines_that_lack_everything_end_the_run_with_failures(tmp_path):
+    lacks = [f"{i:03d}.mp4" for i in range(40)]
+    results, _ = run([on("a", lacks=lacks), on("b", lacks=lacks)], 40, folder=tmp_path)
+    assert len(failures(results)) == 40
+    assert all("node a" in reason and "node b" in reason for reason in failures(results).values())
+    # a machine that gets no more of them is asked all the same for what another one lacks
+    results, (_, rich) = run([on("a", lacks=lacks), on("b", lacks=["030.mp4"])], 40, folder=tmp_path)
+    assert failures(results).keys() == {"030"} and len(rich.taken) == 40
+
+
+@pytest.mark.parametrize("lacks", [["003.mp4"], [f"{i:03d}.mp4" for i in range(30)]], ids=len)
+def test_what_no_machine_at_work_has_waits_for_the_others_but_not_for_ever(tmp_path, monkeypatch, lacks):
+    class Never(OnMachine):
+        def open(self, options, items):
+            """It stays where it is: Ray finds no place for it."""
+
+    monkeypatch.setattr(deal, "TELL_SECONDS", 0.01)
+    monkeypatch.setattr(deal, "PATIENCE_SECONDS", 0.01)
+    notes = []
+    results, _ = run([on("a", lacks=lacks), lambda hear: Never(hear, "b")], 30, notes, tmp_path)
+    assert [f"{key}.mp4" for key in sorted(failures(results))] == lacks
+    assert sum("waits for those that have not started" in note for note in notes) == 1
 
 
 def test_a_video_that_was_lost_goes_to_another_machine_and_a_lost_machine_is_not_its_fault():
@@ -181,3 +206,15 @@ def test_the_largest_come_first_and_parts_of_a_video_stay_together(tmp_path):
     assert [item.path.name for item in ordered] == ["e", "b", "b", "c", "a", "absent", "d"]
     assert [item.key for item in ordered[1:3]] == ["1", "2"]
     assert largest_first([]) == []
+
+
+def test_ordering_many_videos_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(order, "AT_ONCE", 100)
+    videos = [VideoItem(f"{i:05d}", Path("absent"), url="https://x") for i in range(3000)]
+    tracemalloc.start()
+    try:
+        assert largest_first(videos) == videos
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * len(videos) + 200_000, f"{peak / len(videos):.0f} bytes a video"

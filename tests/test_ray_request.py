@@ -28,6 +28,8 @@ GPUS = [{"CPU": 32.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 64.0}]
         ([{"CPU": 1.0}, {"CPU": 2.0}], "auto", {}, Share("cpu", 3, 1, 0)),
         (GPUS, "auto", {}, Share("cuda", 5, 8, 1)),
         (GPUS, "cuda", {"num_gpus": 0.5}, Share("cuda", 10, 4, 0.5)),
+        ([{"CPU": 20.0, "GPU": 1.0}], "cuda", {"num_gpus": 0.1}, Share("cuda", 10, 2, 0.1)),
+        ([{"CPU": 8.0, "GPU": 4.0}], "cuda", {"num_gpus": 0.4}, Share("cuda", 8, 1, 0.4)),  # two a GPU, not ten in all
         (GPUS, "cuda", {"num_cpus": 16}, Share("cuda", 2, 16, 1)),
         (GPUS, "cpu", {}, Share("cpu", 26, 4, 0)),
         ([{"CPU": 2.0, "GPU": 4.0}], "auto", {}, Share("cuda", 2, 1, 1)),

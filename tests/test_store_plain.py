@@ -113,6 +113,9 @@ OTHERS = {
         changed, change=lambda h5: h5.attrs.__setitem__("note", np.bytes_("x"))
     ),
     "another type": partial(changed, change=lambda h5: h5.__setitem__("videos/more", np.ones(3, np.int16))),
+    "an attribute of many values": partial(
+        changed, change=lambda h5: h5["videos"].attrs.__setitem__("more", np.arange(2000))
+    ),
     "another format": partial(changed, change=lambda h5: h5.attrs.__setitem__("format", "mine")),
     "a table that is missing": partial(changed, change=lambda h5: h5.__delitem__("videos/fps")),
 }
@@ -148,6 +151,33 @@ def test_a_flipped_bit_is_told_alike_or_left_to_hdf5(tmp_path, name):
             taken += 1
             assert plain_of(ours) == plain_of(Member.open(path).record), place
     assert 0 < taken < NUM_FLIPS
+
+
+def free_room(data):
+    """Where the first collection of texts says how much room it has left."""
+    place = data.index(b"GCOL") + 16
+    while data[place] or data[place + 1]:
+        place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
+    return place + 8
+
+
+PLACES = {  # of a byte, and what it is changed by
+    "place of an empty table": (lambda data: data.index(b"\x03\x01" + b"\xff" * 8) + 5, 32),
+    "slash in a name": (lambda data: data.index(b"reason\0", data.index(b"reason\0") + 1) + 3, ord("s") ^ ord("/")),
+    "free room": (lambda data: free_room(data) + 1, 2),
+    "end before the end": (lambda data: 40, 16),
+    "room for more links": (lambda data: 16, 32),
+    "room for fewer leaves": (lambda data: 18, 16),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_what_hdf5_refuses_is_not_taken(tmp_path, name):
+    path, (place_of, change) = FILES["descriptors"](tmp_path / "f.h5"), PLACES[name]
+    data = bytearray(path.read_bytes())
+    data[place_of(data)] ^= change
+    path.write_bytes(data)
+    assert both(path) == [None, None]
 
 
 NUM_FLIPS = 60

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from featx.store.attributes import MAX_ATTRIBUTE_VALUES
 from featx.store.record import attributes_problem
 from featx.store.schema import SCHEMA, STRING, values_crc
 from featx.store.tables import FoundTable, stored_type
@@ -22,7 +23,11 @@ from featx.store.tables import FoundTable, stored_type
 __all__ = ["Plain", "read_plain"]
 
 NOWHERE = b"\xff" * 8
-MAX_BLOCKS, MAX_NODES, MAX_DEPTH = 64, 64, 4
+MAX_BLOCKS, MAX_FREE, MAX_DEPTH = 64, 64, 4
+LEAF_AND_NODE = 4 + (
+    16 << 16
+)  # half of the links of a leaf, and half of the leaves of a node, that HDF5 keeps room for
+MAX_LINKS, MAX_LEAVES = 8, 32
 
 # messages of an object header
 NIL, DATASPACE, DATATYPE, FILL_VALUE, LAYOUT, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE = 0, 1, 3, 5, 8, 12, 16, 17
@@ -94,8 +99,8 @@ class Plain:
         head = bytes.fromhex("894844460d0a1a0a 0000000000080800")
         leaf_and_node, flags, base, free, end, driver = struct.unpack_from("<IIQ8sQ8s", data, 16)
         name, address, cached, _ = struct.unpack_from("<QQII", data, 56)
-        wrong = flags or base or free != NOWHERE or driver != NOWHERE or end > self._num_bytes or name or cached != 1
-        if data[:16] != head or wrong or not leaf_and_node:
+        wrong = flags or base or free != NOWHERE or driver != NOWHERE or end != self._num_bytes or name or cached != 1
+        if data[:16] != head or wrong or leaf_and_node != LEAF_AND_NODE:
             raise _Odd
         self._root_places = data[80:96]
         return address
@@ -155,7 +160,7 @@ class Plain:
         node, kind, level, num_leaves, left, right = struct.unpack_from("<4sBBH8s8s", data, tree)
         if signature != b"HEAP\0\0\0\0" or names + heap_bytes > self._num_bytes:
             raise _Odd
-        if (node, kind, level, left, right) != (b"TREE", 0, 0, NOWHERE, NOWHERE) or num_leaves > MAX_NODES:
+        if (node, kind, level, left, right) != (b"TREE", 0, 0, NOWHERE, NOWHERE) or num_leaves > MAX_LEAVES:
             raise _Odd
         self._require_free(free, names, heap_bytes)
         before, last = b"", 0
@@ -164,7 +169,7 @@ class Plain:
             if key != last or (i == 0 and data[names] != 0):  # by these keys HDF5 looks for a name
                 raise _Odd
             signature, version, _, num_links = struct.unpack_from("<4sBBH", data, leaf)
-            if signature != b"SNOD" or version != 1:
+            if signature != b"SNOD" or version != 1 or num_links > MAX_LINKS:
                 raise _Odd
             for place in range(leaf + 8, leaf + 8 + 40 * num_links, 40):
                 offset, address, cached, _, places = struct.unpack_from("<QQII16s", data, place)
@@ -172,7 +177,7 @@ class Plain:
                     raise _Odd
                 end = data.find(b"\0", names + offset, names + heap_bytes)
                 name = data[names + offset : max(end, 0)]
-                if name <= before:
+                if name <= before or b"/" in name or name == b".":  # HDF5 takes such a name for a way
                     raise _Odd
                 before, last = name, offset
                 yield name.decode(), address, places if cached else None
@@ -181,7 +186,7 @@ class Plain:
 
     def _require_free(self, free: int, names: int, heap_bytes: int) -> None:
         """The list of what is free among a group's names, which HDF5 goes through before it reads one."""
-        for _ in range(MAX_NODES):
+        for _ in range(MAX_FREE):
             if free == 1:  # its end
                 return
             if free + 16 > heap_bytes:
@@ -203,9 +208,9 @@ class Plain:
         if version != 1 or name[name_bytes - 1 :].strip(b"\0") or b"\0" in name[: name_bytes - 1]:
             raise _Odd
         dtype, shape = _TYPES.get(_padded(kind)), _shape(space)
-        if dtype is None or len(shape) > 1:
-            raise _Odd
         num_values = shape[0] if shape else 1
+        if dtype is None or len(shape) > 1 or num_values > MAX_ATTRIBUTE_VALUES:
+            raise _Odd
         if dtype is STRING:
             if 16 * num_values > len(value):
                 raise _Odd
@@ -227,7 +232,8 @@ class Plain:
         if len(fill) != 8 or fill[0] != 2 or any(fill[4:]) or any(held[LAYOUT][18:]):
             raise _Odd
         num_bytes = (16 if dtype is STRING else dtype.itemsize) * int(np.prod(shape, dtype=object))
-        if num_bytes and (num_stored != num_bytes or offset + num_bytes > self._num_bytes):
+        is_there = offset + num_bytes <= self._num_bytes if num_bytes else held[LAYOUT][2:10] == NOWHERE
+        if num_stored != num_bytes or not is_there:
             raise _Odd
         self.tables[name] = FoundTable(stored_type(dtype), dtype, shape, offset if num_bytes else None)
         self.tables[name].set_block_rows(attributes)
@@ -253,7 +259,9 @@ class Plain:
             places, start, end = {}, address + 16, address + size
             while start + 16 <= end:
                 number, _, _, num_bytes = struct.unpack_from("<HHIQ", self._data, start)
-                if number == 0:  # what is free
+                if number == 0:  # what is free, up to the end: HDF5 would go on behind it
+                    if start + num_bytes != end:
+                        raise _Odd
                     break
                 if number in places or start + 16 + num_bytes > end:
                     raise _Odd

@@ -38,6 +38,7 @@ __all__ = ["Deal"]
 MAX_LOSSES = 2  # of worker processes with one video in work, which then is to blame
 MAX_MACHINE_LOSSES = 5  # of whole machines: mostly they end for reasons of their own
 MAX_ABSENT = 8  # videos in a row that a machine does not have: it gets no more, or it would soon have been offered all
+TELL_SECONDS, PATIENCE_SECONDS = 20.0, 300.0  # that what no machine at work has waits for one that has not come yet
 
 
 class Deal:
@@ -56,14 +57,17 @@ class Deal:
         )  # key -> machines, and how workers there are called
         self._num_ordered = 0  # of the supply, not yet come
         self._exhausted = False
+        self._waits = [TELL_SECONDS, PATIENCE_SECONDS]  # until workers that have not come count no more
 
     def results(self) -> Iterator[Features | Failure]:
         self._supply.start()
         try:
             yield from self._hand_out()
             while not self._is_over():
-                for source, event in self._pool.messages():
-                    if source is self._supply:
+                for source, event in self._pool.messages(self._patience()):
+                    if source is None:
+                        self._lose_patience()
+                    elif source is self._supply:
                         self._take_in(event)
                     else:
                         yield from self._heard(source, event)
@@ -75,13 +79,26 @@ class Deal:
         busy = any(seat.in_round or seat.in_flight for seat in self._pool.seats)
         return self._exhausted and not (self._stock or self._lost or self._absent or busy)
 
+    def _patience(self) -> float | None:
+        """Seconds to wait for a worker that has not come yet, where nothing else can come; None for any time."""
+        seats = self._pool.seats
+        can_come = self._num_ordered or any(seat.in_flight for seat in seats) or not any(seat.opened for seat in seats)
+        return self._waits[0] if self._waits and not can_come else None
+
+    def _lose_patience(self) -> None:
+        self._waits.pop(0)
+        if self._waits:
+            self._pool.on_note(
+                f"what no machine at work can read waits for those that have not started, {PATIENCE_SECONDS:.0f} seconds"
+            )
+
     # ------------------------------------------------------------------------------------------------------ what is heard
 
     def _take_in(self, event: object) -> None:
         if isinstance(event, BaseException):
             raise event
         if event is None:
-            self._exhausted = True
+            self._exhausted, self._num_ordered = True, 0
         else:
             self._num_ordered -= 1
             self._stock.append(event)
@@ -150,12 +167,13 @@ class Deal:
     def _hand_out(self) -> Iterator[Failure]:
         """Give what is at hand to who wants it; order what more is wanted; end rounds that get no more."""
         yield from self._give_up()
-        hungry = [seat for seat in self._pool.seats if seat.wanted and not seat.ending and self._may_take(seat)]
+        hungry = [seat for seat in self._pool.seats if seat.wanted and not seat.ending]
         groups: dict[Seat, list[VideoItem]] = {}
         for seat in hungry:
             others = [key for key in self._absent if seat.worker.machine not in self._absent_on[key]]
             for key in others[: seat.wanted]:
                 self._add(groups, seat, self._absent.pop(key)[0])
+        hungry = [seat for seat in hungry if seat.wanted and self._may_take(seat)]
         while self._stock and hungry:
             seat = min(hungry, key=lambda seat: len(seat.in_flight))
             self._add(groups, seat, self._stock.popleft())
@@ -179,9 +197,10 @@ class Deal:
 
     def _give_up(self) -> Iterator[Failure]:
         """Failures of the videos that no machine of a worker has, though this one does."""
+        seats = [seat for seat in self._pool.seats if seat.opened is not None or self._waits]
         for key, (item, failure) in list(self._absent.items()):
             places = self._absent_on[key]
-            if all(seat.opened is not None and seat.worker.machine in places for seat in self._pool.seats):
+            if seats and all(seat.opened is not None and seat.worker.machine in places for seat in seats):
                 del self._absent[key]
                 told = f"it cannot be read on {', '.join(places.values())}, though it can be where the run was started"
                 reason = f"{told}; every machine must see videos under the same path ({failure.reason})"
@@ -220,9 +239,12 @@ class Deal:
                 return
 
     def _may_take(self, seat: Seat) -> bool:
-        """Not where a machine lacks videos that another one may have."""
+        """Not where a machine lacks videos that another one, which lacks fewer, may have."""
         machine, seats = seat.worker.machine, self._pool.seats
-        return seat.num_absent < MAX_ABSENT or all(other.opened and other.worker.machine == machine for other in seats)
+        return seat.num_absent < MAX_ABSENT or not any(
+            other.worker.machine != machine and other.num_absent < MAX_ABSENT if other.opened else self._waits
+            for other in seats
+        )
 
     @staticmethod
     def _is_other(seat: Seat, machine: str) -> bool:

@@ -13,6 +13,7 @@ from featx.plan import VideoItem
 __all__ = ["largest_first"]
 
 NUM_THREADS = 16  # a disk of the network answers many questions at a time
+AT_ONCE = 4096
 
 
 def largest_first(items: Sequence[VideoItem]) -> list[VideoItem]:
@@ -20,8 +21,10 @@ def largest_first(items: Sequence[VideoItem]) -> list[VideoItem]:
 
     A folder of images counts by its images; what cannot be looked at, and what is still to be fetched, comes last.
     """
+    sizes: list[int] = []
     with ThreadPoolExecutor(NUM_THREADS) as threads:
-        sizes = list(threads.map(_num_bytes, items))
+        for start in range(0, len(items), AT_ONCE):  # a question that waits takes a thousand bytes and more
+            sizes += threads.map(_num_bytes, items[start : start + AT_ONCE])
     order = sorted(range(len(items)), key=lambda i: -sizes[i])
     return [items[i] for i in order]
 

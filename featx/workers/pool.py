@@ -190,9 +190,13 @@ class ExtractorPool:
             except queue.Full:
                 continue
 
-    def messages(self) -> Iterator[tuple[object, object]]:
-        """What has come, at least one message, for which it waits."""
-        yield self._inbox.get()
+    def messages(self, seconds: float | None = None) -> Iterator[tuple[object, object]]:
+        """What has come, at least one message, for which it waits; (None, None) where none comes within so many seconds."""
+        try:
+            first = self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            first = None, None
+        yield first
         for _ in range(self._inbox.qsize()):  # the run is their only taker
             yield self._inbox.get()
 

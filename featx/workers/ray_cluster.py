@@ -94,10 +94,10 @@ def shares(request: RayRequest, device: str, nodes: Sequence[dict[str, float]]) 
         raise UsageError(f"{request.num_gpus:g} GPUs a worker are asked for, but the device is cpu; take --device cuda")
     num_gpus = (request.num_gpus or 1.0) if device == "cuda" else 0.0
     usable = with_gpus if device == "cuda" else [node for node in nodes if node.get("CPU", 0) >= 1]
-    parts = [int(node.get("CPU", 0) / (node["GPU"] // num_gpus if num_gpus else 1)) for node in usable]
+    parts = [int(node.get("CPU", 0) / (_fit_gpus(node["GPU"], num_gpus) if num_gpus else 1)) for node in usable]
     num_cpus = request.num_cpus or max(1, min(parts, default=1) if num_gpus else min([CPUS_OF_A_WORKER, *parts]))
     fit = [
-        int(min(node.get("CPU", 0) // num_cpus, node["GPU"] // num_gpus if num_gpus else float("inf")))
+        int(min(node.get("CPU", 0) // num_cpus, _fit_gpus(node["GPU"], num_gpus) if num_gpus else float("inf")))
         for node in usable
     ]
     num_workers = request.num_workers or sum(fit)
@@ -109,6 +109,12 @@ def shares(request: RayRequest, device: str, nodes: Sequence[dict[str, float]]) 
             f"CPUs and {most.get('GPU', 0):g} GPUs; ask for less with --ray-cpus, or say --ray-workers where Ray starts nodes"
         )
     return Share(device, num_workers, num_cpus, num_gpus)
+
+
+def _fit_gpus(num_node_gpus: float, num_gpus: float) -> int:
+    """Workers that get so much of a GPU of a node; none gets it of two."""
+    each = int(1 / num_gpus + 1e-6)  # 0.1 is a little more than a tenth
+    return int(num_node_gpus) * each + int(num_node_gpus % 1 / num_gpus + 1e-6)
 
 
 class RayPool(ExtractorPool):
