@@ -337,6 +337,8 @@ class Run:
             if now - saved > args.save_seconds:
                 self.save()
                 saved = now
+        if count:
+            self.report(batch.clips.shape[2], {name: total / count for name, total in totals.items()}, rate)
         self.save()
 
     def write_weights(self, path: Path) -> None:

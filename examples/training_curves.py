@@ -17,7 +17,7 @@ PANELS = {
     "pooled": "descriptors of clips",
     "uniformity": "uniformity",
     "reach": "limbs",
-    "action": "action",
+    "motion": "motion of a simple figure",
     "camera_direction": "motion of the camera",
     "picture": "kind of picture",
     "people": "number of people",

@@ -19,6 +19,7 @@ sys.path.append(str(EXAMPLES))
 import baselines  # noqa: E402
 import judge_mini  # noqa: E402
 import train_mini  # noqa: E402
+import training_curves  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
 from render_actions import render_clip, write_video  # noqa: E402
 from rendering.scene import LABELS, REACH_DIMS, Renderer  # noqa: E402
@@ -218,6 +219,22 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in whole.values())
     assert any(not torch.equal(half[name], whole[name]) for name in whole)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_run_writes_its_log_and_the_curves_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    train(tmp_path / "run")
+    (line,) = training_curves.read_log(tmp_path / "run")
+    assert (
+        line["step"] == 4
+        and set(line["losses"]) == set(train_mini.RECIPES["both"])
+        and set(line["held_out"]) == set(LABELS)
+    )
+    training_curves.draw([tmp_path / "run"], tmp_path / "curves.svg")
+    assert (
+        "descriptors of cells" in (tmp_path / "curves.svg").read_text()
+        or (tmp_path / "curves.svg").stat().st_size > 5000
+    )
 
 
 def test_every_loss_has_a_weight_and_teaches_the_network(batch):

@@ -40,14 +40,30 @@ COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.spl
 SETUP = [command for command in COMMANDS if command.startswith("python3 -m venv")]
 
 # commands that make pictures, which need the extra "plots"
-DRAWN = re.compile(r" --plot|^featx (embed|filters) |pictures\.py")
+DRAWN = re.compile(r" --plot|^featx (embed|filters) |pictures\.py|training_curves\.py")
 
 # what makes a long program short; the options that the README shows stay
 SHORTENED = {
     "benchmark.py": ["--quick", "--only", "decode"],
     "make_descriptors.py": ["--dims", "104"],
     "render_actions.py": ["--clips-per-class", "1", "--clips-per-group", "1", "--frames", "8"],
-    "train_mini.py": ["--minutes", "0.02", "--held-out", "14", "--workers", "0", "--batch-size", "2"],
+    "judge_mini.py": ["--no-baselines", "--stride", "16"],
+    "train_mini.py": [
+        *(
+            "--minutes",
+            "0.02",
+            "--held-out",
+            "4",
+            "--workers",
+            "0",
+            "--batch-size",
+            "4",
+            "--pictures",
+            "4",
+            "--words",
+            "10",
+        ),
+    ],
 }
 
 
