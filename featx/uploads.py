@@ -153,7 +153,12 @@ class RemoteOutput:
         for name in there:
             self._fetch(name)
         self._own_id = uuid4().hex
-        self._ask("written", self._store.system.pipe_file, self._path_of(WRITER), self._own_id.encode())
+        try:
+            self._ask("written", self._store.system.pipe_file, self._path_of(WRITER), self._own_id.encode())
+        except FileNotFoundError:
+            raise UsageError(
+                f"{self.address} cannot be written: its store has no such bucket; make it first, or correct -o"
+            ) from None
         self._keep_state()
 
     def _has_lost(self, written: dict[str, list[int]], there: list[str]) -> bool:

@@ -225,6 +225,13 @@ def test_a_run_that_is_just_ending_still_holds_its_output(tmp_path, monkeypatch)
         pass
 
 
+def test_a_bucket_that_does_not_exist_is_told_before_anything_is_extracted(capsys, made, s3, home):
+    code, _, err = run(capsys, "extract", FOLDER, "-o", "s3://absent/f.h5")
+    assert code == 2 and "s3://absent/f.h5 cannot be written: its store has no such bucket; make it first" in err
+    code, _, err = run(capsys, "extract", "s3://absent/v/", "-o", home / "f.h5")
+    assert code == 2 and "s3://absent/v/ cannot be listed: there is no such thing" in err
+
+
 def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(made, s3, monkeypatch):
     """The output would be begun anew, and at the end replaced."""
     address = f"s3://{BUCKET}/out/f.h5"
