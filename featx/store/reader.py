@@ -322,8 +322,10 @@ class FeatureSet:
 
     def _gather(self, name: str, members: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows of one dataset, each from its own member."""
-        if len(self._members) == 1 or not len(members):
+        if len(self._members) == 1:
             return np.asarray(self._members[0].array(name)[rows])
+        if not len(members):
+            return self._member_with_rows().new(name, 0)
         order = np.argsort(members.astype(np.int16 if len(self._members) < 2**15 else np.int64), kind="stable")
         sorted_members, rows = members[order], rows[order]
         ends = np.flatnonzero(np.diff(sorted_members, append=-1)) + 1
@@ -334,12 +336,16 @@ class FeatureSet:
             first = end
         return out
 
+    def _member_with_rows(self) -> Member:
+        """A file that tells the widths: one of failures alone does not."""
+        return next((member for member in self._members if member.num_videos), self._members[0])
+
     def _row_blocks(
         self, name: str, num_rows: int, rows: int, places: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     ) -> Iterator[np.ndarray]:
         """All rows of one dataset in blocks; of many files, several blocks are read at once, since each touches every file."""
         rows = max(1, rows)
-        table = next((m for m in self._members if m.num_videos), self._members[0]).table(name)
+        table = self._member_with_rows().table(name)
         row_bytes = max(1, table.dtype.itemsize * math.prod(table.shape[1:]))
         ahead = min(AHEAD_BYTES, PIECE_BYTES * len(self._members)) // row_bytes
         at_once = rows * max(1, ahead // rows)
