@@ -31,7 +31,6 @@ from pathlib import Path
 
 import torch
 from benchmark_device import DEVICE_PARTS, measure_device
-from benchmark_estimate import measure_estimates
 from benchmark_inputs import first_clips, made_up_weights, render
 from benchmark_plans import OTHERS, PLANS, TORCH_PLANS, Absent
 from torch import Tensor
@@ -70,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if set(args.only) & set(DEVICE_PARTS):
         measure_device(args)
     if ESTIMATE in args.only:
+        from benchmark_estimate import measure_estimates  # needs PyAV, which other parts do not
+
         measure_estimates(args)
     if not set(args.only) & set(PARTS):
         return

@@ -125,6 +125,7 @@ def node_of(cluster, worker):
     return node
 
 
+@pytest.mark.long
 def test_three_nodes_give_the_bits_of_one_process_though_one_is_killed(cluster, videos, tmp_path, monkeypatch):
     started, notes, done = Started(monkeypatch), [], []
 
