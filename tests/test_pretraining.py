@@ -193,7 +193,7 @@ def test_calm_scenes_stand_still_but_for_the_people():
 def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, torch.Tensor]:
     defaults = [
         "--steps",
-        "4",
+        "2",
         "--batch-size",
         "4",
         "--workers",
