@@ -116,6 +116,7 @@ def test_a_written_video_comes_back(tmp_path):
     assert np.abs(back.astype(int) - clip.frames).mean() < 12
 
 
+@pytest.mark.long
 def test_the_benchmark_runs_and_says_what_it_leaves_out(capsys):
     benchmark.main(["--quick"])
     said = capsys.readouterr().out

@@ -76,7 +76,7 @@ def extract_args(folder: Path, card: Path, output: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("kills", "seed"),
-    [(4, 0), pytest.param(60, 1, marks=pytest.mark.long), pytest.param(60, 2, marks=pytest.mark.long)],
+    [(2, 0), pytest.param(60, 1, marks=pytest.mark.long), pytest.param(60, 2, marks=pytest.mark.long)],
 )
 def test_a_killed_extraction_goes_on_to_the_same_bits(driver, made, tmp_path, kills, seed):
     folder, card = made

@@ -169,7 +169,11 @@ def frames_of(index: int) -> tuple[np.ndarray, int]:
 
 
 def test_a_run_begins_with_anothers_weights(tmp_path):
-    first = train(tmp_path / "first")
+    begun = train_mini.parse([str(tmp_path / "first"), "--steps", "4", "--workers", "0", "--words", "10"])
+    begun.pictures, begun.held_out = 4, 4
+    run = train_mini.Run(begun)
+    run.save()
+    first = {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
     args = train_mini.parse([str(tmp_path / "second"), "--steps", "4", "--workers", "0", "--words", "10"])
     args.begin_with, args.pictures, args.held_out = str(tmp_path / "first"), 4, 4
     second = train_mini.Run(args)

@@ -74,7 +74,7 @@ def test_the_two_set_up_commands_stand_under_their_headings():
     assert len(SETUP) == 2
     quick_start, tests = (README.split(f"\n## {name}\n")[1].split("\n## ")[0] for name in ("Quick start", "Tests"))
     assert SETUP[0] in quick_start and "featx extract examples/videos" in SETUP[0]
-    assert SETUP[1] in tests and SETUP[1].endswith("-m pytest -n 2 --dist worksteal")
+    assert SETUP[1] in tests and SETUP[1].endswith("-m pytest -n 3 --dist worksteal")
     assert "## Tests" in (ROOT / ".ci/run").read_text()  # it takes the command from there
 
 
