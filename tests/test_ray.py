@@ -149,15 +149,15 @@ def test_three_nodes_give_the_bits_of_one_process_though_one_is_killed(cluster, 
 @pytest.mark.long
 def test_a_killed_worker_costs_what_it_had(cluster, videos, tmp_path, monkeypatch, capsys):
     """Through the command, which tells the same in JSON."""
-    started = Started(monkeypatch)
     if len(cluster.worker_nodes) < 2:
         cluster.add_node(**node_options(1))
-    give, given = ray_worker.RayWorker.give, []
+    give, given, killed = ray_worker.RayWorker.give, [], []
 
     def kill(worker, items):
         give(worker, items)
         given.extend(items)
-        if len(given) > 6 and len(started.workers) == 2:
+        if len(given) > 6 and not killed:
+            killed.append(worker.pid)
             os.kill(worker.pid, signal.SIGKILL)
 
     monkeypatch.setattr(ray_worker.RayWorker, "give", kill)
