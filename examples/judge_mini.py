@@ -82,9 +82,14 @@ def network_rows(name: str, weights: Path | None, args: argparse.Namespace, keys
     """(row's name, feature file) of each layer, and of two joined; layers before pool5 are averaged over space and time."""
     file = work / f"{name}.h5"
     options = {"weights": weights} if weights else {}
-    featx.extract_to(
+    summary = featx.extract_to(
         args.videos, file, layers=LAYERS, progress=True, stride=args.stride, frame_step=args.frame_step, **options
     )
+    if summary.failures:  # left out, they would make the figures better or worse unnoticed
+        first = summary.failures[0]
+        raise SystemExit(
+            f"{len(summary.failures)} videos fail, such as {first.path}: {first.reason}; mend or remove them"
+        )
     rows, averages = [], {}
     with featx.open(file) as features:
         chosen = [i for i, key in enumerate(features.keys) if key in keys]
@@ -114,6 +119,8 @@ def main() -> None:
     parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--seed", type=int, default=1, help="of the random network")
     args = parser.parse_args()
+    if args.train_only and not args.splits:
+        parser.error("--train-only is given without --splits, whose first split it is about; give both")
     found = [p.relative_to(args.videos).with_suffix("").as_posix() for p in args.videos.glob("*/*") if p.is_file()]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

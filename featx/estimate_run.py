@@ -74,6 +74,8 @@ def estimate_run(
         raise UsageError(
             f"{machines} machines and shard {shard} are given, but a shard is the part of one machine; leave one of the two out"
         )
+    if output is not None and is_address(output):
+        on_note(f"what {output} may hold is not looked at; all videos are estimated")
     began = time.monotonic()
     planned = plan_videos(inputs, lists, keys_from, c3d_lists, allow_urls, segments)
     own = parse_shard(shard) if shard is not None else None
