@@ -347,7 +347,7 @@ class Clip:
     """Frames uint8 (T, H, W, 3), RGB, and what they show.
 
     `texture` and `camera` index TEXTURES and CAMERAS. `reach` float32 (T, 5, 2) is where hands, feet and head are as
-    seen from the hips, (y, x) in body heights.
+    seen from the hips, (y, x) in body heights; `joints` {name: float (T, 2)} where joints are, (y, x) in pixels.
     """
 
     frames: np.ndarray
@@ -355,6 +355,7 @@ class Clip:
     texture: int
     camera: int
     reach: np.ndarray
+    joints: dict[str, np.ndarray]
 
 
 EXTREMITIES = ("near_hand", "far_hand", "near_foot", "far_foot", "head")
@@ -420,7 +421,7 @@ def render_clip(
         canvas[:, t] += np.roll(grain[0], (5 * t, 11 * t), (1, 2))
     pixels = np.clip(canvas, 0, 255).astype(np.uint8)
     pixels = np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))  # (3, T, H, W) -> (T, H, W, 3)
-    return Clip(pixels, action_name, texture, kind, (reach * [1, mirror]).astype(np.float32))
+    return Clip(pixels, action_name, texture, kind, (reach * [1, mirror]).astype(np.float32), joints)
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = 15, crf: int = 26) -> None:

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from action_programs import ACTIONS
 from render_actions import render_clip
-from rendering.scene import LABELS, MOTIONS, NUM_FRAMES, REACH_DIMS, Batch
+from rendering import scene
+from rendering.parts import PARTS, part_maps
+from rendering.scene import NUM_FRAMES, REACH_DIMS, Batch
+from torch import Tensor
 
-__all__ = ["figures_batch", "joined"]
+__all__ = ["LABELS", "MOTIONS", "figures_batch", "joined"]
+
+MOTIONS = tuple(ACTIONS)
+LABELS: dict[str, tuple[str, ...]] = {"motion": MOTIONS} | scene.LABELS  # of scenes and figures together
 
 FRAME_STEP = 2
+_PARTS_OF = {"hand": "hand", "elbow": "elbow", "foot": "ankle", "knee": "knee"}
+_JOINTS = ("hips", "head", *(f"{side}_{name}" for side in ("near", "far") for name in _PARTS_OF))
+_PART_OF = torch.tensor([PARTS.index(_PARTS_OF.get(name.split("_")[-1], name)) for name in _JOINTS])
 SPAN = (NUM_FRAMES - 1) * FRAME_STEP + 1
 
 
 def figures_batch(seeds: tuple[int, int], number: int, size: int, side: int, ease: float) -> Batch:
-    """`size` clips of `side` x `side` pixels, calm with probability `ease`."""
-    clips, motions, reach = [], [], []
+    """`size` clips of `side` x `side` pixels, calm with probability `ease`, with the label "motion" alone."""
+    clips, motions, reach, points = [], [], [], []
     for row in range(size):
         index = number * size + row
         rng = np.random.default_rng((*seeds, index, 0))
@@ -35,18 +45,26 @@ def figures_batch(seeds: tuple[int, int], number: int, size: int, side: int, eas
         pixels = clip.frames[:, top : top + side, left : left + side, ::-1]  # RGB -> BGR
         clips.append(torch.from_numpy(np.ascontiguousarray(pixels)))
         motions.append(motion)
+        points.append(np.stack([clip.joints[name] for name in _JOINTS], 1) - [top, left])
         reach.append(torch.from_numpy(clip.reach[[0, NUM_FRAMES // 2, -1]].reshape(REACH_DIMS)))
-    labels = {name: torch.full((size,), -1) for name in LABELS}
-    labels["motion"] = torch.tensor(motions)
-    return Batch(torch.stack(clips), labels, torch.stack(reach), torch.ones(size))
+    labels = {"motion": torch.tensor(motions)}
+    places = torch.from_numpy(np.stack(points) / side).float()  # (N, T, K, 2)
+    maps = part_maps(places, _PART_OF, torch.arange(size), size, side, side)
+    return Batch(torch.stack(clips), labels, torch.stack(reach), torch.ones(size), *maps)
 
 
 def joined(first: Batch, second: Batch) -> Batch:
-    """Two batches as one, on the first one's device."""
+    """Two batches as one, on the first one's device; a label that only one of them has is -1 in the other."""
     device = first.clips.device
+
+    def label(batch: Batch, name: str) -> Tensor:
+        return batch.labels.get(name, torch.full((len(batch.clips),), -1)).to(device)
+
     return Batch(
         torch.cat([first.clips, second.clips.to(device)]),
-        {name: torch.cat([values, second.labels[name].to(device)]) for name, values in first.labels.items()},
-        torch.cat([first.reach, second.reach.to(device)]),
-        torch.cat([first.has_reach, second.has_reach.to(device)]),
+        {name: torch.cat([label(first, name), label(second, name)]) for name in first.labels | second.labels},
+        *(
+            torch.cat([getattr(first, name), getattr(second, name).to(device)])
+            for name in ("reach", "has_reach", "parts", "motions")
+        ),
     )

@@ -3,16 +3,18 @@
     python examples/train_mini.py RUN --minutes 60 --seed 1      # weights in RUN/res3d-mini.safetensors
     python examples/train_mini.py RUN --minutes 60 --seed 1 --resume
 
-Batch number i is rendered from (seed, i) alone: half scenes (rendering/scene.py), half simple figures
-(simple_figures.py). Two kinds of heads, all linear and all on res5b or its average, pool5, teach the network and are
+Batch number i is rendered from (seed, i) alone: two thirds scenes (rendering/scene.py), a third simple figures
+(simple_figures.py). Three kinds of heads, all linear and all on res5b or its average, pool5, teach the network and are
 thrown away, but for the simple figures' one, which is its own classifier:
 
     labels        what the renderer knows: action, viewpoint, playback, motion of camera and things, textures, limbs
     descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion, and which visual
                   word they are (visual_words.py); and the uniformity of pool5's directions (Wang and Isola 2020), which
                   spreads what a linear SVM will compare
+    parts         in every quarter of a cell, whether hands, elbows, knees, ankles, hips or heads are there, and which
+                  way they go (rendering/parts.py)
 
-`--recipe` takes the one, the other or both. A run goes from small pictures to large ones, and from people in calm
+`--recipe` takes the first, the second, both or all. A run goes from small pictures to large ones, and from people in calm
 scenes to people in any. The learning rate follows a cosine to zero over `--minutes` of wall clock, or over `--steps`,
 which makes a run repeatable.
 """
@@ -23,15 +25,18 @@ import argparse
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from local_descriptors import NUM_DESCRIPTORS, local_descriptors
-from rendering.scene import LABELS, REACH_DIMS, Batch, Renderer
-from simple_figures import figures_batch, joined
+from rendering.parts import PARTS
+from rendering.scene import REACH_DIMS, Batch, Renderer
+from simple_figures import LABELS, figures_batch, joined
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from visual_words import Vocabulary
@@ -48,15 +53,20 @@ ARGUMENTS = {
 BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
 MEAN, STD = 128.0, 64.0  # of every channel, BGR
 SIZES = ((0.6, 64), (0.85, 96), (1.0, 112))  # until this part of the run: the crop's size in pixels
-CALM_UNTIL = 0.5  # people in calm scenes grow rarer until this part of the run
+CALM_UNTIL, CALM_SHARE = 0.5, 0.2  # people in calm scenes grow rarer until this part of the run, to this share
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that the two never share a person or a place
 
+PART_SHARE = 0.03  # about the mean of a presence; what the head of parts begins with
+PART_COST, MOTION_SIZE = 0.12, 1.8  # about what presences and motions cost then: the scales of their losses
+
 DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "words": 1.0, "uniformity": 0.3}
-LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"motion": 1.0, "reach": 2.0}
+LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"motion": 1.0, "action": 1.0, "reach": 4.0}
+PART_WEIGHTS = {"parts": 2.0, "part_motions": 1.0}
 RECIPES = {
     "labels": LABEL_WEIGHTS,
     "descriptors": DESCRIPTOR_WEIGHTS,
     "both": LABEL_WEIGHTS | DESCRIPTOR_WEIGHTS,
+    "all": LABEL_WEIGHTS | DESCRIPTOR_WEIGHTS | PART_WEIGHTS,
 }
 
 
@@ -77,34 +87,64 @@ class Schedule:
     def progress(self, step: int) -> float:
         return step / self.steps if self.steps else self.seconds / 60 / self.minutes
 
-    def learning_rate(self, step: int, highest: float) -> float:
-        progress = min(self.progress(step), 1.0)
+    def learning_rate(self, step: int, progress: float, highest: float) -> float:
         warm_up = min(1.0, (step + 1) / 200)
         return highest * warm_up * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class RenderedBatches(IterableDataset):
-    """Batches from `step` on, each at the size of the moment; of several workers each renders every n-th."""
+class Team:
+    """The processes that train one network: each on batches of its own, with the mean of all gradients.
 
-    def __init__(self, args: argparse.Namespace, schedule: Schedule, step: int, device: torch.device) -> None:
-        self.args, self.schedule, self.step, self.device = args, schedule, step, device
+    On two cores two processes of one thread do twice what one process of two threads does.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def agree(self, value: float) -> float:
+        """The first process' value."""
+        if self.size == 1:
+            return value
+        told = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(told, 0)
+        return float(told)
+
+    def average_gradients(self, module: nn.Module) -> None:
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = flat.div_(self.size).split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+class RenderedBatches(IterableDataset):
+    """Batches from `step` on, without end, each at the size of the moment; of several workers each renders every n-th."""
+
+    def __init__(
+        self, args: argparse.Namespace, schedule: Schedule, step: int, device: torch.device, team: Team
+    ) -> None:
+        self.args, self.schedule, self.step, self.device, self.team = args, schedule, step, device, team
 
     def __iter__(self) -> Iterator[Batch]:
         args, worker = self.args, torch.utils.data.get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
         renderer = Renderer((args.seed, TRAINING), self.device, args.pictures)
         step = self.step + first
-        while (progress := self.schedule.progress(step)) < 1:
-            size = next(size for until, size in args.sizes if progress < until)
-            ease = max(0.0, 1 - progress / CALM_UNTIL)
-            yield mixed_batch(renderer, step, args.batch_size, size, ease)
+        while True:
+            progress = self.schedule.progress(step)
+            size = next((size for until, size in args.sizes if progress < until), args.sizes[-1][1])
+            ease = max(CALM_SHARE, 1 - progress / CALM_UNTIL)
+            yield mixed_batch(renderer, step * self.team.size + self.team.rank, args.batch_size, size, ease)
             step += every
 
 
 def mixed_batch(renderer: Renderer, number: int, size: int, side: int, ease: float = 0.0) -> Batch:
-    """Half of the clips are scenes, half simple figures; of both with people the share `ease` is calm."""
-    scenes = renderer.batch(number, size - size // 2, side, ease)
-    return joined(scenes, figures_batch(renderer.seeds, number, size // 2, side, ease))
+    """A third of the clips are simple figures, the others scenes; of both with people the share `ease` is calm."""
+    scenes = renderer.batch(number, size - size // 3, side, ease)
+    return joined(scenes, figures_batch(renderer.seeds, number, size // 3, side, ease))
 
 
 def to_input(clips: Tensor) -> Tensor:
@@ -139,7 +179,10 @@ class Heads(nn.Module):
         self.descriptors = nn.Linear(dims, NUM_DESCRIPTORS)
         self.vocabulary = Vocabulary(num_words)
         self.words = nn.Linear(dims, self.vocabulary.num_words)
-        for head in (self.words, self.descriptors):
+        self.parts = nn.Linear(dims, 4 * len(PARTS))  # of the four quarters of a cell of res5b
+        self.part_motions = nn.Linear(dims, 4 * len(PARTS) * 2)
+        nn.init.constant_(self.parts.bias, math.log(PART_SHARE / (1 - PART_SHARE)))
+        for head in (self.words, self.descriptors, self.parts, self.part_motions):
             nn.init.zeros_(head.weight)  # random guesses cost many times what none does, and would lead the first steps
         self.standard = nn.BatchNorm2d(NUM_DESCRIPTORS, affine=False)  # what is learned has mean 0 and variance 1
 
@@ -174,6 +217,7 @@ def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[s
     }
     wrong = (heads.reach(pooled) - batch.reach).square().mean(1)
     found["reach"] = (wrong * batch.has_reach).mean()
+    found |= part_losses(heads, maps, batch)
     cells = maps.mean(2).permute(0, 2, 3, 1)  # (N, D, T, h, w) -> (N, h, w, D)
     found["cells"] = F.mse_loss(heads.descriptors(cells).permute(0, 3, 1, 2), targets)
     found["words"] = heads.vocabulary.unexplained(heads.words(cells), words)
@@ -182,6 +226,21 @@ def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[s
     found["pooled"] = F.mse_loss(heads.descriptors(pooled), means) / spread
     found["uniformity"] = torch.pdist(F.normalize(pooled)).square().mul(-2).exp().mean().log()
     return found
+
+
+def part_losses(heads: Heads, maps: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """How wrong res5b (N, D, T, h, w) is about where limbs are and, where they are, how they move; about 1 at first."""
+    halves = maps.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (N, D, T, h, w) -> (N * T, h, w, D)
+
+    def fine(head: nn.Linear) -> Tensor:
+        return F.pixel_shuffle(head(halves).permute(0, 3, 1, 2), 2)  # (N * T, 4 * C, h, w) -> (N * T, C, 2h, 2w)
+
+    present = batch.parts.flatten(0, 1)  # (N, T, P, 2h, 2w) -> (N * T, P, 2h, 2w)
+    wrong = F.binary_cross_entropy_with_logits(fine(heads.parts), present)
+    motions = batch.motions.flatten(0, 1).flatten(1, 2)  # (N * T, P * 2, 2h, 2w)
+    error = (fine(heads.part_motions) - motions).unflatten(1, (-1, 2)).square().mean(2)
+    moved = (error * present).sum() / present.sum().clamp(min=1)
+    return {"parts": wrong / PART_COST, "part_motions": moved / MOTION_SIZE}
 
 
 @torch.no_grad()
@@ -205,8 +264,8 @@ def accuracies(net: Res3D, heads: Heads, batches: list[Batch]) -> dict[str, floa
 class Run:
     """A training run that lives in a folder: `checkpoint.pt`, `log.jsonl`, and the weights at its end."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    def __init__(self, args: argparse.Namespace, team: Team | None = None) -> None:
+        self.args, self.team = args, team or Team()
         self.folder = Path(args.run)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -303,7 +362,7 @@ class Run:
         workers = 0 if self.device.type == "cuda" else self.args.workers
         return iter(
             DataLoader(
-                RenderedBatches(self.args, self.schedule, self.step, self.device),
+                RenderedBatches(self.args, self.schedule, self.step, self.device, self.team),
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
@@ -312,24 +371,29 @@ class Run:
         )
 
     def train(self, stop_at: int | None = None) -> None:
-        """Train to the end of the schedule, or to step `stop_at`, and save."""
+        """Train to the end of the schedule, or to step `stop_at`, and save; the first process reports and saves."""
         args, weights = self.args, RECIPES[self.args.recipe]
         saved = reported = time.monotonic()
         totals, count = dict.fromkeys(weights, 0.0), 0
         for batch in self.batches():
-            if self.step == stop_at:
+            progress = self.team.agree(self.schedule.progress(self.step))
+            if progress >= 1 or self.step == stop_at:
                 break
-            rate = self.schedule.learning_rate(self.step, args.learning_rate)
+            rate = self.schedule.learning_rate(self.step, progress, args.learning_rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             found = losses(self.net, self.heads, batch, args.bf16)
             loss = sum(weight * found[name] for name, weight in weights.items())
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self.team.average_gradients(self.net)
+            self.team.average_gradients(self.heads)
             nn.utils.clip_grad_norm_(self.net.parameters(), 2.0, error_if_nonfinite=True)
             self.optimizer.step()
             self.step += 1
             totals, count = {name: totals[name] + float(found[name].detach()) for name in totals}, count + 1
+            if self.team.rank:
+                continue
             now = time.monotonic()
             if now - reported > args.report_seconds:
                 self.report(batch.clips.shape[2], {name: total / count for name, total in totals.items()}, rate)
@@ -337,6 +401,8 @@ class Run:
             if now - saved > args.save_seconds:
                 self.save()
                 saved = now
+        if self.team.rank:
+            return
         if count:
             self.report(batch.clips.shape[2], {name: total / count for name, total in totals.items()}, rate)
         self.save()
@@ -355,13 +421,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="wall clock, resumed parts counted together")
     length.add_argument("--steps", type=int, help="optimiser steps; repeatable on one machine")
-    parser.add_argument("--recipe", choices=list(RECIPES), default="both", help="what teaches the network")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="all", help="what teaches the network")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--begin-with", metavar="RUN", help="begin with the weights of another run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 arithmetic: faster where the processor has it")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that train together, on the CPU, each with its batches"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1, help="rendering processes on the CPU; 0 renders in between")
     parser.add_argument("--pictures", type=int, default=256, help="pictures painted for every thousand batches")
@@ -374,13 +443,33 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def train(rank: int, args: argparse.Namespace, meeting: str = "") -> None:
+    """Train as process number `rank` of `args.processes`, which find each other by the file `meeting`."""
+    torch.set_num_threads(args.threads)
+    if args.processes > 1:
+        dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=args.processes)
+    run = Run(args, Team(rank, args.processes))
+    if not rank:
+        print(f"{sum(p.numel() for p in run.net.parameters()):,} parameters, {run.device}", flush=True)
+    run.train()
+    if not rank:
+        run.write_weights(run.folder / "res3d-mini.safetensors")
+    if args.processes > 1:
+        dist.destroy_process_group()
+
+
+def train_together(args: argparse.Namespace) -> None:
+    """Train by `args.processes` processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(train, (args, os.path.join(folder, "meeting")), args.processes)
+
+
 def main() -> None:
     args = parse()
-    torch.set_num_threads(args.threads)
-    run = Run(args)
-    print(f"{sum(p.numel() for p in run.net.parameters()):,} parameters, {run.device}", flush=True)
-    run.train()
-    run.write_weights(run.folder / "res3d-mini.safetensors")
+    if args.processes > 1:
+        train_together(args)
+    else:
+        train(0, args)
 
 
 if __name__ == "__main__":

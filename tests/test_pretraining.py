@@ -22,8 +22,10 @@ import train_mini  # noqa: E402
 import training_curves  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
 from render_actions import render_clip, write_video  # noqa: E402
-from rendering.scene import LABELS, REACH_DIMS, Renderer  # noqa: E402
-from simple_figures import figures_batch  # noqa: E402
+from rendering import scene  # noqa: E402
+from rendering.parts import PARTS, part_maps  # noqa: E402
+from rendering.scene import REACH_DIMS, Renderer  # noqa: E402
+from simple_figures import LABELS, figures_batch  # noqa: E402
 from visual_words import Vocabulary, k_means  # noqa: E402
 
 from featx.backbones.res3d import Res3D  # noqa: E402
@@ -125,13 +127,13 @@ def test_a_batch_depends_on_its_seeds_and_number_only(batch):
     again = again.batch(3, 24, 32)
     assert batch.clips.shape == (24, 8, 32, 32, 3) and batch.clips.dtype == torch.uint8
     assert torch.equal(batch.clips, again.clips) and torch.equal(batch.reach, again.reach)
-    assert all(torch.equal(batch.labels[name], again.labels[name]) for name in LABELS)
+    assert all(torch.equal(batch.labels[name], again.labels[name]) for name in scene.LABELS)
     assert not torch.equal(batch.clips, other.clips)
     assert not torch.equal(batch.clips, Renderer((5, 1), pictures=6).batch(3, 24, 32).clips)
 
 
 def test_labels_are_told_where_they_are_known(batch):
-    assert set(batch.labels) == set(LABELS)
+    assert set(batch.labels) == set(scene.LABELS)
     for name, values in batch.labels.items():
         assert values.min() >= -1 and values.max() < len(LABELS[name])
     people = batch.labels["people"] >= 0
@@ -148,17 +150,19 @@ def test_clips_show_something_that_changes(batch):
     assert ((clips[:, 1:] - clips[:, :-1]).abs().mean((1, 2, 3, 4)) > 0.5).float().mean() > 0.8
 
 
-def test_half_of_a_batch_are_simple_figures():
+def test_a_third_of_a_batch_are_simple_figures():
     renderer = Renderer((5, 0), pictures=6)
-    mixed = train_mini.mixed_batch(renderer, 3, 20, 32)
+    mixed = train_mini.mixed_batch(renderer, 3, 30, 32)
     figures, scenes = mixed.labels["motion"] >= 0, mixed.labels["camera"] >= 0
     assert figures.sum() == 10 and not (figures & scenes).any()
-    assert torch.equal(mixed.clips[:10], renderer.batch(3, 10, 32).clips)
-    assert mixed.labels["motion"][10:].tolist() == [(30 + i) % 14 for i in range(10)]
+    assert set(mixed.labels) == set(LABELS) and (mixed.labels["motion"][:20] == -1).all()
+    assert torch.equal(mixed.clips[:20], renderer.batch(3, 20, 32).clips)
+    assert mixed.labels["motion"][20:].tolist() == [(30 + i) % 14 for i in range(10)]
     own = render_clip("WalkForward", (5, 0, 42, 1), (5, 0, 42, 2), *frames_of(42), 37, 49).frames
     again = figures_batch((5, 0), 4, 10, 32, 0.0)
     assert torch.equal(again.clips[2], torch.from_numpy(own[:, 2:34, 8:40, ::-1].copy()))
-    assert mixed.has_reach[10:].all() and mixed.reach[10:].any(1).all()
+    assert mixed.has_reach[20:].all() and mixed.reach[20:].any(1).all()
+    assert mixed.parts[20:, :, PARTS.index("head")].amax((1, 2, 3)).min() > 0.4
 
 
 def frames_of(index: int) -> tuple[np.ndarray, int]:
@@ -179,6 +183,38 @@ def test_a_run_begins_with_anothers_weights(tmp_path):
     second = train_mini.Run(args)
     assert all(torch.equal(tensor, first[name]) for name, tensor in second.net.state_dict().items())
     assert torch.equal(second.heads.vocabulary.words_form, first["heads.vocabulary.words_form"])
+
+
+def test_part_maps_are_sums_over_people_frames_and_joints():
+    torch.manual_seed(0)
+    points, part, clip = torch.rand(3, 8, 4, 2), torch.tensor([0, 5, 0, 2]), torch.tensor([0, 0, 2])
+    parts, motions = part_maps(points, part, clip, 3, 32, 48)
+    assert parts.shape == (3, 2, 6, 4, 6) and motions.shape == (3, 2, 6, 2, 4, 6)
+    assert not parts[1].any() and not motions[1].any() and not parts[:, :, (1, 3, 4)].any()
+    for n, half, p, row, column in np.ndindex(*parts.shape):
+        most, weight, moved = 0.0, 0.0, torch.zeros(2)
+        for q, k in np.ndindex(3, 4):
+            if clip[q] == n and part[k] == p:
+                own = points[q, 4 * half : 4 * half + 4, k] * 32  # in pixels
+                away = (own - torch.tensor([8 * row + 4.0, 8 * column + 4.0])).norm(dim=1) / 8
+                seen = float(torch.exp(-0.5 * (away / 0.7) ** 2).max())
+                most, weight = max(most, seen), weight + seen
+                moved += seen * (own[3] - own[0]) / 32 * 8
+        assert parts[n, half, p, row, column] == pytest.approx(most, abs=1e-5)
+        if weight > 1e-3:
+            assert torch.allclose(motions[n, half, p, :, row, column], moved / weight, atol=1e-3)
+
+
+def test_heads_are_painted_where_the_maps_say():
+    """In simple figures, whose heads are discs: what the map calls the head moves in the picture as it says."""
+    figures = figures_batch((5, 0), 4, 14, 64, 1.0)
+    heads = figures.parts[:, 0, PARTS.index("head")]
+    motion = figures.motions[:, 0, PARTS.index("head")]
+    changed = (figures.clips[:, 0].float() - figures.clips[:, 3].float()).abs().mean(-1)  # (N, h, w)
+    changed = F.avg_pool2d(changed[:, None], 8)[:, 0]
+    speed = (motion.norm(dim=1) * heads).sum((1, 2)) / heads.sum((1, 2))
+    there = (changed * heads).sum((1, 2)) / heads.sum((1, 2))
+    assert there[speed > 1].min() > 1.5 * there[speed < 0.1].max()
 
 
 def test_calm_scenes_stand_still_but_for_the_people():
@@ -211,6 +247,9 @@ def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, 
     ]
     args = train_mini.parse([str(folder), *defaults, *options])
     args.sizes = ((0.5, 32), (1.0, 48))
+    if args.processes > 1:
+        train_mini.train_together(args)
+        return torch.load(folder / "checkpoint.pt", weights_only=True)["net"]
     run = train_mini.Run(args)
     run.train(stop_at)
     return {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
@@ -225,13 +264,36 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+def test_processes_train_one_network_with_the_mean_of_their_gradients(tmp_path):
+    """Two processes, against one that takes both batches of every step itself."""
+    together = train(tmp_path / "together", "--processes", "2", "--threads", "1", "--recipe", "all")
+    args = train_mini.parse([str(tmp_path / "alone"), "--steps", "2", "--batch-size", "4", "--words", "10"])
+    args.pictures, args.held_out = 4, 4
+    run, renderer = train_mini.Run(args), Renderer((0, train_mini.TRAINING), pictures=4)
+    start = {name: parameter.detach().clone() for name, parameter in run.net.named_parameters()}
+    for step, (side, ease) in enumerate(((32, 1.0), (48, train_mini.CALM_SHARE))):
+        for group in run.optimizer.param_groups:
+            group["lr"] = args.learning_rate * (step + 1) / 200 * (1, 0.5)[step]
+        run.optimizer.zero_grad()
+        for number in (2 * step, 2 * step + 1):
+            found = train_mini.losses(run.net, run.heads, train_mini.mixed_batch(renderer, number, 4, side, ease))
+            (sum(w * found[name] for name, w in train_mini.RECIPES["all"].items()) / 2).backward()
+        nn.utils.clip_grad_norm_(run.net.parameters(), 2.0)
+        run.optimizer.step()
+    # AdamW's first steps are all of one size, so that a gradient near 0 may lead to either side.
+    one, other = (
+        torch.cat([(net[name] - start[name]).flatten() for name in start]) for net in (together, run.net.state_dict())
+    )
+    assert F.cosine_similarity(one, other, dim=0) > 0.99 and 1e-6 < one.abs().mean() < 3e-5
+
+
 def test_a_run_writes_its_log_and_the_curves_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     train(tmp_path / "run")
     (line,) = training_curves.read_log(tmp_path / "run")
     assert (
         line["step"] == 2
-        and set(line["losses"]) == set(train_mini.RECIPES["both"])
+        and set(line["losses"]) == set(train_mini.RECIPES["all"])
         and set(line["held_out"]) == set(LABELS)
     )
     training_curves.draw([tmp_path / "run"], tmp_path / "curves.svg")
@@ -241,15 +303,22 @@ def test_a_run_writes_its_log_and_the_curves_are_drawn(tmp_path):
     )
 
 
-def test_every_loss_has_a_weight_and_teaches_the_network(batch):
+@pytest.fixture(scope="module")
+def mixed():
+    return train_mini.mixed_batch(Renderer((5, 0), pictures=6), 3, 24, 32)
+
+
+def test_every_loss_has_a_weight_and_teaches_the_network(mixed):
     torch.manual_seed(0)
     net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
-    for head in (heads.words, heads.descriptors):
+    for head in (heads.words, heads.descriptors, heads.parts, heads.part_motions):
         nn.init.normal_(head.weight)  # they begin at zero, which teaches nothing but themselves
-    found = train_mini.losses(net, heads, batch)
-    assert set(found) == set(train_mini.RECIPES["both"])
-    assert set(train_mini.RECIPES["both"]) == set(train_mini.RECIPES["labels"]) | set(train_mini.RECIPES["descriptors"])
-    answered = {name for name in LABELS if (batch.labels[name] >= 0).any()}
+    found = train_mini.losses(net, heads, mixed)
+    recipes = train_mini.RECIPES
+    assert set(found) == set(recipes["all"])
+    assert set(recipes["all"]) == set(recipes["both"]) | {"parts", "part_motions"}
+    assert set(recipes["both"]) == set(recipes["labels"]) | set(recipes["descriptors"])
+    answered = {name for name in LABELS if (mixed.labels[name] >= 0).any()}
     assert len(answered) >= len(LABELS) - 2
     for name, loss in found.items():
         if name in LABELS and name not in answered:
@@ -259,17 +328,33 @@ def test_every_loss_has_a_weight_and_teaches_the_network(batch):
         assert gradient.abs().max() > 0, name
 
 
-def test_uniformity_is_that_of_the_paper(batch, monkeypatch):
+def test_wrong_parts_are_weighed_as_told(mixed):
+    """Heads that know nothing, at first: cross-entropy with one share for all; the square of the motions where parts are."""
+    heads = train_mini.Heads(320, 12)
+    with torch.no_grad():
+        found = train_mini.part_losses(heads, torch.randn(24, 320, 2, 2, 2), mixed)
+    share, parts = train_mini.PART_SHARE, mixed.parts.double()
+    entropy = -(parts * math.log(share) + (1 - parts) * math.log(1 - share)).mean()
+    assert float(found["parts"]) == pytest.approx(float(entropy) / train_mini.PART_COST, rel=1e-4)
+    bias = (
+        heads.part_motions.bias.detach().reshape(12, 2, 2).repeat(1, 2, 2).reshape(6, 2, 4, 4)
+    )  # of quarters of cells
+    square = (mixed.motions - bias).square().mean(3)
+    moved = (square * mixed.parts).sum() / mixed.parts.sum()
+    assert float(found["part_motions"]) == pytest.approx(float(moved) / train_mini.MOTION_SIZE, rel=1e-4)
+
+
+def test_uniformity_is_that_of_the_paper(mixed, monkeypatch):
     """log of the mean over pairs of exp(-2 |u - v|^2), by a loop."""
     torch.manual_seed(0)
     net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
     pooled = torch.randn(24, 320).abs()
-    maps = pooled[..., None, None, None].expand(-1, -1, 1, 2, 2)
+    maps = pooled[..., None, None, None].expand(-1, -1, 2, 2, 2)
     monkeypatch.setattr(train_mini, "activations", lambda *_: (maps, pooled))
     unit = pooled / pooled.norm(dim=1, keepdim=True)
     pairs = [math.exp(-2 * float((unit[i] - unit[j]).square().sum())) for i in range(24) for j in range(i)]
     expected = math.log(sum(pairs) / len(pairs))
-    assert float(train_mini.losses(net, heads, batch)["uniformity"]) == pytest.approx(expected, abs=1e-5)
+    assert float(train_mini.losses(net, heads, mixed)["uniformity"]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_written_weights_fit_the_network_and_its_size(tmp_path):

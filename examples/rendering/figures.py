@@ -17,13 +17,24 @@ from .bodies import JOINTS, draw_bodies, skeleton
 from .clothes import CROPS, SLOTS, Palette, body_capsules, draw_palettes
 from .draws import chance, log_uniform, uniform
 from .painting import CROP_SIZE, Limbs, paint_limbs
+from .parts import PARTS, part_maps
 from .poses import FREEDOMS
 from .props import PROPS, prop_capsules
 
-__all__ = ["EXTREMITIES", "People", "View", "draw_people", "paint_people", "project"]
+__all__ = ["EXTREMITIES", "People", "View", "draw_people", "paint_people", "parts_on_screen", "project"]
 
 EXTREMITIES = ("left_finger", "right_finger", "left_ankle", "right_ankle", "head")
 _EXTREMITIES = torch.tensor([JOINTS.index(name) for name in EXTREMITIES])
+_NAMED = {  # the joints whose names end so are a part
+    "finger": "hand",
+    "elbow": "elbow",
+    "ankle": "ankle",
+    "knee": "knee",
+    "hips": "hips",
+    "head": "head",
+}
+_JOINTS_OF_PARTS = torch.tensor([k for k, name in enumerate(JOINTS) if name.split("_")[-1] in _NAMED])
+_PART_OF = torch.tensor([PARTS.index(_NAMED[JOINTS[k].split("_")[-1]]) for k in _JOINTS_OF_PARTS.tolist()])
 _UPPER = torch.tensor([JOINTS.index(name) for name in ("head", "neck", "left_hand", "right_hand", "neck")])
 _HUNG = torch.tensor([action.hung for action in ACTIONS.values()])
 _PROP_OF = torch.tensor([list(PROPS).index(action.prop) for action in ACTIONS.values()])
@@ -63,10 +74,10 @@ class People:
     heights, before the camera; `path` (B, T, 2) the middle between hips and head, for a camera to follow; `pace` (B,)
     in turns of its action a source frame; `number` int64 (B,) of people.
 
-    Of everyone: `clip` and `order` int64 (Q,), the rank of painting in the clip; `start`, `end` (Q, T, K, 2),
-    `radii` (Q, T, K, 2), `depth` (Q, T, K), `slot` int64 (Q, K) of capsules; `size` (Q,) of a body height. `light`
-    (B, 2) is the slope of brightness; `following` (B,) the part of the camera's offset that people go along with: 0
-    where the camera itself follows `path`.
+    Of everyone: `points` (Q, T, 10, 2) the joints of parts.PARTS in picture heights, before the camera; `clip` and
+    `order` int64 (Q,), the rank of painting in the clip; `start`, `end` (Q, T, K, 2), `radii` (Q, T, K, 2), `depth`
+    (Q, T, K), `slot` int64 (Q, K) of capsules; `size` (Q,) of a body height. `light` (B, 2) is the slope of brightness;
+    `following` (B,) the part of the camera's offset that people go along with: 0 where the camera itself follows `path`.
     """
 
     action: Tensor
@@ -77,6 +88,7 @@ class People:
     path: Tensor
     pace: Tensor
     number: Tensor
+    points: Tensor
     clip: Tensor
     order: Tensor
     start: Tensor
@@ -175,6 +187,7 @@ def draw_people(generator: Generator, batch: int, times: Tensor, bank_size: int)
         path=(seen[:, :, JOINTS.index("hips")] + seen[:, :, JOINTS.index("head")]) / 2,
         pace=motion.pace[main],
         number=number,
+        points=place[:, :, _JOINTS_OF_PARTS],
         clip=clip,
         order=order,
         start=start,
@@ -247,18 +260,31 @@ def _draw_light(generator: Generator, batch: int) -> Tensor:
     return strength * torch.cat([-angle.cos(), angle.sin()], dim=1)
 
 
+def _seen(points: Tensor, people: People, camera: Camera) -> Tensor:
+    """Where the camera sees points (Q, T, K, 2) of the people, in picture heights from the middle."""
+    offset, zoom, roll = (part.cpu()[people.clip] for part in (camera.offset, camera.zoom, camera.roll))
+    offset = offset * (1 - people.following[people.clip])[:, None, None]
+    y, x = (points - offset[:, :, None]).unbind(-1)
+    cos, sin = ((f(roll) * zoom)[:, :, None] for f in (torch.cos, torch.sin))
+    return torch.stack([y * cos - x * sin, y * sin + x * cos], dim=-1)
+
+
+def parts_on_screen(people: People, camera: Camera, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Presence and motion of everyone's limbs, as parts.part_maps gives them, for B pictures through the camera."""
+    corner = torch.tensor([0.5, 0.5 * width / height])
+    points = _seen(people.points, people, camera) + corner
+    return part_maps(points, _PART_OF, people.clip, len(people.action), height, width)
+
+
 def _on_screen(people: People, camera: Camera | None, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """The capsules' ends in pixels (Q, T, K, 2) and radii in pixels (Q, T, K, 2), through the camera."""
-    ends, zoom = torch.stack([people.start, people.end], dim=2), None
+    ends, radii = torch.cat([people.start, people.end], dim=2), people.radii * height
     if camera is not None:
-        offset, zoom, roll = (part.cpu()[people.clip] for part in (camera.offset, camera.zoom, camera.roll))
-        offset = offset * (1 - people.following[people.clip])[:, None, None]
-        y, x = (ends - offset[:, :, None, None]).unbind(-1)
-        cos, sin = ((f(roll) * zoom)[:, :, None, None] for f in (torch.cos, torch.sin))
-        ends = torch.stack([y * cos - x * sin, y * sin + x * cos], dim=-1)
+        ends = _seen(ends, people, camera)
+        radii = radii * camera.zoom.cpu()[people.clip][:, :, None, None]
     ends = ends * height + torch.tensor([height / 2 - 0.5, width / 2 - 0.5])
-    radii = people.radii * height if zoom is None else people.radii * (height * zoom)[:, :, None, None]
-    return ends[:, :, 0], ends[:, :, 1], radii
+    start, end = ends.unflatten(2, (2, -1)).unbind(2)
+    return start, end, radii
 
 
 def _atlas(palette: Palette, bank: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
-from action_programs import ACTIONS as SIMPLE_ACTIONS
 from torch import Generator, Tensor
 
 from .actions import ACTIONS
@@ -19,22 +18,21 @@ from .camera import CAMERAS, Camera, draw_camera, look
 from .capture import Capture, apply_capture, draw_capture
 from .draws import DIRECTIONS, STILL, choose, log_uniform, uniform
 from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
-from .figures import EXTREMITIES, draw_people, paint_people
+from .figures import EXTREMITIES, draw_people, paint_people, parts_on_screen
 from .objects import MOTIONS as THING_MOTIONS
 from .objects import draw_objects, paint_objects
+from .parts import CELL, HALVES, PARTS
 from .pictures import FAMILIES, Pictures, draw_pictures
 
 __all__ = ["LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
 
 NUM_FRAMES = 8
-KINDS = {"people": 5, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
+KINDS = {"people": 6, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
 TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
 STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
 BATCHES_A_BANK = 1000
 
-MOTIONS = tuple(SIMPLE_ACTIONS)
 LABELS: dict[str, tuple[str, ...]] = {
-    "motion": MOTIONS,  # of a simple figure; scenes have none
     "action": tuple(ACTIONS),  # of the main person, in clips that run forwards
     "playback": ("backward", "forward"),
     "tempo": ("slow", "walking", "quick", "fast"),
@@ -57,13 +55,16 @@ class Batch:
 
     `clips` uint8 (N, T, h, w, 3), BGR; `labels` {name of LABELS: int64 (N,)}, -1 where a clip has none; `reach` float32
     (N, REACH_DIMS): where limbs and head of the main person are in the first, a middle and the last frame, as seen from
-    the hips, in body heights, where `has_reach` float32 (N,) is 1.
+    the hips, in body heights, where `has_reach` float32 (N,) is 1. `parts` (N, 2, P, h / 8, w / 8) and `motions`
+    (N, 2, P, 2, h / 8, w / 8) are the maps of parts.part_maps: all 0 where nobody is.
     """
 
     clips: Tensor
     labels: dict[str, Tensor]
     reach: Tensor
     has_reach: Tensor
+    parts: Tensor
+    motions: Tensor
 
 
 class Renderer:
@@ -94,6 +95,7 @@ class Renderer:
         kind = choose(generator, list(KINDS.values()), size)
         labels = {name: torch.full((size,), -1) for name in LABELS}
         reach, has_reach = torch.zeros(size, REACH_DIMS), torch.zeros(size)
+        parts, motions = _no_parts(size, side)
         clips = torch.empty(size, NUM_FRAMES, side, side, 3, dtype=torch.uint8, device=self.device)
         for which, name in enumerate(KINDS):
             rows = torch.nonzero(kind == which)[:, 0]
@@ -104,8 +106,9 @@ class Renderer:
             for label, values in scene.labels.items():
                 labels[label][rows] = values
             reach[rows], has_reach[rows] = scene.reach, scene.has_reach
+            parts[rows], motions[rows] = scene.parts, scene.motions
         labels = {name: values.to(self.device) for name, values in labels.items()}
-        return Batch(clips, labels, reach.to(self.device), has_reach.to(self.device))
+        return Batch(clips, labels, *(x.to(self.device) for x in (reach, has_reach, parts, motions)))
 
 
 def _draw_times(generator: Generator, num: int) -> tuple[Tensor, Tensor]:
@@ -136,6 +139,7 @@ def _draw_scene(
         "picture": torch.where(is_cut, -1, pictures.family[index[:, 0]]),
     }
     reach, has_reach = torch.zeros(num, REACH_DIMS), torch.zeros(num)
+    parts, motions = _no_parts(num, side)
     canvas = look(pictures.pixels, index, camera, side, side)
     if kind == "dynamic" or kind == "people":
         share = 1.0 if kind == "dynamic" else 0.15
@@ -167,10 +171,17 @@ def _draw_scene(
         }
         reach = people.reach[:, [0, NUM_FRAMES // 2, -1]].flatten(1)
         has_reach = torch.ones(num)
+        parts, motions = parts_on_screen(people, camera, side, side)
     apply_capture(canvas, _unspoilt(draw_capture(generator, times, camera), calm))
     pixels = canvas.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
     pixels = pixels.permute(0, 2, 3, 4, 1).flip(-1)  # (N, 3, T, h, w), RGB -> (N, T, h, w, 3), BGR
-    return Batch(pixels, labels, reach, has_reach)
+    return Batch(pixels, labels, reach, has_reach, parts, motions)
+
+
+def _no_parts(num: int, side: int) -> tuple[Tensor, Tensor]:
+    """The maps of clips where nobody is."""
+    shape, cells = (num, HALVES, len(PARTS)), (side // CELL, side // CELL)
+    return torch.zeros(*shape, *cells), torch.zeros(*shape, 2, *cells)
 
 
 def _stilled(camera: Camera, calm: Tensor) -> Camera:
