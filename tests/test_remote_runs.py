@@ -18,6 +18,7 @@ from test_cli import run
 
 import featx
 from featx import fetch_ahead, parts, remote, uploads
+from featx.cli.extract import parts_line
 from featx.errors import FeatxError, UsageError
 from featx.remote import transfer
 
@@ -349,3 +350,14 @@ def test_fetching_ahead_ends_with_the_run_and_tells_what_nobody_foresaw(tmp_path
         list(ahead.fetched([item]))
     ahead.close()
     assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "command"),
+    [("out/f.h5", "'featx merge out/f.h5 -o out/f.h5'"), ("s3://b/out/f.h5", "'featx merge f.h5 -o f.h5'")],
+)
+def test_the_advised_merge_is_of_files_of_the_disk(output, command, capsys):
+    line = parts_line(output, 3)
+    assert line.startswith(f"3 new parts lie in {output}.parts and are read with the file; ") and command in line
+    code, _, err = run(capsys, "merge", "s3://b/out/f.h5", "-o", "s3://b/out/f.h5")
+    assert code == 2 and "s3://b/out/f.h5" in err  # what must not be advised

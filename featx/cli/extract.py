@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from featx import remote
 from featx.cli.checkpoint_options import checkpoint_options, settle_backbone
 from featx.cli.clip_options import (
     clip_options,
@@ -255,8 +257,15 @@ def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Su
     if summary.num_zero_descriptors:
         say(f"{summary.num_zero_descriptors} descriptors are zero vectors: no unit of the layer responds")
     if summary.parts_left:
-        say(
-            f"{summary.parts_left} new parts lie in {output}.parts and are read with the file; "
-            f"'featx merge {output} -o {output}' joins them"
-        )
+        say(parts_line(output, summary.parts_left))
     return summary
+
+
+def parts_line(output: str | os.PathLike, num_parts: int) -> str:
+    """Where parts lie that were not joined, and what joins them; merge reads no store."""
+    if remote.is_address(output):
+        name = os.path.basename(output)
+        how = f"fetched beside it into a folder of this disk, 'featx merge {name} -o {name}' joins them"
+    else:
+        how = f"'featx merge {output} -o {output}' joins them"
+    return f"{num_parts} new parts lie in {output}.parts and are read with the file; {how}"
