@@ -19,8 +19,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from local_descriptors import local_descriptors
+from mini_net import new_net, to_input
 from rendering.scene import Renderer
-from train_mini import HELD_OUT, new_net, to_input
 
 from featx.backbones.res3d import Res3D
 from featx.checkpoints.safetensors import write_safetensors
@@ -119,7 +119,7 @@ def random_network(seed: int, num_clips: int = 32) -> Res3D:
     for module in net.modules():
         if hasattr(module, "momentum"):
             module.momentum = 1.0  # the statistics of the one batch below, as they are
-    clips = Renderer((seed, HELD_OUT), pictures=num_clips).batch(0, num_clips, 112).clips
+    clips = Renderer((seed, 1), pictures=num_clips).batch(0, num_clips, 112).clips
     with torch.no_grad():
         net.train()(to_input(clips), ("pool5",))
     return net.eval()

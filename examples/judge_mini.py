@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from baselines import BASELINES, random_network, write_baseline
-from train_mini import ARGUMENTS
+from mini_net import ARGUMENTS
 
 import featx
 from featx import matrices

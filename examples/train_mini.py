@@ -4,19 +4,11 @@
     python examples/train_mini.py RUN --minutes 60 --seed 1 --resume
 
 Batch number i is rendered from (seed, i) alone: two thirds scenes (rendering/scene.py), a third simple figures
-(simple_figures.py). Three kinds of heads, all linear and all on res5b or its average, pool5, teach the network and are
-thrown away, but for the simple figures' one, which is its own classifier:
-
-    labels        what the renderer knows: action, viewpoint, playback, motion of camera and things, textures, limbs
-    descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion, and which visual
-                  word they are (visual_words.py); and the uniformity of pool5's directions (Wang and Isola 2020), which
-                  spreads what a linear SVM will compare
-    parts         in every quarter of a cell, whether hands, elbows, knees, ankles, hips or heads are there, and which
-                  way they go (rendering/parts.py)
-
-`--recipe` takes the first, the second, both or all. A run goes from small pictures to large ones, and from people in calm
-scenes to people in any. The learning rate follows a cosine to zero over `--minutes` of wall clock, or over `--steps`,
-which makes a run repeatable.
+(simple_figures.py). Linear heads teach the network (lessons.py) and are thrown away, but for the simple figures' one,
+which is its own classifier; `--recipe` takes labels, descriptors, both, or all. A run goes from small pictures to large
+ones, and from people in calm scenes to people in any. The learning rate follows a cosine to zero over `--minutes` of wall
+clock, or over `--steps`, which makes a run repeatable. With `--processes 2` two cores do twice what one process of two
+threads does.
 """
 
 from __future__ import annotations
@@ -32,42 +24,17 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from local_descriptors import NUM_DESCRIPTORS, local_descriptors
-from rendering.parts import PARTS
-from rendering.scene import REACH_DIMS, Batch, Renderer
-from simple_figures import LABELS, figures_batch, joined
-from torch import Tensor, nn
+from lessons import RECIPES, Heads, accuracies, losses
+from local_descriptors import local_descriptors
+from mini_net import ARGUMENTS, new_net
+from rendering.scene import Batch, Renderer
+from simple_figures import figures_batch, joined
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-from visual_words import Vocabulary
 
-from featx.backbones.res3d import Res3D
-
-# Time shrinks early and the last stage is flat: at this size channels serve a frozen network better than blocks.
-ARGUMENTS = {
-    "widths": (32, 64, 112, 320),
-    "blocks": (1, 1, 1, 2),
-    "depths": (3, 3, 3, 3, 1),
-    "temporal_strides": (2, 1, 2, 1),
-}
-BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
-MEAN, STD = 128.0, 64.0  # of every channel, BGR
 SIZES = ((0.6, 64), (0.85, 96), (1.0, 112))  # until this part of the run: the crop's size in pixels
 CALM_UNTIL, CALM_SHARE = 0.5, 0.2  # people in calm scenes grow rarer until this part of the run, to this share
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that the two never share a person or a place
-
-PART_SHARE = 0.03  # about the mean of a presence; what the head of parts begins with
-PART_COST, MOTION_SIZE = 0.12, 1.8  # about what presences and motions cost then: the scales of their losses
-
-DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "words": 1.0, "uniformity": 0.3}
-LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"motion": 1.0, "action": 1.0, "reach": 4.0}
-PART_WEIGHTS = {"parts": 2.0, "part_motions": 1.0}
-RECIPES = {
-    "labels": LABEL_WEIGHTS,
-    "descriptors": DESCRIPTOR_WEIGHTS,
-    "both": LABEL_WEIGHTS | DESCRIPTOR_WEIGHTS,
-    "all": LABEL_WEIGHTS | DESCRIPTOR_WEIGHTS | PART_WEIGHTS,
-}
 
 
 # ------------------------------------------------------------------------------------------------ clips
@@ -93,10 +60,7 @@ class Schedule:
 
 
 class Team:
-    """The processes that train one network: each on batches of its own, with the mean of all gradients.
-
-    On two cores two processes of one thread do twice what one process of two threads does.
-    """
+    """The processes that train one network: each on batches of its own, with the mean of all gradients."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
@@ -145,117 +109,6 @@ def mixed_batch(renderer: Renderer, number: int, size: int, side: int, ease: flo
     """A third of the clips are simple figures, the others scenes; of both with people the share `ease` is calm."""
     scenes = renderer.batch(number, size - size // 3, side, ease)
     return joined(scenes, figures_batch(renderer.seeds, number, size // 3, side, ease))
-
-
-def to_input(clips: Tensor) -> Tensor:
-    """BGR uint8 (N, T, h, w, 3) -> normalised float32 (N, 3, T, h, w)."""
-    return ((clips.float() - MEAN) / STD).permute(0, 4, 1, 2, 3)
-
-
-# ------------------------------------------------------------------------------------------------ network
-
-
-def start_weights(net: nn.Module) -> None:
-    """Draw the convolutions' weights as He et al. 2015 do, from torch's global generator."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def new_net() -> Res3D:
-    """The small Res3D with random weights, from torch's global generator."""
-    net = Res3D(num_classes=len(LABELS["motion"]), **ARGUMENTS)
-    start_weights(net)
-    return net
-
-
-class Heads(nn.Module):
-    """Linear heads beside the network's own, and the vocabulary of one of them, for training only."""
-
-    def __init__(self, dims: int, num_words: int) -> None:
-        super().__init__()
-        self.labels = nn.ModuleDict({name: nn.Linear(dims, len(LABELS[name])) for name in LABELS if name != "motion"})
-        self.reach = nn.Linear(dims, REACH_DIMS)
-        self.descriptors = nn.Linear(dims, NUM_DESCRIPTORS)
-        self.vocabulary = Vocabulary(num_words)
-        self.words = nn.Linear(dims, self.vocabulary.num_words)
-        self.parts = nn.Linear(dims, 4 * len(PARTS))  # of the four quarters of a cell of res5b
-        self.part_motions = nn.Linear(dims, 4 * len(PARTS) * 2)
-        nn.init.constant_(self.parts.bias, math.log(PART_SHARE / (1 - PART_SHARE)))
-        for head in (self.words, self.descriptors, self.parts, self.part_motions):
-            nn.init.zeros_(head.weight)  # random guesses cost many times what none does, and would lead the first steps
-        self.standard = nn.BatchNorm2d(NUM_DESCRIPTORS, affine=False)  # what is learned has mean 0 and variance 1
-
-
-def activations(net: Res3D, clips: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
-    """res5b (N, D, T, h, w) and pool5 (N, D) of normalised clips; with `bf16` the costly lower stages run in bfloat16."""
-    x = maps = clips
-    for name, stage in net.stages():
-        lower = bf16 and name in BF16_STAGES
-        with torch.autocast(clips.device.type, torch.bfloat16, enabled=lower):
-            maps, x = x, stage(x if lower else x.float())
-        if name == "pool5":
-            break
-    return maps, x
-
-
-def scores(net: Res3D, heads: Heads, pooled: Tensor) -> dict[str, Tensor]:
-    """The class scores of every label from pool5."""
-    return {name: net.fc8(pooled) if name == "motion" else heads.labels[name](pooled) for name in LABELS}
-
-
-def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[str, Tensor]:
-    """Every loss by its name in RECIPES; a label that a clip does not have (-1) is left out."""
-    inputs = to_input(batch.clips)
-    with torch.no_grad():
-        descriptors = local_descriptors((inputs * STD + MEAN) / 255)  # (N, 147, h / 16, w / 16)
-        targets, words = heads.standard(descriptors), heads.vocabulary(descriptors)
-    maps, pooled = activations(net, inputs.contiguous(memory_format=torch.channels_last_3d), bf16)
-    found = {
-        name: F.cross_entropy(score, batch.labels[name], ignore_index=-1, reduction="sum") / len(pooled)
-        for name, score in scores(net, heads, pooled).items()
-    }
-    wrong = (heads.reach(pooled) - batch.reach).square().mean(1)
-    found["reach"] = (wrong * batch.has_reach).mean()
-    found |= part_losses(heads, maps, batch)
-    cells = maps.mean(2).permute(0, 2, 3, 1)  # (N, D, T, h, w) -> (N, h, w, D)
-    found["cells"] = F.mse_loss(heads.descriptors(cells).permute(0, 3, 1, 2), targets)
-    found["words"] = heads.vocabulary.unexplained(heads.words(cells), words)
-    means = targets.mean((2, 3))
-    spread = means.var(0).mean().clamp(min=0.05)  # means of cells vary less than cells
-    found["pooled"] = F.mse_loss(heads.descriptors(pooled), means) / spread
-    found["uniformity"] = torch.pdist(F.normalize(pooled)).square().mul(-2).exp().mean().log()
-    return found
-
-
-def part_losses(heads: Heads, maps: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """How wrong res5b (N, D, T, h, w) is about where limbs are and, where they are, how they move; about 1 at first."""
-    halves = maps.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (N, D, T, h, w) -> (N * T, h, w, D)
-
-    def fine(head: nn.Linear) -> Tensor:
-        return F.pixel_shuffle(head(halves).permute(0, 3, 1, 2), 2)  # (N * T, 4 * C, h, w) -> (N * T, C, 2h, 2w)
-
-    present = batch.parts.flatten(0, 1)  # (N, T, P, 2h, 2w) -> (N * T, P, 2h, 2w)
-    wrong = F.binary_cross_entropy_with_logits(fine(heads.parts), present)
-    motions = batch.motions.flatten(0, 1).flatten(1, 2)  # (N * T, P * 2, 2h, 2w)
-    error = (fine(heads.part_motions) - motions).unflatten(1, (-1, 2)).square().mean(2)
-    moved = (error * present).sum() / present.sum().clamp(min=1)
-    return {"parts": wrong / PART_COST, "part_motions": moved / MOTION_SIZE}
-
-
-@torch.no_grad()
-def accuracies(net: Res3D, heads: Heads, batches: list[Batch]) -> dict[str, float]:
-    """The share of right answers to every label over the clips that have it, with the network in eval mode."""
-    net.eval()
-    right, total = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)
-    for batch in batches:
-        _, pooled = activations(net, to_input(batch.clips))
-        for name, score in scores(net, heads, pooled).items():
-            known = batch.labels[name] >= 0
-            right[name] += int(((score.argmax(1) == batch.labels[name]) & known).sum())
-            total[name] += int(known.sum())
-    net.train()
-    return {name: right[name] / max(total[name], 1) for name in LABELS}
 
 
 # ------------------------------------------------------------------------------------------------ run
@@ -433,7 +286,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1, help="rendering processes on the CPU; 0 renders in between")
-    parser.add_argument("--pictures", type=int, default=256, help="pictures painted for every thousand batches")
+    parser.add_argument("--pictures", type=int, default=256, help="pictures at a time")
     parser.add_argument("--words", type=int, default=320, help="visual words")
     parser.add_argument("--held-out", type=int, default=320, help="clips that judge the run; as many make the words")
     parser.add_argument("--report-seconds", type=float, default=60)

@@ -18,6 +18,8 @@ sys.path.append(str(EXAMPLES))
 
 import baselines  # noqa: E402
 import judge_mini  # noqa: E402
+import lessons  # noqa: E402
+import mini_net  # noqa: E402
 import train_mini  # noqa: E402
 import training_curves  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
@@ -276,8 +278,8 @@ def test_processes_train_one_network_with_the_mean_of_their_gradients(tmp_path):
             group["lr"] = args.learning_rate * (step + 1) / 200 * (1, 0.5)[step]
         run.optimizer.zero_grad()
         for number in (2 * step, 2 * step + 1):
-            found = train_mini.losses(run.net, run.heads, train_mini.mixed_batch(renderer, number, 4, side, ease))
-            (sum(w * found[name] for name, w in train_mini.RECIPES["all"].items()) / 2).backward()
+            found = lessons.losses(run.net, run.heads, train_mini.mixed_batch(renderer, number, 4, side, ease))
+            (sum(w * found[name] for name, w in lessons.RECIPES["all"].items()) / 2).backward()
         nn.utils.clip_grad_norm_(run.net.parameters(), 2.0)
         run.optimizer.step()
     # AdamW's first steps are all of one size, so that a gradient near 0 may lead to either side.
@@ -293,7 +295,7 @@ def test_a_run_writes_its_log_and_the_curves_are_drawn(tmp_path):
     (line,) = training_curves.read_log(tmp_path / "run")
     assert (
         line["step"] == 2
-        and set(line["losses"]) == set(train_mini.RECIPES["all"])
+        and set(line["losses"]) == set(lessons.RECIPES["all"])
         and set(line["held_out"]) == set(LABELS)
     )
     training_curves.draw([tmp_path / "run"], tmp_path / "curves.svg")
@@ -310,11 +312,11 @@ def mixed():
 
 def test_every_loss_has_a_weight_and_teaches_the_network(mixed):
     torch.manual_seed(0)
-    net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
+    net, heads = mini_net.new_net().train(), lessons.Heads(320, 12).train()
     for head in (heads.words, heads.descriptors, heads.parts, heads.part_motions):
         nn.init.normal_(head.weight)  # they begin at zero, which teaches nothing but themselves
-    found = train_mini.losses(net, heads, mixed)
-    recipes = train_mini.RECIPES
+    found = lessons.losses(net, heads, mixed)
+    recipes = lessons.RECIPES
     assert set(found) == set(recipes["all"])
     assert set(recipes["all"]) == set(recipes["both"]) | {"parts", "part_motions"}
     assert set(recipes["both"]) == set(recipes["labels"]) | set(recipes["descriptors"])
@@ -330,31 +332,31 @@ def test_every_loss_has_a_weight_and_teaches_the_network(mixed):
 
 def test_wrong_parts_are_weighed_as_told(mixed):
     """Heads that know nothing, at first: cross-entropy with one share for all; the square of the motions where parts are."""
-    heads = train_mini.Heads(320, 12)
+    heads = lessons.Heads(320, 12)
     with torch.no_grad():
-        found = train_mini.part_losses(heads, torch.randn(24, 320, 2, 2, 2), mixed)
-    share, parts = train_mini.PART_SHARE, mixed.parts.double()
+        found = lessons.part_losses(heads, torch.randn(24, 320, 2, 2, 2), mixed)
+    share, parts = lessons.PART_SHARE, mixed.parts.double()
     entropy = -(parts * math.log(share) + (1 - parts) * math.log(1 - share)).mean()
-    assert float(found["parts"]) == pytest.approx(float(entropy) / train_mini.PART_COST, rel=1e-4)
+    assert float(found["parts"]) == pytest.approx(float(entropy) / lessons.PART_COST, rel=1e-4)
     bias = (
         heads.part_motions.bias.detach().reshape(12, 2, 2).repeat(1, 2, 2).reshape(6, 2, 4, 4)
     )  # of quarters of cells
     square = (mixed.motions - bias).square().mean(3)
     moved = (square * mixed.parts).sum() / mixed.parts.sum()
-    assert float(found["part_motions"]) == pytest.approx(float(moved) / train_mini.MOTION_SIZE, rel=1e-4)
+    assert float(found["part_motions"]) == pytest.approx(float(moved) / lessons.MOTION_SIZE, rel=1e-4)
 
 
 def test_uniformity_is_that_of_the_paper(mixed, monkeypatch):
     """log of the mean over pairs of exp(-2 |u - v|^2), by a loop."""
     torch.manual_seed(0)
-    net, heads = train_mini.new_net().train(), train_mini.Heads(320, 12).train()
+    net, heads = mini_net.new_net().train(), lessons.Heads(320, 12).train()
     pooled = torch.randn(24, 320).abs()
     maps = pooled[..., None, None, None].expand(-1, -1, 2, 2, 2)
-    monkeypatch.setattr(train_mini, "activations", lambda *_: (maps, pooled))
+    monkeypatch.setattr(lessons, "activations", lambda *_: (maps, pooled))
     unit = pooled / pooled.norm(dim=1, keepdim=True)
     pairs = [math.exp(-2 * float((unit[i] - unit[j]).square().sum())) for i in range(24) for j in range(i)]
     expected = math.log(sum(pairs) / len(pairs))
-    assert float(train_mini.losses(net, heads, mixed)["uniformity"]) == pytest.approx(expected, abs=1e-5)
+    assert float(lessons.losses(net, heads, mixed)["uniformity"]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_written_weights_fit_the_network_and_its_size(tmp_path):
@@ -366,7 +368,7 @@ def test_written_weights_fit_the_network_and_its_size(tmp_path):
     run.write_weights(tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size <= 8_000_000
     tensors = read_safetensors(tmp_path / "weights.safetensors")
-    net = Res3D(num_classes=len(LABELS["motion"]), **train_mini.ARGUMENTS)
+    net = Res3D(num_classes=len(LABELS["motion"]), **mini_net.ARGUMENTS)
     net.load_state_dict(tensors)
     for name, tensor in run.net.state_dict().items():
         assert torch.allclose(tensor.float(), tensors[name].float(), rtol=1e-3, atol=1e-4), name

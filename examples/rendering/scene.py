@@ -30,7 +30,7 @@ NUM_FRAMES = 8
 KINDS = {"people": 6, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
 TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
 STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
-BATCHES_A_BANK = 1000
+BATCHES_A_BANK = 128  # pictures seen much oftener are learned by heart
 
 LABELS: dict[str, tuple[str, ...]] = {
     "action": tuple(ACTIONS),  # of the main person, in clips that run forwards
@@ -81,7 +81,7 @@ class Renderer:
         return torch.Generator().manual_seed(mixed)
 
     def _pictures(self, number: int) -> Pictures:
-        """The bank of batch `number`: painted anew every thousand batches."""
+        """The bank of batch `number`: painted anew every so often."""
         which = number // BATCHES_A_BANK
         if self._bank is None or self._bank[0] != which:
             drawn = draw_pictures(self._generator(0, which), self.num_pictures, device=self.device)

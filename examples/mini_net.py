@@ -1,0 +1,52 @@
+"""The small Res3D that the package embeds: its shape, its first weights and what goes in."""
+
+from __future__ import annotations
+
+import torch
+from simple_figures import LABELS
+from torch import Tensor, nn
+
+from featx.backbones.res3d import Res3D
+
+__all__ = ["ARGUMENTS", "MEAN", "STD", "activations", "new_net", "to_input"]
+
+# Time shrinks early and the last stage is flat: at this size channels serve a frozen network better than blocks.
+ARGUMENTS = {
+    "widths": (32, 64, 112, 320),
+    "blocks": (1, 1, 1, 2),
+    "depths": (3, 3, 3, 3, 1),
+    "temporal_strides": (2, 1, 2, 1),
+}
+BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
+MEAN, STD = 128.0, 64.0  # of every channel, BGR
+
+
+def to_input(clips: Tensor) -> Tensor:
+    """BGR uint8 (N, T, h, w, 3) -> normalised float32 (N, 3, T, h, w)."""
+    return ((clips.float() - MEAN) / STD).permute(0, 4, 1, 2, 3)
+
+
+def start_weights(net: nn.Module) -> None:
+    """Draw the convolutions' weights as He et al. 2015 do, from torch's global generator."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def new_net() -> Res3D:
+    """The small Res3D with random weights, from torch's global generator."""
+    net = Res3D(num_classes=len(LABELS["motion"]), **ARGUMENTS)
+    start_weights(net)
+    return net
+
+
+def activations(net: Res3D, clips: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
+    """res5b (N, D, T, h, w) and pool5 (N, D) of normalised clips; with `bf16` the costly lower stages run in bfloat16."""
+    x = maps = clips
+    for name, stage in net.stages():
+        lower = bf16 and name in BF16_STAGES
+        with torch.autocast(clips.device.type, torch.bfloat16, enabled=lower):
+            maps, x = x, stage(x if lower else x.float())
+        if name == "pool5":
+            break
+    return maps, x
