@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from simple_figures import LABELS
 from torch import Tensor, nn
 
 from featx.backbones.res3d import Res3D
 
-__all__ = ["ARGUMENTS", "MEAN", "STD", "activations", "new_net", "to_input"]
+__all__ = ["ARGUMENTS", "MEAN", "STD", "activations", "equalise", "new_net", "to_input"]
 
 # Time shrinks early and the last stage is flat: at this size channels serve a frozen network better than blocks.
 ARGUMENTS = {
@@ -50,3 +52,21 @@ def activations(net: Res3D, clips: Tensor, bf16: bool = False) -> tuple[Tensor, 
         if name == "pool5":
             break
     return maps, x
+
+
+@torch.no_grad()
+def equalise(net: Res3D, batches: Iterable[Tensor]) -> None:
+    """Scale res5's channels, in place, so that all of pool5 deviate alike over `batches` of clips, uint8 BGR.
+
+    A channel after a ReLU may be scaled where all that reads it scales it back: the class scores stay what they are. L2
+    norms and linear SVMs then hear every channel, and not the loudest alone. Needs res5 to be two blocks, as in ARGUMENTS.
+    """
+    net.eval()
+    deviations = torch.cat([activations(net, to_input(clips))[1] for clips in batches]).std(0)
+    scale = 1 / deviations.clamp(min=0.01 * float(deviations.mean()))
+    scale /= scale.log().mean().exp()  # on the whole as loud as before
+    for norm in (net.res5a.bn_branch2b, net.res5a.bn_branch1, net.res5b.bn_branch2b):
+        norm.weight *= scale
+        norm.bias *= scale
+    net.res5b.branch2a.weight /= scale[:, None, None, None]  # (O, C, t, h, w)
+    net.fc8.weight /= scale

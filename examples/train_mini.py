@@ -14,6 +14,7 @@ threads does.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import os
@@ -26,7 +27,7 @@ import torch
 import torch.distributed as dist
 from lessons import RECIPES, Heads, accuracies, losses
 from local_descriptors import local_descriptors
-from mini_net import ARGUMENTS, new_net
+from mini_net import ARGUMENTS, equalise, new_net
 from rendering.scene import Batch, Renderer
 from simple_figures import figures_batch, joined
 from torch import nn
@@ -261,10 +262,14 @@ class Run:
         self.save()
 
     def write_weights(self, path: Path) -> None:
-        """Write the network alone, in its own names, as safetensors: the convolutions in float16, half the bytes."""
+        """Write the network alone, equalised over scenes, as safetensors: the convolutions in float16, half the bytes."""
         from featx.checkpoints.safetensors import write_safetensors
 
-        tensors = {name: tensor.cpu().float().contiguous() for name, tensor in self.net.state_dict().items()}
+        net = copy.deepcopy(self.net)
+        renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures)
+        count = max(1, self.args.held_out // self.args.batch_size)
+        equalise(net, (renderer.batch(i, self.args.batch_size, self.args.sizes[-1][1]).clips for i in range(count)))
+        tensors = {name: tensor.cpu().float().contiguous() for name, tensor in net.state_dict().items()}
         write_safetensors(path, {name: t.half() if t.ndim > 1 else t for name, t in tensors.items()})
 
 

@@ -359,19 +359,45 @@ def test_uniformity_is_that_of_the_paper(mixed, monkeypatch):
     assert float(lessons.losses(net, heads, mixed)["uniformity"]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_equalised_channels_deviate_alike_and_the_scores_stay(mixed):
+    torch.manual_seed(0)
+    net = mini_net.new_net().eval()
+    for module in net.modules():
+        if hasattr(module, "running_mean"):
+            nn.init.uniform_(module.weight, 0.2, 2)
+            nn.init.normal_(module.bias)
+    clips = mini_net.to_input(mixed.clips)
+    with torch.no_grad():
+        before = net(clips, ("pool5", "prob"))
+        mini_net.equalise(net, [mixed.clips[:10], mixed.clips[10:]])
+        after = net(clips, ("pool5", "prob"))
+    assert torch.allclose(after["prob"], before["prob"], rtol=1e-3, atol=1e-6)
+    alive = before["pool5"].std(0) > 0.01 * before["pool5"].std(0).mean()
+    scale = after["pool5"].sum(0) / before["pool5"].sum(0).clamp(min=1e-9)
+    assert torch.allclose(before["pool5"] * scale, after["pool5"], rtol=1e-3, atol=1e-4) and alive.sum() > 200
+    deviations = after["pool5"][:, alive].std(0)
+    assert float(deviations.max() / deviations.min()) == pytest.approx(1, abs=1e-3)
+    assert float(before["pool5"].std(0)[alive].max() / before["pool5"].std(0)[alive].min()) > 3
+
+
 def test_written_weights_fit_the_network_and_its_size(tmp_path):
     run = train_mini.Run(
         train_mini.parse(
             [str(tmp_path / "run"), "--steps", "1", "--workers", "0", "--pictures", "4", "--held-out", "32"]
         )
     )
+    run.args.sizes = ((1.0, 32),)
     run.write_weights(tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size <= 8_000_000
     tensors = read_safetensors(tmp_path / "weights.safetensors")
     net = Res3D(num_classes=len(LABELS["motion"]), **mini_net.ARGUMENTS)
     net.load_state_dict(tensors)
+    scaled = {"fc8.weight", "res5b.branch2a.weight"}
+    norms = ("res5a.bn_branch2b", "res5a.bn_branch1", "res5b.bn_branch2b")
+    scaled |= {f"{norm}.{x}" for norm in norms for x in ("weight", "bias")}
     for name, tensor in run.net.state_dict().items():
-        assert torch.allclose(tensor.float(), tensors[name].float(), rtol=1e-3, atol=1e-4), name
+        if name not in scaled:
+            assert torch.allclose(tensor.float(), tensors[name].float(), rtol=1e-3, atol=1e-4), name
 
 
 # ------------------------------------------------------------------------------------------------ baselines and judging
