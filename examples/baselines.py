@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from local_descriptors import local_descriptors
-from mini_net import new_net, to_input
+from mini_net import equalise, new_net, to_input
 from rendering.scene import Renderer
 
 from featx.backbones.res3d import Res3D
@@ -113,16 +113,17 @@ def write_baseline(name: str, videos: Path, output: Path, only: set[str] | None 
 
 
 def random_network(seed: int, num_clips: int = 32) -> Res3D:
-    """The small Res3D with seeded random weights, BatchNorm statistics averaged over rendered clips."""
+    """The small Res3D with seeded random weights, BatchNorm statistics of rendered clips, and equalised over others."""
     torch.manual_seed(seed)
     net = new_net()
     for module in net.modules():
         if hasattr(module, "momentum"):
             module.momentum = 1.0  # the statistics of the one batch below, as they are
-    clips = Renderer((seed, 1), pictures=num_clips).batch(0, num_clips, 112).clips
+    scenes = Renderer((seed, 0), pictures=num_clips)
     with torch.no_grad():
-        net.train()(to_input(clips), ("pool5",))
-    return net.eval()
+        net.train()(to_input(scenes.batch(0, num_clips, 112).clips), ("pool5",))
+    equalise(net, [scenes.batch(number, num_clips, 112).clips for number in (1, 2, 3)])
+    return net
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The small Res3D that the package embeds: its shape, its first weights and what goes in."""
+"""The small Res3D that the package embeds: its shape, first weights and last scaling, what goes in and what comes out."""
 
 from __future__ import annotations
 
@@ -59,8 +59,11 @@ def equalise(net: Res3D, batches: Iterable[Tensor]) -> None:
     """Scale res5's channels, in place, so that all of pool5 deviate alike over `batches` of clips, uint8 BGR.
 
     A channel after a ReLU may be scaled where all that reads it scales it back: the class scores stay what they are. L2
-    norms and linear SVMs then hear every channel, and not the loudest alone. Needs res5 to be two blocks, as in ARGUMENTS.
+    norms and linear SVMs then hear every channel, and not the loudest alone. `net` is left in eval mode. Raises ValueError
+    unless res5 is two blocks, as in ARGUMENTS.
     """
+    if not hasattr(net, "res5b") or hasattr(net, "res5c"):
+        raise ValueError("equalise scales a Res3D whose res5 is res5a and res5b; give one of ARGUMENTS")
     net.eval()
     deviations = torch.cat([activations(net, to_input(clips))[1] for clips in batches]).std(0)
     scale = 1 / deviations.clamp(min=0.01 * float(deviations.mean()))

@@ -15,16 +15,16 @@ from rendering.parts import PARTS, part_maps
 from rendering.scene import NUM_FRAMES, REACH_DIMS, Batch
 from torch import Tensor
 
-__all__ = ["LABELS", "MOTIONS", "figures_batch", "joined"]
+__all__ = ["LABELS", "figures_batch", "joined"]
 
 MOTIONS = tuple(ACTIONS)
 LABELS: dict[str, tuple[str, ...]] = {"motion": MOTIONS} | scene.LABELS  # of scenes and figures together
 
 FRAME_STEP = 2
+SPAN = (NUM_FRAMES - 1) * FRAME_STEP + 1  # frames from a clip's first to its last
 _PARTS_OF = {"hand": "hand", "elbow": "elbow", "foot": "ankle", "knee": "knee"}
 _JOINTS = ("hips", "head", *(f"{side}_{name}" for side in ("near", "far") for name in _PARTS_OF))
 _PART_OF = torch.tensor([PARTS.index(_PARTS_OF.get(name.split("_")[-1], name)) for name in _JOINTS])
-SPAN = (NUM_FRAMES - 1) * FRAME_STEP + 1
 
 
 def figures_batch(seeds: tuple[int, int], number: int, size: int, side: int, ease: float) -> Batch:

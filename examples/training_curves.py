@@ -16,11 +16,11 @@ PANELS = {
     "cells": "descriptors of cells",
     "pooled": "descriptors of clips",
     "uniformity": "uniformity",
-    "reach": "limbs",
+    "parts": "where limbs are",
+    "part_motions": "which way they go",
     "motion": "motion of a simple figure",
-    "camera_direction": "motion of the camera",
+    "action": "action",
     "picture": "kind of picture",
-    "people": "number of people",
 }
 COLUMNS = 4
 

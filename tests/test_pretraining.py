@@ -187,7 +187,7 @@ def test_a_run_begins_with_anothers_weights(tmp_path):
     assert torch.equal(second.heads.vocabulary.words_form, first["heads.vocabulary.words_form"])
 
 
-def test_part_maps_are_sums_over_people_frames_and_joints():
+def test_part_maps_take_the_nearest_and_average_the_ways():
     torch.manual_seed(0)
     points, part, clip = torch.rand(3, 8, 4, 2), torch.tensor([0, 5, 0, 2]), torch.tensor([0, 0, 2])
     parts, motions = part_maps(points, part, clip, 3, 32, 48)
@@ -208,7 +208,7 @@ def test_part_maps_are_sums_over_people_frames_and_joints():
 
 
 def test_heads_are_painted_where_the_maps_say():
-    """In simple figures, whose heads are discs: what the map calls the head moves in the picture as it says."""
+    """In calm simple figures the picture changes where the maps say that a head moves, and little where it keeps still."""
     figures = figures_batch((5, 0), 4, 14, 64, 1.0)
     heads = figures.parts[:, 0, PARTS.index("head")]
     motion = figures.motions[:, 0, PARTS.index("head")]
@@ -251,7 +251,8 @@ def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, 
     args.sizes = ((0.5, 32), (1.0, 48))
     if args.processes > 1:
         train_mini.train_together(args)
-        return torch.load(folder / "checkpoint.pt", weights_only=True)["net"]
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)
+        return {f"{part}.{name}": x for part in ("net", "heads") for name, x in state[part].items()}
     run = train_mini.Run(args)
     run.train(stop_at)
     return {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
@@ -270,9 +271,10 @@ def test_processes_train_one_network_with_the_mean_of_their_gradients(tmp_path):
     """Two processes, against one that takes both batches of every step itself."""
     together = train(tmp_path / "together", "--processes", "2", "--threads", "1", "--recipe", "all")
     args = train_mini.parse([str(tmp_path / "alone"), "--steps", "2", "--batch-size", "4", "--words", "10"])
-    args.pictures, args.held_out = 4, 4
+    args.pictures, args.held_out, args.sizes = 4, 4, ((0.5, 32), (1.0, 48))
     run, renderer = train_mini.Run(args), Renderer((0, train_mini.TRAINING), pictures=4)
-    start = {name: parameter.detach().clone() for name, parameter in run.net.named_parameters()}
+    both = nn.ModuleDict({"net": run.net, "heads": run.heads})
+    start = {name: parameter.detach().clone() for name, parameter in both.named_parameters()}
     for step, (side, ease) in enumerate(((32, 1.0), (48, train_mini.CALM_SHARE))):
         for group in run.optimizer.param_groups:
             group["lr"] = args.learning_rate * (step + 1) / 200 * (1, 0.5)[step]
@@ -283,10 +285,11 @@ def test_processes_train_one_network_with_the_mean_of_their_gradients(tmp_path):
         nn.utils.clip_grad_norm_(run.net.parameters(), 2.0)
         run.optimizer.step()
     # AdamW's first steps are all of one size, so that a gradient near 0 may lead to either side.
-    one, other = (
-        torch.cat([(net[name] - start[name]).flatten() for name in start]) for net in (together, run.net.state_dict())
-    )
-    assert F.cosine_similarity(one, other, dim=0) > 0.99 and 1e-6 < one.abs().mean() < 3e-5
+    alone = both.state_dict()
+    for part in ("net", "heads"):
+        names = [name for name in start if name.startswith(part)]
+        one, other = (torch.cat([(end[name] - start[name]).flatten() for name in names]) for end in (together, alone))
+        assert F.cosine_similarity(one, other, dim=0) > 0.99 and 1e-6 < one.abs().mean() < 3e-5
 
 
 def test_a_run_writes_its_log_and_the_curves_are_drawn(tmp_path):
@@ -392,12 +395,12 @@ def test_written_weights_fit_the_network_and_its_size(tmp_path):
     tensors = read_safetensors(tmp_path / "weights.safetensors")
     net = Res3D(num_classes=len(LABELS["motion"]), **mini_net.ARGUMENTS)
     net.load_state_dict(tensors)
-    scaled = {"fc8.weight", "res5b.branch2a.weight"}
-    norms = ("res5a.bn_branch2b", "res5a.bn_branch1", "res5b.bn_branch2b")
-    scaled |= {f"{norm}.{x}" for norm in norms for x in ("weight", "bias")}
-    for name, tensor in run.net.state_dict().items():
-        if name not in scaled:
-            assert torch.allclose(tensor.float(), tensors[name].float(), rtol=1e-3, atol=1e-4), name
+    clips = mini_net.to_input(Renderer((5, 0), pictures=6).batch(0, 24, 32).clips)
+    with torch.no_grad():
+        before, after = (x.eval()(clips, ("pool5", "prob")) for x in (run.net, net))
+    assert torch.allclose(before["prob"], after["prob"], rtol=0.02)
+    spread = after["pool5"].std(0).log().std() / before["pool5"].std(0).log().std()
+    assert spread < 0.7  # not 0: equalised over other clips than these
 
 
 # ------------------------------------------------------------------------------------------------ baselines and judging

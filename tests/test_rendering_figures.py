@@ -15,8 +15,18 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 from rendering.actions import ACTIONS, TABLES, draw_motion, poses_at
 from rendering.bodies import JOINTS, Body, skeleton
-from rendering.figures import EXTREMITIES, View, draw_people, paint_people, project, turn_and_look
+from rendering.camera import draw_camera, screen_points
+from rendering.figures import (
+    EXTREMITIES,
+    View,
+    draw_people,
+    paint_people,
+    parts_on_screen,
+    project,
+    turn_and_look,
+)
 from rendering.painting import CROP_SIZE, Limbs, paint_limbs
+from rendering.parts import PARTS
 from rendering.poses import FREEDOMS, LIMITS, Pose, keys
 from rendering.props import PROPS
 
@@ -223,6 +233,28 @@ def test_reach_targets_are_the_joints():
         for k, name in enumerate(EXTREMITIES):
             joint = drawn.joints[b, :, JOINTS.index(name)] - drawn.joints[b, :, JOINTS.index("hips")]
             assert torch.allclose(drawn.reach[b, :, k], joint / drawn.size[q], atol=1e-5)
+
+
+def test_maps_of_parts_follow_the_camera():
+    """The head of who is alone, through cameras that move: its cell in every frame, and no other far from it."""
+    times = torch.arange(8).float().expand(60, -1) * 2
+    drawn, camera = draw_people(generator(3), 60, times, 5), draw_camera(generator(4), times)
+    drawn = replace(drawn, following=torch.zeros(60))
+    parts, _ = parts_on_screen(drawn, camera, 64, 96)
+    heads = parts[:, :, PARTS.index("head")]
+    seen = screen_points(camera, drawn.joints[:, :, JOINTS.index("head")]) * 64 + torch.tensor(
+        [32.0, 48.0]
+    )  # in pixels
+    middles = torch.stack(torch.meshgrid(torch.arange(8), torch.arange(12), indexing="ij"), -1) * 8 + 4.0
+    found = 0
+    for b in torch.nonzero(drawn.number == 1)[:, 0].tolist():
+        for half in range(2):
+            places = seen[b, 4 * half : 4 * half + 4]
+            away = (middles - places[:, None, None]).abs().amax(-1)  # (4, h, w)
+            there = (away < 4).any(0)
+            assert (heads[b, half][there] > 0.55).all() and (heads[b, half][(away > 24).all(0)] < 0.01).all()
+            found += int(there.sum())
+    assert found > 40 and camera.zoom.std() > 0.05 and camera.roll.abs().max() > 0.1
 
 
 def test_people_are_seen_to_travel_as_their_label_says():

@@ -53,10 +53,10 @@ REACH_DIMS = 3 * len(EXTREMITIES) * 2
 class Batch:
     """Clips and what they show.
 
-    `clips` uint8 (N, T, h, w, 3), BGR; `labels` {name of LABELS: int64 (N,)}, -1 where a clip has none; `reach` float32
+    `clips` uint8 (N, T, h, w, 3), BGR; `labels` {name: int64 (N,)}, -1 where a clip has none; `reach` float32
     (N, REACH_DIMS): where limbs and head of the main person are in the first, a middle and the last frame, as seen from
     the hips, in body heights, where `has_reach` float32 (N,) is 1. `parts` (N, 2, P, h / 8, w / 8) and `motions`
-    (N, 2, P, 2, h / 8, w / 8) are the maps of parts.part_maps: all 0 where nobody is.
+    (N, 2, P, 2, h / 8, w / 8), float32, are the maps of parts.part_maps: all 0 where nobody is.
     """
 
     clips: Tensor

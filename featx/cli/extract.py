@@ -265,7 +265,7 @@ def parts_line(output: str | os.PathLike, num_parts: int) -> str:
     """Where parts lie that were not joined, and what joins them; merge reads no store."""
     if remote.is_address(output):
         name = os.path.basename(output)
-        how = f"fetched beside it into a folder of this disk, 'featx merge {name} -o {name}' joins them"
+        how = f"where both are fetched into a folder of a disk, 'featx merge {name} -o {name}' joins them"
     else:
         how = f"'featx merge {output} -o {output}' joins them"
     return f"{num_parts} new parts lie in {output}.parts and are read with the file; {how}"
