@@ -71,11 +71,13 @@ def assert_same_layers(backbone, clips, reference, signed=()):
 # ------------------------------------------------------------------------- against the second implementation
 
 
+@pytest.mark.long  # the small ones below are of the same kind
 def test_c3d_at_full_size():
     clips = seeded_clips(1, 3, 16, 112, 112, scale=1.0)
     assert_same_layers(lively(C3D(), clips), clips, reference_nets.c3d)
 
 
+@pytest.mark.long
 def test_res3d_at_full_size():
     clips = seeded_clips(1, 3, 8, 112, 112)
     assert_same_layers(lively(Res3D(), clips), clips, reference_nets.res3d)

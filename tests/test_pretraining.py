@@ -423,6 +423,14 @@ def test_differences_tell_where_something_changes(tmp_path):
     assert np.allclose(found[:4, :4], 100, atol=5) and np.allclose(found[5:, 5:], 0, atol=2)
 
 
+def test_random_weights_are_equalised_over_clips_that_set_no_statistics():
+    one = baselines.random_network(1, num_clips=6).state_dict()
+    torch.manual_seed(1)
+    assert torch.equal(one["conv1.weight"], mini_net.new_net().conv1.weight)
+    assert not torch.equal(one["bn_conv1.running_mean"], torch.zeros(32))
+    assert one["res5b.bn_branch2b.weight"].std() > 0.05  # a new network's are all 1
+
+
 def test_cells_are_averaged_and_short_videos_repeat(tmp_path):
     frames = np.full((5, 48, 64, 3), 255, np.uint8)
     write_video(tmp_path / "clip.mp4", frames, crf=1)
