@@ -9,6 +9,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+# Threads that wait sleep, here and in the processes that tests start: several of them share two cores. Read with torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import av
 import numpy as np
 import pytest
