@@ -81,7 +81,7 @@ class Renderer:
         return torch.Generator().manual_seed(mixed)
 
     def _pictures(self, number: int) -> Pictures:
-        """The bank of batch `number`: painted anew every so often."""
+        """The bank of batch `number`: painted anew every BATCHES_A_BANK batches."""
         which = number // BATCHES_A_BANK
         if self._bank is None or self._bank[0] != which:
             drawn = draw_pictures(self._generator(0, which), self.num_pictures, device=self.device)

@@ -187,7 +187,7 @@ def _say_backbone(card, options: dict, say) -> None:
     say(describe(card, options["weights"], options["mean"]))
 
 
-def _extract(options: dict, output: Path, quiet: bool, say, as_json: bool) -> Summary:
+def _extract(options: dict, output: Path | str, quiet: bool, say, as_json: bool) -> Summary:
     from featx.run import extract_to
 
     def note(text: str) -> None:
