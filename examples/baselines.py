@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ from rendering.scene import Renderer
 
 from featx.backbones.res3d import Res3D
 from featx.checkpoints.safetensors import write_safetensors
+from featx.clips import Sampling, plan_clips
 from featx.matrices import write_matrix
 from featx.video import read_frames
 
 BINS = 8  # a colour channel
 GRID = 8  # cells a side of a frame
 EVERY = 4  # of single frames, so many
-LENGTH, FRAME_STEP = 8, 2  # of clips
+CLIPS = Sampling(length=8, frame_step=2, stride=15)  # that follow each other
 
 
 def colour_histogram(path: Path) -> np.ndarray:
@@ -65,18 +67,14 @@ def oriented_gradients(path: Path) -> np.ndarray:
     return np.mean(found, axis=0)
 
 
-def cells(path: Path) -> np.ndarray:
-    """The local descriptors that teach the network, averaged over cells and clips: float64 (147,).
+def cells(path: Path, sampling: Sampling = CLIPS) -> np.ndarray:
+    """The local descriptors that teach the network, averaged over cells and the clips of `sampling`: float64 (147,).
 
-    Frames are resized to 112 x 112; clips are of 8 frames with step 2, and follow each other; a short video is repeated.
+    Frames are resized to 112 x 112.
     """
-    frames = np.stack([frame.pixels for frame in read_frames(path)])
-    frames = _resized(frames, 112)  # (T, 3, 112, 112)
-    span = (LENGTH - 1) * FRAME_STEP + 1
-    starts = range(0, max(len(frames) - span, 0) + 1, span)
-    index = torch.tensor([[(s + FRAME_STEP * i) % len(frames) for i in range(LENGTH)] for s in starts])
-    sums = sum(local_descriptors(frames[rows][None].transpose(1, 2) / 255).mean((0, 2, 3)) for rows in index)
-    return (sums / len(index)).double().numpy()
+    frames = _resized(np.stack([frame.pixels for frame in read_frames(path)]), 112)  # (T, 3, 112, 112)
+    clips = [frames[list(clip.frames)].transpose(0, 1) for clip in plan_clips(len(frames), sampling)]
+    return sum(local_descriptors(clip[None] / 255).mean((0, 2, 3)) for clip in clips).double().numpy() / len(clips)
 
 
 def _resized(frames: np.ndarray, side: int) -> torch.Tensor:
@@ -104,11 +102,17 @@ BASELINES: dict[str, Callable[[Path], np.ndarray]] = {
 }
 
 
-def write_baseline(name: str, videos: Path, output: Path, only: set[str] | None = None) -> None:
-    """Write the descriptors of the videos in class folders, or of those whose keys are in `only`, as a feature file."""
+def write_baseline(
+    name: str, videos: Path, output: Path, only: set[str] | None = None, sampling: Sampling = CLIPS
+) -> None:
+    """Write the descriptors of the videos in class folders, or of those whose keys are in `only`, as a feature file.
+
+    `sampling` says which clips "cells" describes; the others see frames.
+    """
+    describe = partial(cells, sampling=sampling) if name == "cells" else BASELINES[name]
     paths = {p.relative_to(videos).with_suffix("").as_posix(): p for p in sorted(videos.glob("*/*")) if p.is_file()}
     chosen = {key: path for key, path in paths.items() if only is None or key in only}
-    rows = np.stack([BASELINES[name](path) for path in chosen.values()])
+    rows = np.stack([describe(path) for path in chosen.values()])
     write_matrix(output, list(chosen), rows, name=name, layer=name, overwrite=True)
 
 

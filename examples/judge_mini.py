@@ -1,7 +1,7 @@
 """What frozen features are worth on labelled videos: a linear SVM on weights of the small network and on baselines.
 
     python examples/judge_mini.py VIDEOS --splits LISTS --weights run/res3d-mini.safetensors
-    python examples/judge_mini.py VIDEOS --folds 5 --frame-step 1                 # the embedded weights
+    python examples/judge_mini.py VIDEOS --folds 5 --frame-step 1 --short pad     # the embedded weights
 
 VIDEOS is a folder of class folders. `--splits` is a folder of lists in UCF101's format (videos that are not there are
 left out); without it, every class is cut into `--folds` runs of videos that follow each other in number, so that
@@ -26,7 +26,9 @@ from mini_net import ARGUMENTS
 import featx
 from featx import matrices
 from featx.checkpoints.safetensors import write_safetensors
+from featx.clips import SHORT_POLICIES, Sampling
 
+LENGTH = 8  # frames of a clip
 LAYERS = ("res4a", "res5b", "pool5")
 JOINED = "res4a+pool5"  # averages of both over space and time, of equal length
 
@@ -83,7 +85,14 @@ def network_rows(name: str, weights: Path | None, args: argparse.Namespace, keys
     file = work / f"{name}.h5"
     options = {"weights": weights} if weights else {}
     summary = featx.extract_to(
-        args.videos, file, layers=LAYERS, progress=True, stride=args.stride, frame_step=args.frame_step, **options
+        args.videos,
+        file,
+        layers=LAYERS,
+        progress=True,
+        stride=args.stride,
+        frame_step=args.frame_step,
+        short=args.short,
+        **options,
     )
     if summary.failures:  # left out, they would make the figures better or worse unnoticed
         first = summary.failures[0]
@@ -116,6 +125,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, action="append", default=[], help="repeatable  [default: embedded]")
     parser.add_argument("--stride", type=int, default=8)
     parser.add_argument("--frame-step", type=int, default=2)
+    parser.add_argument(
+        "--short", choices=SHORT_POLICIES, default="loop", help="what is done with videos shorter than a clip"
+    )
     parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--seed", type=int, default=1, help="of the random network")
     args = parser.parse_args()
@@ -125,6 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         evaluation, keys = protocol(args, found, work)
+        sampling = Sampling(LENGTH, args.stride, args.frame_step, short=args.short)
         rows = []
         for weights in args.weights or [None]:
             rows += network_rows(weights.stem if weights else "embedded", weights, args, keys, work)
@@ -135,7 +148,7 @@ def main() -> None:
                 if name == "hog" and find_spec("skimage") is None:
                     print("hog is left out: pip install scikit-image")
                     continue
-                write_baseline(name, args.videos, work / f"{name}.h5", keys)
+                write_baseline(name, args.videos, work / f"{name}.h5", keys, sampling)
                 rows.append((name, work / f"{name}.h5"))
         for name, file in rows:
             result = featx.svm_eval(file, **evaluation)

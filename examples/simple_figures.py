@@ -11,6 +11,7 @@ import torch
 from action_programs import ACTIONS
 from render_actions import render_clip
 from rendering import scene
+from rendering.aspect import draw_filmed_size, shown
 from rendering.parts import PARTS, part_maps
 from rendering.scene import NUM_FRAMES, REACH_DIMS, Batch
 from torch import Tensor
@@ -28,7 +29,9 @@ _PART_OF = torch.tensor([PARTS.index(_PARTS_OF.get(name.split("_")[-1], name)) f
 
 
 def figures_batch(seeds: tuple[int, int], number: int, size: int, side: int, ease: float) -> Batch:
-    """`size` clips of `side` x `side` pixels, calm with probability `ease`, with the label "motion" alone."""
+    """`size` clips of `side` x `side` pixels, filmed in one shape, calm with probability `ease`; their label is "motion"."""
+    draw = torch.Generator().manual_seed(int(np.random.default_rng((*seeds, number, 3)).integers(1 << 62)))
+    filmed_height, filmed_width = draw_filmed_size(draw, side)
     clips, motions, reach, points = [], [], [], []
     for row in range(size):
         index = number * size + row
@@ -36,21 +39,21 @@ def figures_batch(seeds: tuple[int, int], number: int, size: int, side: int, eas
         motion = index % len(MOTIONS)
         num_frames = int(rng.integers(SPAN + 1, 29))
         frames = int(rng.integers(0, num_frames - SPAN + 1)) + np.arange(NUM_FRAMES) * FRAME_STEP
-        height, width = round(side * 128 / 112), round(side * 171 / 112)
+        height, width = round(filmed_height * 128 / 112), round(filmed_width * 171 / 112)
         group, own = (*seeds, index, 1), (*seeds, index, 2)
         clip = render_clip(
             MOTIONS[motion], group, own, frames, num_frames, height, width, calm=bool(rng.uniform() < ease)
         )
-        top, left = (height - side) // 2, (width - side) // 2
-        pixels = clip.frames[:, top : top + side, left : left + side, ::-1]  # RGB -> BGR
+        top, left = (height - filmed_height) // 2, (width - filmed_width) // 2
+        pixels = clip.frames[:, top : top + filmed_height, left : left + filmed_width, ::-1]  # RGB -> BGR
         clips.append(torch.from_numpy(np.ascontiguousarray(pixels)))
         motions.append(motion)
         points.append(np.stack([clip.joints[name] for name in _JOINTS], 1) - [top, left])
         reach.append(torch.from_numpy(clip.reach[[0, NUM_FRAMES // 2, -1]].reshape(REACH_DIMS)))
     labels = {"motion": torch.tensor(motions)}
-    places = torch.from_numpy(np.stack(points) / side).float()  # (N, T, K, 2)
+    places = torch.from_numpy(np.stack(points) / [filmed_height, filmed_width]).float()  # (N, T, K, 2)
     maps = part_maps(places, _PART_OF, torch.arange(size), size, side, side)
-    return Batch(torch.stack(clips), labels, torch.stack(reach), torch.ones(size), *maps)
+    return Batch(shown(torch.stack(clips), side), labels, torch.stack(reach), torch.ones(size), *maps)
 
 
 def joined(first: Batch, second: Batch) -> Batch:

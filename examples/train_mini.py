@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 SIZES = ((0.6, 64), (0.85, 96), (1.0, 112))  # until this part of the run: the crop's size in pixels
-CALM_UNTIL, CALM_SHARE = 0.5, 0.2  # people in calm scenes grow rarer until this part of the run, to this share
+CALM_SHARE = 0.2  # of the clips with people: what the calm ones fall to
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that no two share a person or a place
 
 
@@ -102,9 +102,14 @@ class RenderedBatches(IterableDataset):
         while True:
             progress = self.schedule.progress(step)
             size = next((size for until, size in args.sizes if progress < until), args.sizes[-1][1])
-            ease = max(CALM_SHARE, 1 - progress / CALM_UNTIL)
+            ease = calm_share(progress, args.calm_until)
             yield mixed_batch(renderer, step * self.team.size + self.team.rank, args.batch_size, size, ease)
             step += every
+
+
+def calm_share(progress: float, until: float) -> float:
+    """The share of people in calm scenes: all at first, falling evenly to CALM_SHARE at the part `until` of a run."""
+    return CALM_SHARE if progress >= until else 1 - (1 - CALM_SHARE) * progress / until
 
 
 def mixed_batch(renderer: Renderer, number: int, size: int, side: int, ease: float = 0.0) -> Batch:
@@ -301,6 +306,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of each process  [default: 2 for one, else 1]")
     parser.add_argument(
         "--workers", type=int, help="that render, beside each; 0 renders in between  [default: 1 for one, else 0]"
+    )
+    parser.add_argument(
+        "--calm-until",
+        type=float,
+        default=0.5,
+        help="part of the run in which people in calm scenes grow rarer; 0 for weights that know them  [default: 0.5]",
     )
     parser.add_argument("--pictures", type=int, default=256, help="pictures at a time")
     parser.add_argument("--words", type=int, default=320, help="visual words")

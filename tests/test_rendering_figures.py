@@ -235,17 +235,19 @@ def test_reach_targets_are_the_joints():
             assert torch.allclose(drawn.reach[b, :, k], joint / drawn.size[q], atol=1e-5)
 
 
-def test_maps_of_parts_follow_the_camera():
+@pytest.mark.parametrize("height, width, side", [(64, 96, None), (104, 40, 64), (40, 72, 64)])
+def test_maps_of_parts_follow_the_camera(height, width, side):
     """The head of who is alone, through cameras that move: its cell in every frame, and no other far from it."""
     times = torch.arange(8).float().expand(60, -1) * 2
     drawn, camera = draw_people(generator(3), 60, times, 5), draw_camera(generator(4), times)
     drawn = replace(drawn, following=torch.zeros(60))
-    parts, _ = parts_on_screen(drawn, camera, 64, 96)
+    parts, _ = parts_on_screen(drawn, camera, height, width, side)
     heads = parts[:, :, PARTS.index("head")]
-    seen = screen_points(camera, drawn.joints[:, :, JOINTS.index("head")]) * 64 + torch.tensor(
-        [32.0, 48.0]
-    )  # in pixels
-    middles = torch.stack(torch.meshgrid(torch.arange(8), torch.arange(12), indexing="ij"), -1) * 8 + 4.0
+    shown = (height, width) if side is None else (side, side)
+    # in pixels of the picture that is shown
+    seen = screen_points(camera, drawn.joints[:, :, JOINTS.index("head")]) * height
+    seen = (seen + torch.tensor([height / 2, width / 2])) * torch.tensor([shown[0] / height, shown[1] / width])
+    middles = torch.stack(torch.meshgrid(*(torch.arange(n // 8) for n in shown), indexing="ij"), -1) * 8 + 4.0
     found = 0
     for b in torch.nonzero(drawn.number == 1)[:, 0].tolist():
         for half in range(2):
@@ -254,7 +256,7 @@ def test_maps_of_parts_follow_the_camera():
             there = (away < 4).any(0)
             assert (heads[b, half][there] > 0.55).all() and (heads[b, half][(away > 24).all(0)] < 0.01).all()
             found += int(there.sum())
-    assert found > 40 and camera.zoom.std() > 0.05 and camera.roll.abs().max() > 0.1
+    assert found > 30 and camera.zoom.std() > 0.05 and camera.roll.abs().max() > 0.1
 
 
 def test_people_are_seen_to_travel_as_their_label_says():

@@ -269,10 +269,16 @@ def _seen(points: Tensor, people: People, camera: Camera) -> Tensor:
     return torch.stack([y * cos - x * sin, y * sin + x * cos], dim=-1)
 
 
-def parts_on_screen(people: People, camera: Camera, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Presence and motion of everyone's limbs, as parts.part_maps gives them, for B pictures through the camera."""
-    corner = torch.tensor([0.5, 0.5 * width / height])
-    points = _seen(people.points, people, camera) + corner
+def parts_on_screen(
+    people: People, camera: Camera, height: int, width: int, side: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Presence and motion of everyone's limbs, as parts.part_maps gives them, for B pictures through the camera.
+
+    With `side` the pictures of `height` x `width` are shown squeezed into a square of that side.
+    """
+    points = _seen(people.points, people, camera) + torch.tensor([0.5, 0.5 * width / height])
+    if side is not None:
+        points, height, width = points * torch.tensor([1.0, height / width]), side, side
     return part_maps(points, _PART_OF, people.clip, len(people.action), height, width)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from .actions import ACTIONS
+from .aspect import draw_filmed_size, shown
 from .camera import CAMERAS, Camera, draw_camera, look
 from .capture import Capture, apply_capture, draw_capture
 from .draws import DIRECTIONS, STILL, choose, log_uniform, uniform
@@ -92,6 +93,7 @@ class Renderer:
         """`size` clips of `side` x `side` pixels, in no order; of the clips with people, the share `ease` is calm."""
         generator = self._generator(1, number)
         pictures = self._pictures(number)
+        filmed = draw_filmed_size(generator, side)
         kind = choose(generator, list(KINDS.values()), size)
         labels = {name: torch.full((size,), -1) for name in LABELS}
         reach, has_reach = torch.zeros(size, REACH_DIMS), torch.zeros(size)
@@ -101,8 +103,8 @@ class Renderer:
             rows = torch.nonzero(kind == which)[:, 0]
             if not len(rows):
                 continue
-            scene = _draw_scene(generator, name, len(rows), side, pictures, self.device, ease)
-            clips[rows.to(self.device)] = scene.clips
+            scene = _draw_scene(generator, name, len(rows), filmed, side, pictures, self.device, ease)
+            clips[rows.to(self.device)] = shown(scene.clips, side)
             for label, values in scene.labels.items():
                 labels[label][rows] = values
             reach[rows], has_reach[rows] = scene.reach, scene.has_reach
@@ -120,10 +122,18 @@ def _draw_times(generator: Generator, num: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw_scene(
-    generator: Generator, kind: str, num: int, side: int, pictures: Pictures, device: torch.device, ease: float
+    generator: Generator,
+    kind: str,
+    num: int,
+    filmed: tuple[int, int],
+    side: int,
+    pictures: Pictures,
+    device: torch.device,
+    ease: float,
 ) -> Batch:
     """`num` scenes of one of KINDS, the share `ease` of those with people calm.
 
+    Clips are of `filmed` pixels (height, width); the maps of parts are those of the square of `side` they are shown in.
     A calm scene is a person before a pale picture, seen by a camera that stands still and captures all as it is.
     """
     times, step = _draw_times(generator, num)
@@ -140,7 +150,7 @@ def _draw_scene(
     }
     reach, has_reach = torch.zeros(num, REACH_DIMS), torch.zeros(num)
     parts, motions = _no_parts(num, side)
-    canvas = look(pictures.pixels, index, camera, side, side)
+    canvas = look(pictures.pixels, index, camera, *filmed)
     if kind == "dynamic" or kind == "people":
         share = 1.0 if kind == "dynamic" else 0.15
         rows = torch.nonzero((uniform(generator, (num,)) < share) & ~calm)[:, 0]
@@ -171,7 +181,7 @@ def _draw_scene(
         }
         reach = people.reach[:, [0, NUM_FRAMES // 2, -1]].flatten(1)
         has_reach = torch.ones(num)
-        parts, motions = parts_on_screen(people, camera, side, side)
+        parts, motions = parts_on_screen(people, camera, *filmed, side)
     apply_capture(canvas, _unspoilt(draw_capture(generator, times, camera), calm))
     pixels = canvas.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
     pixels = pixels.permute(0, 2, 3, 4, 1).flip(-1)  # (N, 3, T, h, w), RGB -> (N, T, h, w, 3), BGR
