@@ -33,7 +33,7 @@ from simple_figures import figures_batch, joined
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-SIZES = ((0.6, 64), (0.85, 96), (1.0, 112))  # until this part of the run: the crop's size in pixels
+SIZES = (64, 96, 112)  # in pixels, of the clips in the three parts of a run
 CALM_SHARE = 0.2  # of the clips with people: what the calm ones fall to
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that no two share a person or a place
 
@@ -308,6 +308,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--workers", type=int, help="that render, beside each; 0 renders in between  [default: 1 for one, else 0]"
     )
     parser.add_argument(
+        "--larger-from",
+        type=float,
+        nargs=2,
+        default=(0.6, 0.85),
+        metavar="PART",
+        help="parts of the run from which clips are 96 and 112 pixels large instead of 64  [default: 0.6 0.85]",
+    )
+    parser.add_argument(
         "--calm-until",
         type=float,
         default=0.5,
@@ -319,7 +327,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--report-seconds", type=float, default=60)
     parser.add_argument("--save-seconds", type=float, default=180)
     args = parser.parse_args(arguments)
-    args.sizes = SIZES
+    args.sizes = tuple(zip((*args.larger_from, 1.0), SIZES, strict=True))  # until which part of the run which size
     if args.processes < 1 or (args.processes > 1 and torch.cuda.is_available()):
         parser.error(f"--processes is {args.processes}; give 1, or more where there is no GPU")
     if args.batch_size < 3:
