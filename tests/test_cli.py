@@ -52,6 +52,9 @@ def test_failures_are_listed_and_give_exit_code_1(capsys, clips_folder, tmp_path
     assert code == 1 and "1 failed before (--retry-failed tries them again)" in out
     code, out, _ = run(capsys, "info", tmp_path / "f.h5")
     assert code == 0 and "bad" in out and "pool5" in out and "res3d-mini" in out
+    with featx.open(tmp_path / "f.h5") as features:
+        seconds = features.column("duration_seconds")[0]
+    assert f" frames, {seconds:.1f} s\n" in out and "variant" not in out  # which a Res3D has none of
 
 
 def test_json_summary(capsys, clips_folder, tmp_path):

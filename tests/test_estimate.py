@@ -14,7 +14,7 @@ from test_cli import run
 
 import featx
 from featx import estimate_run as estimating
-from featx.cli.dry_run import _duration
+from featx.cli.durations import duration_text
 from featx.dry_run import Counted
 from featx.errors import UsageError
 from featx.estimate import Sample, reckon, spread_of
@@ -253,4 +253,4 @@ def test_what_is_left_of_an_output_is_estimated_and_nothing_is_written(capsys, f
      (1_051_200, "12 days 4 h"), (3.2 * 365 * 86400, "3.2 years")],
 )  # fmt: skip
 def test_durations_in_words(seconds, text):
-    assert _duration(seconds) == text
+    assert duration_text(seconds) == text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli.durations import duration_text
 from featx.errors import one_line
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ __all__ = ["failed_line", "print_dry_run"]
 NOT_OF_AN_ESTIMATE = ("cache", "cache_bytes", "on_error", "repair", "timestamps")
 NOT_OF_A_DRY_RUN = (*NOT_OF_AN_ESTIMATE, "retry_failed", "refresh", "overwrite")
 OF_AN_ESTIMATE = ("machines", "price", "sample")
-HOUR, DAY = 3600, 86400
 LARGE_BYTES = 1e9  # of an output whose parts take noticeable time to join
-# from so many seconds on, in such units: the large one and its seconds, the small one and its seconds
-UNITS = ((2 * DAY, "days", DAY, "h", HOUR), (HOUR, "h", HOUR, "min", 60), (60, "min", 60, "s", 1))
 
 
 class Price(click.ParamType):
@@ -147,7 +145,7 @@ def _say_estimate(result: DryRun, estimate: Estimate | None, currency: str, say:
     say(f"clips/s that each stage would give on its own: {stages}; the bottleneck is {estimate.bottleneck}")
     say(
         f"left: {estimate.num_videos} videos, {estimate.num_clips} clips, at {_rate(estimate.clips_per_second)} clips/s; the "
-        f"longest video takes {_duration(estimate.longest_seconds)}"
+        f"longest video takes {duration_text(estimate.longest_seconds)}"
     )
     say(f"1 machine like this one: {_times(estimate.one, currency)}")
     if estimate.machines > 1:
@@ -159,23 +157,12 @@ def _say_estimate(result: DryRun, estimate: Estimate | None, currency: str, say:
 
 
 def _times(times: Times, currency: str) -> str:
-    text = f"{_duration(times.seconds)} ({_duration(times.low_seconds)} to {_duration(times.high_seconds)})"
+    text = f"{duration_text(times.seconds)} ({duration_text(times.low_seconds)} to {duration_text(times.high_seconds)})"
     return text if times.cost is None else f"{text}, at a cost of {times.cost:,.2f} {currency}".rstrip()
 
 
 def _rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    """The two units that matter: "4.2 s", "3 min 5 s", "7 h 58 min", "12 days 4 h"; from a year on "3.2 years"."""
-    if seconds >= 365 * DAY:
-        return f"{seconds / 365 / DAY:,.1f} years"
-    for least, large, unit, small, part in UNITS:
-        if seconds >= least:
-            whole, rest = divmod(round(seconds / part), unit // part)
-            return f"{whole} {large} {rest} {small}"
-    return f"{seconds:.1f} s"
 
 
 def failed_line(word: str, failure: Failure) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from featx.cli.durations import duration_text
 from featx.cli.help import Command
 from featx.errors import one_line
 from featx.segments import is_segment_key
@@ -84,7 +85,8 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             click.echo(json.dumps({"made": provenance, "holds": facts}, indent=2, default=list))
             return
         click.echo(
-            f"{file}: {facts['videos']} videos, {facts['clips']} clips, {facts['frames']} frames, {facts['hours']:.2f} h"
+            f"{file}: {facts['videos']} videos, {facts['clips']} clips, {facts['frames']} frames, "
+            + duration_text(3600 * facts["hours"])
             + f" ({facts['videos_without_times']} videos have no frame rate)" * bool(facts["videos_without_times"])
         )
         kept = " and ".join(
@@ -108,7 +110,8 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
                 if isinstance(value, tuple)
                 else value
             )
-            click.echo(one_line(f"    {name:<18} {shown}"))
+            if shown != "":  # what says nothing of this file
+                click.echo(one_line(f"    {name:<18} {shown}"))
         if videos:
             columns = ("num_frames", "fps", "duration_seconds", "num_clips", "start_seconds", "end_seconds", "label")
             for key, *values in zip(features.keys, *map(features.column, columns), strict=True):
