@@ -1,7 +1,9 @@
 """Lists of videos: a name a line, and how the names find the keys of a feature file.
 
 A listed name is compared with a key as it is written and without its suffix (``Archery/v_x.avi`` is the key
-``Archery/v_x``). A name that is no key as a whole is looked up by its base name, ``v_x``, which must then be unique.
+``Archery/v_x``). A name that is no key as a whole fits the only key that ends like it, or that it ends like (``v_x``,
+``/data/Archery/v_x.avi``). Where folders are named otherwise throughout, so that no name with a folder fits in these ways,
+the base name ``v_x`` is enough, if it is unique and has a letter: ``6`` of another folder is another video.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from featx.errors import UsageError
 __all__ = ["few", "match_names", "read_lines", "read_text", "split_label"]
 
 # a number is a label only behind a file suffix: "take 2" is a name, "Archery/v_x.avi 3" a name and its label
+_LETTER = re.compile(r"[^\W\d_]")
 _LABELLED = re.compile(r"(?P<name>.*\.\w{2,5})\s+(?P<label>\d+)")
 
 
@@ -59,10 +62,11 @@ def few(names: Iterable[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (" …" if len(names) > count else "")
 
 
-def match_names(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
+def match_names(names: Sequence[str], keys: Sequence[str], by_base_name: bool = True) -> dict[str, int]:
     """Find the key of each listed name; returns name -> index into `keys`, without the names that match none.
 
-    Raises UsageError, naming both, where a base name fits two keys, or two names fit one key.
+    Without `by_base_name` the folders must agree as far as both have them. Raises UsageError, naming both, where a name fits
+    two keys, or two names fit one key.
     """
     index = {key: i for i, key in enumerate(keys)}
     found: dict[str, int] = {}
@@ -76,13 +80,17 @@ def match_names(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
     for i, key in enumerate(keys):
         if i not in taken:  # a key that is named as a whole is no candidate for another name
             by_base[posixpath.basename(key)].append(i)
+    elsewhere: dict[str, list[int]] = {}  # keys of the same base name in other folders
     for name in names:
         if name not in found:
             candidates = next((by_base[b] for b in map(posixpath.basename, _spellings(name)) if b in by_base), [])
-            if len(candidates) > 1:
-                candidates = _by_folders(name, candidates, keys)
-            if candidates:
-                found[name] = candidates[0]
+            agreeing = [i for i in candidates if _folders_agree(name, keys[i])]
+            if agreeing:
+                found[name] = _only(name, agreeing, keys)
+            elif candidates and _LETTER.search(posixpath.basename(keys[candidates[0]])):
+                elsewhere[name] = candidates
+    if by_base_name and not any("/" in name for name in found):
+        found |= {name: _only(name, candidates, keys) for name, candidates in elsewhere.items()}
 
     name_of: dict[int, str] = {}
     for name, i in found.items():
@@ -96,19 +104,22 @@ def match_names(names: Sequence[str], keys: Sequence[str]) -> dict[str, int]:
 
 
 def _spellings(name: str) -> tuple[str, str]:
+    """As written, and without the suffix of a file, which has a letter: "take 1.5" has none."""
     name = posixpath.normpath(name)
-    return name, posixpath.splitext(name)[0]
+    stem, suffix = posixpath.splitext(name)
+    return name, stem if _LETTER.search(suffix) else name
 
 
-def _by_folders(name: str, candidates: list[int], keys: Sequence[str]) -> list[int]:
-    """The one of several keys of the same base name whose folders agree with the listed name's."""
-    agreeing = [
-        i for i in candidates for s in _spellings(name) if f"/{s}".endswith(f"/{keys[i]}") or keys[i].endswith(f"/{s}")
-    ]
-    if len(agreeing) != 1:
-        first, second = (agreeing or candidates)[:2]
+def _folders_agree(name: str, key: str) -> bool:
+    return any(f"/{s}".endswith(f"/{key}") or key.endswith(f"/{s}") for s in _spellings(name))
+
+
+def _only(name: str, candidates: list[int], keys: Sequence[str]) -> int:
+    """The one of the keys that a name fits."""
+    if len(candidates) > 1:
+        first, second = candidates[:2]
         raise UsageError(
             f"listed '{name}' fits both '{keys[first]}' and '{keys[second]}' by its base name; "
             "list it as the key is written, with its folder"
         )
-    return agreeing
+    return candidates[0]

@@ -48,10 +48,25 @@ def test_few():
         (["a/x.avi"], ["ucf/a/x", "hmdb/b/x"], {"a/x.avi": 0}),  # folders settle it
         (["a/x.avi", "b/x.avi"], ["a/x"], {"a/x.avi": 0}),  # a/x is a/x, so b/x is missing
         (["a/y.avi"], ["a/x"], {}),
+        (["a/x.avi", "a/y.avi"], ["a/x", "b/y"], {"a/x.avi": 0}),  # folders are named alike, so b/y is another video
+        (["/data/a/x.avi", "/data/a/y.avi"], ["a/x", "b/y"], {"/data/a/x.avi": 0}),
+        (["a/x.avi", "a/y.avi"], ["1/x", "2/y"], {"a/x.avi": 0, "a/y.avi": 1}),  # named otherwise throughout
+        (["a/6.avi"], ["b/6"], {}),  # a number says nothing without its folder
+        (["a/000000.000-000010.000"], ["b/000000.000-000010.000"], {}),  # nor do the times of a segment
+        (["a/take 1.5"], ["a/take 1"], {}),  # no suffix
+        (["a/6.avi", "x"], ["6", "deep/x"], {"a/6.avi": 0, "x": 1}),
     ],
 )
 def test_matching(names, keys, expected):
     assert match_names(names, keys) == expected
+
+
+def test_folders_must_agree_where_base_names_are_not_enough():
+    assert match_names(["a/x.avi"], ["other/x"], by_base_name=False) == {}
+    assert match_names(["/data/a/x.avi", "y.avi"], ["a/x", "b/y"], by_base_name=False) == {
+        "/data/a/x.avi": 0,
+        "y.avi": 1,
+    }
 
 
 def test_an_ambiguous_base_name_names_both_keys():

@@ -75,7 +75,7 @@ def _key_of(features: FeatureSet, name: str | os.PathLike) -> str | None:
         return text
     if os.path.exists(text):
         return None
-    found = match_names([text], features.keys)
+    found = match_names([text], features.keys, by_base_name=False)
     if not found:
         raise UnknownNameError(
             "query",
