@@ -154,6 +154,7 @@ def _saved_bases(
     path: Path, features: FeatureSet, layers: Sequence[str], dims: int | None, whiten: bool | None, l2: bool | None
 ) -> dict[str, Basis]:
     with open_features(path) as compact:
+        verify_set(compact, ("basis",))
         held = compact.bases
     if not held:
         raise UsageError(f"{path} holds no basis; name a file that 'featx pca' wrote")

@@ -266,6 +266,8 @@ def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) ->
         if number == 1 and cells[1:5] == list(CLIP_COLUMNS):
             num_before = 5
         values = cells[num_before:] if wants_keys else cells
+        if number == 1 and len(values) > 1 and values == list(map(str, range(len(values)))):
+            continue  # columns that their program numbers from 0
         try:
             row = np.array(values, dtype=np.float64)
             places += [[float(cell) for cell in cells[1:num_before]]]

@@ -1,6 +1,7 @@
 import hashlib
 import re
 
+import h5py
 import numpy as np
 import pytest
 from feature_files import write_file
@@ -9,7 +10,7 @@ from sklearn.decomposition import PCA
 from featx.cli import main
 from featx.compact import pca
 from featx.descriptors import l2_normalise
-from featx.errors import ProvenanceError, UnknownNameError, UsageError
+from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
 from featx.store import open_features
 
 KEYS = [f"{name}/v_{name}_g{i:02d}_c01" for name in ("Archery", "Biking") for i in range(10)]
@@ -103,6 +104,16 @@ def test_a_basis_of_another_checkpoint_is_refused(features, tmp_path, field, val
     other = write_file(tmp_path / "other.h5", {"fc6": vectors(24)}, **{field: value})
     with pytest.raises(ProvenanceError, match=f"^{field} of the basis is .* of the features '{value}'"):
         pca(other, tmp_path / "out.h5", basis=tmp_path / "compact.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_damaged_basis_is_refused(features, tmp_path):
+    pca(features, tmp_path / "compact.h5", dims=5, layers=["fc6"])
+    with h5py.File(tmp_path / "compact.h5", "r+") as h5:
+        components = h5["basis/fc6/components"]
+        components[2, 3] = -components[2, 3]
+    with pytest.raises(FeatureFileError, match="damaged: .*basis/fc6/components"):
+        pca(features, tmp_path / "out.h5", basis=tmp_path / "compact.h5", layers=["fc6"])
     assert not (tmp_path / "out.h5").exists()
 
 

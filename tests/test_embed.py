@@ -100,6 +100,18 @@ def test_labels_from_a_table(features, tmp_path):
     assert "1 of 21 videos" in embedding.notes[0] and "16 of 36 videos are not in" in embedding.notes[1]
 
 
+def test_a_table_that_labels_a_video_twice_is_refused(features, tmp_path):
+    (tmp_path / "labels.csv").write_text("fall/00,x\nfall/01,y\nfall/00,y\n")
+    with pytest.raises(UsageError, match="'fall/00' has the labels 'x' and 'y'"):
+        embed(features, labels=tmp_path / "labels.csv", method="pca")
+
+
+def test_segments_have_the_class_of_their_video(tmp_path):
+    rows = {f"{key}/{s:06d}.000-{s + 5:06d}.000": row + s for key, row in make_rows().items() for s in (0, 5)}
+    embedding = embed(write_file(tmp_path / "f.h5", {"fc6": rows}), method="pca")
+    assert embedding.classes == CLASSES
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_equal", [5, 9, 10])
 def test_few_rows_and_equal_rows_and_rows_of_zeros_do(tmp_path, method, num_equal):

@@ -59,6 +59,14 @@ def test_keys_in_the_file(tmp_path, format):
     assert holds(tmp_path / "out.h5", "idt") == ("features",)
 
 
+@pytest.mark.parametrize("first", ["key,0,1,2,3", ",0,1,2,3"])
+def test_columns_that_are_numbered_are_no_video(tmp_path, first):
+    lines = [f"{key}," + ",".join(map(str, row.tolist())) for key, row in zip(KEYS, ROWS, strict=True)]
+    (tmp_path / "idt.csv").write_text("\n".join([first, *lines]) + "\n")
+    import_matrix(tmp_path / "idt.csv", tmp_path / "out.h5", "csv")
+    assert holds(tmp_path / "out.h5", "idt") == ("features",)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("dtype", ["<f8", ">f4", "<f2", "<i4"])
 def test_keys_in_a_list_and_any_numbers(tmp_path, format, dtype):

@@ -163,6 +163,7 @@ def test_pairs_that_do_not_do(tmp_path):
     refused("'a/0001' and 'b/0001' both end", action_splits_pairs=view2(), keys=("a/0001", "b/0001"))
     refused("line 1: 'a,b,1' is not first,second,same,fold", "p.csv", "a,b,1\n")
     refused("says 'yes', but the same is 1", "p.csv", "a,b,yes,1\n")
+    refused("has the fold 'train', but pairs are cross-validated", "p.csv", "a,b,1,train\na,c,0,test\n")
     refused("fold 1 has pairs of one kind only", "p.csv", "a,b,1,1\na,c,0,2\n")
     refused("has 1 fold, but one tests", "p.csv", "a,b,1,1\na,c,0,1\n")
 

@@ -62,12 +62,41 @@ def test_a_file_of_folds_names_videos_or_segments(tmp_path):
     assert [split.name for split in load(folder=path, allow_missing=True).splits] == ["fold 1", "fold 2"]
 
 
+def test_a_file_that_names_a_video_with_two_folds_is_refused(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("a,train\nb,test\na,train\nb,train\n")
+    with pytest.raises(
+        UsageError, match=r"folds.csv: 'b' has the folds 'test' and 'train'; it has one, so drop a line"
+    ):
+        load(folder=path)
+
+
+def test_segments_of_one_video_on_both_sides_are_warned_of(features, tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text(
+        "".join(f"{key},{'test' if key.startswith(('a/000010', 'c/00002')) else 'train'}\n" for key in KEYS)
+    )
+    (warning,) = svm_eval(features, "stored", splits=path).warnings
+    assert "segments of one video train and test: 2 videos (a, c), so the accuracy is flattered" in warning
+    assert svm_eval(features, "stored", folds=3).warnings == ()
+
+
+def test_segments_are_not_left_out_one_by_one():
+    keys = tuple(f"{name}/{key}" for name in ("jump", "run") for key in KEYS)
+    with pytest.raises(UsageError, match=r"'jump/a/000000.000-000005.500' is a segment, .*; take --dataset folders"):
+        DATASETS["scenes"].load(Request(keys))
+
+
 def test_both_commands_learn_from_them(features, tmp_path):
     result = svm_eval(features, "stored", folds=3)
     assert result.runs[0].mean == 100 and any("1 of 25 videos have no label" in note for note in result.notes)
     assert any("24 rows of 6 videos" in note for note in result.notes)
     model, notes = svm_fit(features, tmp_path / "model.h5", labels="stored")
     assert model.classes == ("jump", "run") and "1 of 25 videos have no label; not used" in notes
+    folds = tmp_path / "folds.csv"
+    folds.write_text("".join(f"{video},{'test' if video == 'f' else 'train'}\n" for video in "abcdef"))
+    model, _ = svm_fit(features, tmp_path / "split.h5", dataset="stored", splits=folds, number=1)
+    assert model.classes == ("jump", "run")
     bare = write_file(tmp_path / "bare.h5", {"fc6": {"a": [1, 0]}})
     for learn in (lambda: svm_eval(bare, "stored"), lambda: svm_fit(bare, tmp_path / "no.h5", labels="stored")):
         with pytest.raises(

@@ -13,7 +13,7 @@ from featx.cli import main
 from featx.compact import pca
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
-from featx.evaluation import DATASETS, fitting, svm_eval, ucf101
+from featx.evaluation import DATASETS, compare, fitting, svm_eval, ucf101
 
 CLASSES = ("Archery", "Biking", "Diving", "YoYo")
 KEYS = [f"{c}/v_{c}_g{g:02d}_c{i:02d}" for c in CLASSES for g in range(1, 7) for i in range(1, 4)]
@@ -173,6 +173,59 @@ def test_names_match_by_base_name_and_the_rest_is_counted(tmp_path, features, sp
     result = svm_eval(write_file(tmp_path / "moved.h5", {"fc6": moved}), "ucf101", splits=splits)
     assert result.runs == svm_eval(features, "ucf101", splits=splits).runs
     assert any("1 of 73 videos" in note and "none of the lists" in note for note in result.notes)
+
+
+def test_a_missing_video_is_not_replaced_by_one_of_another_class(tmp_path):
+    """Numbered names: Bowling/6, in the file but in no list, is not Archery/6, which failed."""
+    rng = np.random.default_rng(0)
+    rows = {f"{c}/{i}": rng.standard_normal(5) for c in ("Archery", "Bowling") for i in range(1, 8)}
+    del rows["Archery/6"]
+    features = write_file(tmp_path / "f.h5", {"fc6": rows}, failures=[("Archery/6", "no frames")])
+    listed = [key for key in [*rows, "Archery/6"] if key != "Bowling/6"]
+    table = tmp_path / "folds.csv"
+    table.write_text("".join(f"{key}.avi,{key.split('/')[0]},{int(key[-1]) % 2}\n" for key in listed))
+    with pytest.raises(UsageError, match=r"1 of 13 listed videos are not in .*: Archery/6.avi \(1 of them failed"):
+        svm_eval(features, "csv", splits=table)
+    (result,) = (svm_eval(features, "csv", splits=table, allow_missing=True),)
+    assert sum(split.num_test for split in result.runs[0].splits) == 12
+
+
+def test_failed_videos_are_told_of_where_no_list_misses_them(tmp_path):
+    features = write_file(
+        tmp_path / "f.h5", {"fc6": make_vectors()}, failures=[("YoYo/x", "no frames"), ("a/y", "cut")]
+    )
+    for dataset in ("folders", "scenes"):
+        assert "2 videos failed in extraction and are in no split: YoYo/x, a/y" in svm_eval(features, dataset).notes
+
+
+def test_zeros_are_told_of(tmp_path):
+    rows = make_vectors() | dict.fromkeys(KEYS[:3], np.zeros(D))
+    result = svm_eval(write_file(tmp_path / "f.h5", {"fc6": rows}), "folders")
+    assert any("3 of 72 videos in" in note and "are all zeros at fc6" in note for note in result.notes)
+
+
+def test_files_of_different_videos_are_said_not_to_be_comparable(tmp_path, features, splits):
+    fewer = without(tmp_path / "fewer.h5", lambda k: k.endswith("g01_c01"))
+    note = "the feature files do not train and test the same videos, so their figures are of different tests"
+    assert all(note in result.notes for result in compare([features, fewer], "folders"))
+    assert all(note in r.notes for r in compare([features, fewer], "ucf101", splits=splits, allow_missing=True))
+    more = write_file(tmp_path / "more.h5", {"fc6": make_vectors(1) | {"Archery/other": np.ones(D)}})
+    assert not any(note in result.notes for result in compare([features, more], "ucf101", splits=splits))
+
+
+@pytest.mark.parametrize("digit", ["²", "٣"])
+def test_folds_named_by_odd_digits(tmp_path, features, digit):
+    table = tmp_path / "folds.csv"
+    table.write_text(
+        "".join(f"{key},{key.split('/')[0]},{digit if '_g01_' in key else 'b'}\n" for key in KEYS), encoding="utf-8"
+    )
+    names = {split.name for split in svm_eval(features, "csv", splits=table).runs[0].splits}
+    assert names == {f"fold {digit}", "fold b"}
+
+
+def test_imported_features_may_have_a_plus_in_their_name(tmp_path):
+    features = write_file(tmp_path / "f.h5", {"fc6": make_vectors()}, checkpoint="c3d + idt")
+    assert svm_eval(features, "folders").name == "c3d + idt fc6"
 
 
 def test_folders(features):

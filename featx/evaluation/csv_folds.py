@@ -49,4 +49,4 @@ def split_by_fold(entries: Sequence[tuple[Entry, str]], path: Path, numbers: Ite
 
 def _natural(fold: str) -> tuple:
     """2 before 10."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", fold))
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.findall(r"\d+|\D+", fold))

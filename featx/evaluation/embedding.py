@@ -18,9 +18,10 @@ from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.protocol import clip_name
 from featx.evaluation.results import check_output, write_text
-from featx.evaluation.tables import read_table
+from featx.evaluation.tables import read_mapping
 from featx.layer_names import choose_layer, split_layer
 from featx.lists import few, match_names
+from featx.segments import video_of
 from featx.store import FeatureSet, open_features, verify_set
 
 __all__ = ["FOLDERS", "METHODS", "PCA_DIMS", "Embedding", "embed", "tsne"]
@@ -130,14 +131,14 @@ def embed(
 def _labels(features: FeatureSet, labels: str | os.PathLike) -> tuple[dict[str, str], list[str]]:
     """Key -> label of the videos that have one, and what was left out."""
     if os.fspath(labels) == FOLDERS:
-        label_of = {key: PurePosixPath(key).parent.name for key in features.keys}
+        label_of = {key: PurePosixPath(video_of(key)).parent.name for key in features.keys}
         bare = [key for key, label in label_of.items() if not label]
         if bare:
             raise UsageError(
                 f"'{bare[0]}' has no parent folder to name its class; give the classes in a CSV file of key,label with --labels"
             )
         return label_of, []
-    listed = {row["key"]: row["label"] for row in read_table(Path(labels), ("key", "label"))}
+    listed = read_mapping(Path(labels), "key", "label")
     found = match_names(list(listed), features.keys)
     if not found:
         raise UsageError(
@@ -159,8 +160,8 @@ def _sample(
     """Names, labels and rows float32 (n, D) of unit length, of all that have a label or of a sample, and how many have one."""
     has_label = np.array([key in label_of for key in features.keys], bool)
     counts = features.column("num_clips") if clips else np.ones(len(features), np.int64)
-    video_of = np.repeat(np.arange(len(features)), counts)
-    candidates = np.flatnonzero(has_label[video_of])
+    owner = np.repeat(np.arange(len(features)), counts)
+    candidates = np.flatnonzero(has_label[owner])
     if len(candidates) < MIN_ROWS:
         unit = "clips" if clips else "videos"
         raise UsageError(f"{len(candidates)} {unit} have a label, but a picture needs at least {MIN_ROWS}; add some")
@@ -168,11 +169,11 @@ def _sample(
     max_rows = min(max_rows, max(MIN_ROWS, MAX_VALUES // features.num_dims(layer)))
     if len(candidates) > max_rows:
         chosen = np.sort(np.random.default_rng(seed).choice(candidates, max_rows, replace=False))
-    keys = [features.keys[i] for i in video_of[chosen]]
+    keys = [features.keys[i] for i in owner[chosen]]
     if clips:
         rows = features.clip_rows(layer, chosen)
         first = np.cumsum(counts) - counts
-        names = _clip_names(features, keys, chosen - first[video_of[chosen]])
+        names = _clip_names(features, keys, chosen - first[owner[chosen]])
     else:
         rows, names = features.rows(layer, chosen), keys
     rows = l2_normalise(rows)

@@ -7,6 +7,7 @@ Nothing is fitted on a test row: PCA and SVM see the training rows of their spli
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,7 @@ def svm_eval(
         published_source=published_source(checkpoint, dataset, layer),
         notes=(*protocol.notes, *descriptors.notes, *notes),
         warnings=warnings,
+        videos_sha256=hashlib.sha256(" ".join(table.sha256 for table in tables).encode()).hexdigest(),
     )
     if json_path is not None:
         result.save_json(json_path)
@@ -174,7 +176,7 @@ def compare(
     """`svm_eval` of several feature files, or layers ("c3d.h5:fc6"), one after the other, with the same options.
 
     `outputs`: files that are to be written afterwards. That they can be, and that every file can be read, is found out
-    before the first training.
+    before the first training. Where the files do not train and test the same videos, a note of every result says so.
     """
     for output in outputs:
         if output is not None:
@@ -182,4 +184,8 @@ def compare(
     for path in features_paths if len(features_paths) > 1 else ():
         with open_features(split_layer(path)[0]):
             pass
-    return [svm_eval(path, dataset, **options) for path in features_paths]
+    results = [svm_eval(path, dataset, **options) for path in features_paths]
+    if len({result.videos_sha256 for result in results}) > 1:
+        note = "the feature files do not train and test the same videos, so their figures are of different tests"
+        results = [replace(result, notes=(*result.notes, note)) for result in results]
+    return results

@@ -1,6 +1,7 @@
 """Leak guards: what makes a figure better than is fair, said in one line each.
 
 groups      a group of UCF-like names (same people, same background) trains and tests
+segments    segments of one video train and test
 weights     the network itself was trained on the data set
 PCA         the basis of a compact feature file was fitted on videos that test
 """
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from featx.evaluation.datasets import Dataset
 from featx.evaluation.protocol import Protocol, Request, mixed_groups
 from featx.lists import few, match_names, read_lines, split_label
+from featx.segments import is_segment_key, video_of
 
 __all__ = ["leak_warnings"]
 
@@ -25,7 +27,7 @@ def leak_warnings(
 
     `checkpoints` are those that made the features, `fitted_on` what was said of each PCA basis that they went through.
     """
-    warnings = _groups(protocol)
+    warnings = _groups(protocol) + _segments(protocol)
     for checkpoint in checkpoints:
         warnings += _weights(dataset, protocol, checkpoint)
     for words in fitted_on:
@@ -44,6 +46,18 @@ def _groups(protocol: Protocol) -> list[str]:
         f"groups (_gNN_ in the names: same people, same background) on both sides of {where}: {len(groups)} ({few(groups)}), "
         "so the accuracy is flattered"
     ]
+
+
+def _segments(protocol: Protocol) -> list[str]:
+    parted: set[str] = set()
+    for split in protocol.splits:
+        train, test = (
+            {video_of(name) for name, _ in side if is_segment_key(name)} for side in (split.train, split.test)
+        )
+        parted |= train & test
+    return [
+        f"segments of one video train and test: {len(parted)} videos ({few(sorted(parted))}), so the accuracy is flattered"
+    ] * bool(parted)
 
 
 def _weights(dataset: Dataset, protocol: Protocol, name: str) -> list[str]:

@@ -103,5 +103,9 @@ def _read_csv(path: Path) -> tuple[Fold, ...]:
             raise UsageError(
                 f"{path}: '{','.join(row.values())}' says '{row['same']}', but the same is 1, not the same 0"
             )
+        if row["fold"] in ("train", "test"):
+            raise UsageError(
+                f"{path} has the fold '{row['fold']}', but pairs are cross-validated; number the folds 1, 2, …"
+            )
         by_fold.setdefault(row["fold"], []).append(Pair(row["first"], row["second"], row["same"] == "1"))
     return tuple(Fold(f"fold {name}", tuple(pairs)) for name, pairs in by_fold.items())

@@ -137,7 +137,8 @@ class SVMResult:
 
     `joined`: the files whose descriptors were joined to those of `features`; `backbone`, `checkpoint` and `layer` then name
     one of each, as "fc6 + pool5". `C` may be "auto"; what it was is in the splits. `num_classes` is the most in a split.
-    `warnings` say why the figures may be better than is fair; `notes` what else a reader must know.
+    `warnings` say why the figures may be better than is fair; `notes` what else a reader must know. `videos_sha256` is that
+    of what trains and tests in each split: results of the same one are of the same test.
     """
 
     features: str
@@ -154,6 +155,7 @@ class SVMResult:
     published_source: str
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    videos_sha256: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -168,7 +170,10 @@ class SVMResult:
     @property
     def name(self) -> str:
         """The features in a word, for a table or a legend: "c3d-sports1m fc6"."""
-        pairs = zip(self.checkpoint.split(" + "), self.layer.split(" + "), strict=True)
+        checkpoints, layers = self.checkpoint.split(" + "), self.layer.split(" + ")
+        if len(checkpoints) != len(layers):  # imported features may be called "c3d + idt" by their maker
+            return f"{self.checkpoint} {self.layer}"
+        pairs = zip(checkpoints, layers, strict=True)
         return " + ".join(f"{checkpoint} {layer}" for checkpoint, layer in pairs)
 
     def as_dict(self) -> dict:

@@ -6,6 +6,7 @@ from there on nobody asks which of the two they are.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,8 @@ class Rows:
     """A split as rows of the feature file: int64 indices, and labels 0 to k - 1 that index `classes`.
 
     `train_groups`, int64: training rows of one group show the same people and background; see `group_numbers`.
-    `truth`: bool (test rows, k), which classes are true of a test row; its label is one of them.
+    `truth`: bool (test rows, k), which classes are true of a test row; its label is one of them. `sha256`: of the names
+    that train and of those that test, as they are listed, by which two tests are known to be the same.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Rows:
     test: np.ndarray
     test_labels: np.ndarray
     truth: np.ndarray
+    sha256: str
 
 
 def row_names(features: FeatureSet, unit: str) -> list[str]:
@@ -88,6 +91,9 @@ def find_rows(
             )
             raise UsageError(f"{text}; {remedy}")
         notes.append(f"{text}; left out")
+    elif features.failures:
+        keys = [failure.key for failure in features.failures]
+        notes.append(f"{len(keys)} videos failed in extraction and are in no split: {few(keys)}")
     unlisted = len(held) - len(found)
     if unlisted:
         notes.append(f"{unlisted} of {len(held)} {unit}s in {path} are in none of the lists; not used")
@@ -107,7 +113,7 @@ def num_left_out(protocol: Protocol, tables: Sequence[Rows]) -> int:
 
 
 def _failed(missing: list[str], features: Named) -> str:
-    failed = match_names(missing, [failure.key for failure in features.failures])
+    failed = match_names(missing, [failure.key for failure in features.failures], by_base_name=False)
     if not failed:
         return ""
     name, i = next(iter(failed.items()))
@@ -144,7 +150,12 @@ def _split_rows(
                 truth[test == found[name], label_of[label]] = True
     train, train_labels = rows(split.train)
     groups = group_numbers([names[i] for i in train], [kept[i] for i in train_labels])
-    table = Rows(split.name, kept, train, train_labels, groups, test, test_labels, truth)
+    sides = [
+        sorted((name, label) for name, label in side if name in found and label in label_of)
+        for side in (split.train, split.test)
+    ]
+    digest = hashlib.sha256(repr(sides).encode()).hexdigest()
+    table = Rows(split.name, kept, train, train_labels, groups, test, test_labels, truth, digest)
     if protocol.leave_one_out:
         return table, notes
     untested = [kept[i] for i in sorted(set(range(len(kept))) - set(table.test_labels.tolist()))]

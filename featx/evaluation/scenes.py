@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from featx.errors import UsageError
 from featx.evaluation.protocol import Entry, Protocol, Request, Split
+from featx.segments import is_segment_key
 
 __all__ = ["load", "load_maryland", "load_yupenn"]
 
@@ -28,6 +29,12 @@ def load(request: Request, dataset: str = "scenes") -> Protocol:
         )
     if request.numbers:
         raise UsageError(f"split {request.numbers[0]} is asked for, but {dataset} leaves out every video in turn")
+    for key in request.keys:
+        if is_segment_key(key):
+            raise UsageError(
+                f"'{key}' is a segment, and leaving one out would train on others of its video; take --dataset folders, which "
+                "never parts a video's"
+            )
     entries = [Entry(key, PurePosixPath(key).parent.name) for key in request.keys]
     for key, label in entries:
         if not label:

@@ -111,6 +111,9 @@ def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descrip
         fitted_on = (str(features.bases[layer]["fitted_on"]),) if layer in features.bases else ()
         notes += [f"the descriptors went through PCA fitted on {words}" for words in fitted_on]
         notes += foreign_weights(features.provenance)
+        num_zero = int((~rows.any(axis=1)).sum())
+        if num_zero:
+            notes.append(f"{num_zero} of {len(rows)} {unit}s in {path} are all zeros at {layer}, which tell no class")
         parts = [file for file in features.paths if file.parent == parts_folder(path)]
         if parts:
             notes.append(

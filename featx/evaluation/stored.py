@@ -13,7 +13,7 @@ from featx.errors import UsageError
 from featx.evaluation.csv_folds import split_by_fold
 from featx.evaluation.folders import cross_validate
 from featx.evaluation.protocol import Entry, Protocol, Request
-from featx.evaluation.tables import read_table
+from featx.evaluation.tables import read_mapping
 from featx.lists import few, match_names
 from featx.segments import video_of
 
@@ -51,7 +51,7 @@ def load(request: Request) -> Protocol:
 
 def _folds(path: Path, entries: list[Entry], allow_missing: bool) -> dict[str, str]:
     """The fold of every key that is listed, itself or its video."""
-    listed = {row["key"]: row["fold"] for row in read_table(path, ("key", "fold"))}
+    listed = read_mapping(path, "key", "fold")
     keys = sorted({name for key, _ in entries for name in (key, video_of(key))})
     found = match_names(list(listed), keys)
     missing = [name for name in listed if name not in found]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["read_table"]
+__all__ = ["read_mapping", "read_table"]
 
 
 def read_table(
@@ -47,3 +47,14 @@ def read_table(
     if not rows:
         raise UsageError(f"{path}: the table has a header and no rows; write {','.join(columns)} a line")
     return rows
+
+
+def read_mapping(path: Path, key: str, value: str) -> dict[str, str]:
+    """The table of two columns as a dictionary. Raises UsageError too where a key has two values."""
+    found: dict[str, str] = {}
+    for row in read_table(path, (key, value)):
+        if found.setdefault(row[key], row[value]) != row[value]:
+            raise UsageError(
+                f"{path}: '{row[key]}' has the {value}s '{found[row[key]]}' and '{row[value]}'; it has one, so drop a line"
+            )
+    return found

@@ -216,7 +216,14 @@ def _from_dataset(
     row = get_dataset(dataset)
     if row.unit != "video":
         raise UsageError(f"{dataset} is of {row.unit}s, but a model learns videos; give --labels a CSV file")
-    request = Request(descriptors.keys, Path(splits) if splits else None, (number,), None, seed, allow_missing)
+    request = Request(
+        descriptors.keys,
+        Path(splits) if splits else None,
+        (number,),
+        seed=seed,
+        allow_missing=allow_missing,
+        labels=descriptors.labels,
+    )
     protocol = row.load(request)
     (table,), notes = find_rows(protocol, descriptors, descriptors.path, allow_missing)
     return _Examples(

@@ -74,7 +74,7 @@ def _read_class_numbers(path: Path) -> dict[str, int]:
     numbers: dict[str, int] = {}
     for line in read_lines(path):
         number, _, name = line.partition(" ")
-        if not number.isdigit() or not name or name in numbers or int(number) != len(numbers) + 1:
+        if not number.isdecimal() or not name or name in numbers or int(number) != len(numbers) + 1:
             raise UsageError(f"{path}: '{line}' is not the line 'number class' of class {len(numbers) + 1}")
         numbers[name] = int(number)
     if len(numbers) != NUM_CLASSES:
