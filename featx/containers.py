@@ -16,7 +16,8 @@ from featx.container_faults import PACK_START, program_packet_bytes, transport_p
 __all__ = ["VIDEO_SUFFIXES", "missing_bytes", "num_indexed"]
 
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .h264 .hevc .ivf .m1v .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
+    ".mxf .nut .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
 
 _TAIL_BYTES = 2**18  # a program stream has a pack header in every sector of a few kB

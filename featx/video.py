@@ -38,6 +38,7 @@ from featx.errors import VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
 from featx.frame_times import Clock, resample
 from featx.images import read_image, read_image_header
+from featx.lost_ends import BROADCAST, Ends
 from featx.yuv import FULL_RANGE, Planes, YuvForm, planes_to_bgr, yuv_form
 
 __all__ = [
@@ -291,8 +292,11 @@ def _decoded(
     """Every frame with its time in seconds after the first; the checks for damage, silent and other, are made here."""
     size_bytes, reformatter = os.path.getsize(path), VideoReformatter()
     clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
+    ends = Ends(container.format.name)
     num_packets = num_chunks = num_frames = 0
+    begun = container.format.name not in BROADCAST  # or once a key frame has come, on which all others build
     for packet in _packets(path, container, stream, damage):
+        begun = begun or packet.is_keyframe
         if packet.is_corrupt:
             damage.note("packet", f"its container is broken after {num_frames} good frames", path)
         num_chunks += packet.size > 0
@@ -303,10 +307,13 @@ def _decoded(
         except av.error.FFmpegError as error:
             if isinstance(error, MemoryError):  # says something of this machine, and nothing of the stream
                 raise VideoError("its frames do not fit into the memory that a decoder may take") from error
-            damage.note("decode", f"the decoder failed after {num_frames} good frames ({_text(error)})", path)
+            if begun:
+                damage.note("decode", f"the decoder failed after {num_frames} good frames ({_text(error)})", path)
             continue
         if packet.size > 0:
             clock.note(packet)
+            if not packet.is_discard:
+                ends.note_packet(packet.pts)
             num_packets += not packet.is_discard
         for frame in frames:
             if frame.is_corrupt:
@@ -314,11 +321,14 @@ def _decoded(
             if num_frames >= size_bytes:  # a frame takes a byte at least; here some come again and again
                 raise VideoError(f"does not end: more frames come out of it than its {size_bytes} bytes")
             on_decoded()
+            ends.note_frame(frame.pts)
             yield clock.seconds(num_frames, frame), _as_the_processor_gives_it(reformatter, frame)
             num_frames += 1
     if not num_frames:
         raise VideoError("no frames: " + (damage.text or "the video stream is empty"))
     for symptom in _shortfalls(path, container, stream, num_packets, num_chunks, num_frames, clock):
+        damage.note(symptom, symptom, path)
+    for symptom in ends.symptoms(float(stream.time_base), 1 / _frame_rate(stream)):
         damage.note(symptom, symptom, path)
 
 
@@ -495,7 +505,10 @@ def _video_stream(container):
         raise VideoError("no decoder for its video stream")
     if stream.width * stream.height > MAX_PIXELS:
         raise VideoError(f"frames of {stream.width}x{stream.height} pixels; at most {MAX_PIXELS} pixels are taken")
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that change on the way
+    options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that change on the way
+    if stream.codec_context.codec.canonical_name == "hevc":
+        options["err_detect"] = "explode"  # else pictures that it cannot decode are left out in silence
+    stream.codec_context.options = options
     stream.codec_context.thread_count = 1  # one decoder a core, several videos at once: threads inside one gain little
     return stream
 

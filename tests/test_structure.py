@@ -70,6 +70,7 @@ LEVELS = [
         "containers",
         "content",
         "damage",
+        "lost_ends",
         "durable",
         "estimate",
         "frame_folders",
