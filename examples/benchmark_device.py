@@ -230,7 +230,7 @@ def measure_files(
     del extractor, engine
     gc.collect()
     for name, videos in sets.items():
-        frames_per_second = decode_rate([item.path for item in plan_videos([videos])], args)
+        frames_per_second = decode_rate([item.path for item in plan_videos([videos])], devices[0], args.decode)
         output, notes = folder / "files.h5", []
         summary = featx.extract_to(videos, output, card, device=args.device, on_note=notes.append, **settled)
         profile = summary.profile
@@ -249,12 +249,16 @@ def measure_files(
         print("\n".join("    " + line for line in (*notes, *profile.lines())), flush=True)
 
 
-def decode_rate(paths: list[Path], args: argparse.Namespace) -> float:
+def decode_rate(paths: list[Path], device: str, decode: str) -> float:
     """Frames a second of all cores, in the form in which an Extractor takes them; over one pass, a second at least."""
-    from featx.decode_pool import Chunk, DecodePool, default_num_workers  # which imports PyAV
+    from featx.decode_pool import NUM_SLOTS, Chunk, DecodePool, default_num_workers  # which imports PyAV
+    from featx.extractor import DEVICE_NUM_SLOTS
 
-    planar = args.device.startswith("cuda")
-    with DecodePool(default_num_workers(), gpu="0" if args.decode == "cuda" else None) as pool:
+    chosen = choose_device(device)
+    planar = chosen.type == "cuda"
+    gpu = str(chosen.index or 0) if decode == "cuda" else None
+    num_slots = DEVICE_NUM_SLOTS if planar else NUM_SLOTS
+    with DecodePool(default_num_workers(), gpu=gpu, num_slots=num_slots) as pool:
         list(pool.decode(paths[: 2 * default_num_workers()]))  # the workers start
         num_frames, started = 0, time.perf_counter()
         for event in pool.decode(paths, planar=planar):

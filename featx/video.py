@@ -18,6 +18,7 @@ images of a frame become two channels, x in the place of blue and y in that of g
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -425,7 +426,23 @@ def why_no_hardware(gpu: str) -> str:
         return f"PyAV {av.__version__} is built without it"
     except (av.error.FFmpegError, OSError, ValueError) as error:
         return f"no NVIDIA driver answers for GPU {gpu} ({_text(error)})"
+    try:  # FFmpeg asks for it only when it decodes, and where it is not there lets the processor decode, unsaid
+        ctypes.CDLL("libnvcuvid.so.1")
+    except OSError:
+        return "the driver's libnvcuvid.so.1 is missing (a container needs the driver capability 'video')"
     return ""
+
+
+@cache
+def _hardware(gpu: str) -> tuple[HWAccel, HWAccel | None]:
+    """What videos are opened with, and what keeps the GPU's context from one to the next: to make one takes longer than many
+    a video. None where the process uses the GPU otherwise, which FFmpeg does not share: then each video has its own context.
+    """
+    shared = HWAccel("cuda", device=gpu, options={"primary_ctx": "1"})
+    try:
+        return shared, shared.create(av.Codec("h264", "r"))
+    except (NotImplementedError, av.error.FFmpegError, OSError, ValueError):
+        return HWAccel("cuda", device=gpu), None
 
 
 def libraries() -> dict[str, str]:
@@ -458,7 +475,7 @@ def _open_to_decode(path: str | os.PathLike, flow: bool):
         container.close()
         raise
     container.close()
-    return _open(path, flow, HWAccel("cuda", device=_gpu))
+    return _open(path, flow, _hardware(_gpu)[0])
 
 
 def _as_the_processor_gives_it(reformatter: VideoReformatter, frame: av.VideoFrame) -> av.VideoFrame:

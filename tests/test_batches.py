@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from featx.engine.batches import MAX_BATCH_SIZE, batch_size_for, is_out_of_memory
+from featx.engine.batches import MAX_BATCH_SIZE, batch_size_for, is_out_of_memory, may_be_out_of_memory
 
 MB = 2**20
 
@@ -41,9 +41,17 @@ def test_memory_that_does_not_seem_to_grow():
         (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("out of memory"), False),
     ],
 )
 def test_words_for_a_full_memory(error, expected):
-    assert is_out_of_memory(error) is expected
+    assert is_out_of_memory(error) is may_be_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize("form", ["GET", "FIND"])
+def test_words_that_leave_open_why(form):
+    error = RuntimeError(f"{form} was unable to find an engine to execute this computation")
+    assert may_be_out_of_memory(error) and not is_out_of_memory(error)

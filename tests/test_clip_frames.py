@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 
@@ -18,6 +19,7 @@ from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
 from featx.clips import Sampling, plan_clips
 from featx.decode_pool import Arena, Chunk, DecodePool
 from featx.engine import native
+from featx.engine.page_lock import page_lock
 from featx.errors import UsageError
 from featx.extractor import Extractor
 from featx.features import Failure
@@ -310,6 +312,34 @@ def test_a_mark_for_all_clips_that_nothing_came_after(fake_gpu):
     assert frames.mark() is not marks[0]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_memory_is_locked_and_unlocked_on_the_device_that_reads_it(monkeypatch, fails):
+    memory, log, current = np.zeros(10, np.uint8), [], ["none"]
+
+    class Runtime:
+        def cudaHostRegister(self, address, num_bytes, flags):
+            log.append(("locked", current[-1], address, num_bytes))
+            return 0
+
+        def cudaHostUnregister(self, address):
+            log.append(("unlocked", current[-1], address))
+
+    @contextlib.contextmanager
+    def at_device(device):
+        if fails and log:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        current.append(str(device))
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "cudart", Runtime)
+    monkeypatch.setattr(torch.cuda, "device", at_device)
+    unlock = page_lock(memory, torch.device("cuda:1"))
+    unlock()
+    address = memory.ctypes.data
+    assert log == [("locked", "cuda:1", address, 10), ("unlocked", "cuda:1", address)][: 1 if fails else 2]
+
+
 # ------------------------------------------------------------------------------------------------------------------ a GPU
 
 
@@ -317,7 +347,12 @@ def test_a_mark_for_all_clips_that_nothing_came_after(fake_gpu):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestOnAGpu:
     @pytest.mark.parametrize("locked", [True, False])
-    def test_clips_equal_those_of_the_host(self, pool, videos, monkeypatch, locked):
+    def test_clips_equal_those_of_the_host(self, videos, monkeypatch, locked):
+        with DecodePool(2) as pool:  # whose memory nobody has locked yet
+            self.assert_equal_clips(pool, videos, monkeypatch, locked)
+            assert {worker._shared.is_locked for worker in pool._workers} == {locked}
+
+    def assert_equal_clips(self, pool, videos, monkeypatch, locked):
         if not locked:
             monkeypatch.setattr(clip_frames, "page_lock", lambda memory, device: None)
         device, paths = torch.device("cuda"), list(videos.values()) * 3

@@ -156,6 +156,40 @@ def test_a_plan_must_agree_and_pay(chosen, gives, takes, expected):
     assert chosen(MadeUp(gives, takes), compiled=False)[0] == expected
 
 
+class Unsteady(MadeUp):
+    """Of some ways no two runs give the same bits; of the clip that only fills the batch up none do."""
+
+    def __init__(self, *plans, **options):
+        super().__init__(**options)
+        self.unsteady, self.num_runs = plans, 0
+
+    def make(self, plan, precision):
+        forward = super().make(plan, precision)
+
+        def run(clips):
+            self.num_runs += 1
+            values = forward.run(clips)["a"].float()
+            values[3] = self.num_runs
+            return {"a": values * (1 + 1e-6 * (self.num_runs if plan in self.unsteady else 0))}
+
+        return Forward(plan, precision, run)
+
+
+def test_a_plan_must_give_equal_bits(chosen):
+    assert chosen(Unsteady(), compiled=False)[0] == "cudnn-graph"
+    plan, _, notes = chosen(Unsteady("cudnn"), compiled=False)
+    assert plan == "folded-graph" and "cudnn is left out: two runs gave different bits" in notes[1]
+    plan, _, notes = chosen(Unsteady("cudnn-graph"), compiled=False)
+    assert plan == "cudnn" and "cudnn-graph is left out: two runs gave different bits" in notes[1]
+    with pytest.raises(UsageError, match="'cudnn-graph' in fp16 was asked for, .* but two runs gave different bits; "):
+        chosen(Unsteady("cudnn-graph"), precision="fp16", plan="cudnn-graph")
+    searched = "cudnn-graph-search"  # which promises none
+    plans = Unsteady(searched, takes={searched: 0.1})
+    assert chosen(plans, compiled=False)[0] == searched
+    with pytest.raises(UsageError, match="values that are not finite"):  # which are no different bits
+        chosen(Unsteady(gives={"cudnn": RIGHT * math.nan}), precision="fp16", plan="cudnn")
+
+
 def test_of_two_that_are_equally_fast_the_graph(chosen):
     assert (
         chosen(MadeUp(takes={"cudnn-graph": 1.62, "cudnn-graph-search": 1.61, "cudnn": 1.6}), compiled=False)[0]
@@ -243,6 +277,29 @@ def test_torch_compile_takes_the_folded_net(real):
     plans, clips = real
     found, expected = plans.make("compile", "fp32")(clips)["pool5"], plans.on_cpu(clips)["pool5"]
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_failed_capture_is_ended_and_let_go_of_once(monkeypatch, knows):
+    """Where PyTorch knows that it has ended, the graph lets go of the memory, and once more would be one time too many."""
+    log = []
+
+    def end(device, pool):
+        log.append(("ended", device, pool))
+        if knows:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+    monkeypatch.setattr(
+        torch._C, "_cuda_releasePool", lambda device, pool: log.append(("released", device, pool)), raising=False
+    )
+    cuda._forget_capture((0, 7))
+    assert log == [("ended", 3, (0, 7)), ("released", 3, (0, 7))][: 1 if knows else 2]
+    monkeypatch.delattr(torch._C, "_cuda_releasePool")
+    cuda._forget_capture((0, 7))
+    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool")
+    cuda._forget_capture((0, 7))  # a PyTorch without them
 
 
 def test_names_of_ways():

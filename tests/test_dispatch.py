@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -42,8 +44,8 @@ def make(net):
 
 @pytest.fixture
 def full_above(monkeypatch):
-    """A memory that holds batches of so many clips."""
-    limit = [1000]
+    """A memory that holds batches of so many clips, and how it says so."""
+    limit = [1000, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")]
     run = Plans._folded
 
     def small(self, form, precision):
@@ -51,7 +53,7 @@ def full_above(monkeypatch):
 
         def checked(clips):
             if len(clips) > limit[0]:
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+                raise limit[1]
             return forward(clips)
 
         return checked
@@ -115,6 +117,48 @@ def test_memory_that_becomes_full_later(make, full_above, expected):
     for handle in (before, after, dispatch.submit(clips(4)), dispatch.submit(clips(4))):
         assert_right(handle.result()["pool5"], expected)
     assert_right(dispatch.submit(clips(4)[2:]).result()["pool5"], expected[2:])
+
+
+def test_a_convolution_that_finds_no_way(make, full_above, expected):
+    """A full memory may be why: a smaller batch is taken, and where none is small enough, both reasons are told."""
+    full_above[:] = 2, RuntimeError("GET was unable to find an engine to execute this computation")
+    dispatch = make(batch_size=4)
+    assert_right(dispatch.submit(clips(4)).result()["pool5"], expected)
+    assert dispatch.batch_size == 2
+    full_above[0] = 0
+    with pytest.raises(
+        UsageError, match="finds no way to compute one clip of 8 frames on 'cpu', or its memory is full"
+    ):
+        make(batch_size=2).submit(clips(2))
+
+
+def test_what_filled_the_memory_is_let_go_of(make):
+    """Also what the errors hold on whose account the last one was raised."""
+
+    class Activation:
+        pass
+
+    def forward():
+        activation = Activation()
+        held.append(weakref.ref(activation))
+        raise NotImplementedError("no such kernel")
+
+    def otherwise():
+        try:
+            forward()
+        except NotImplementedError:
+            activation = Activation()
+            held.append(weakref.ref(activation))
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")  # noqa: B904 - as it comes about
+
+    held, dispatch = [], make(batch_size=4)
+    try:
+        otherwise()
+    except RuntimeError as error:
+        assert all(reference() is not None for reference in held)
+        dispatch._halve(error)
+        assert [reference() for reference in held] == [None, None] and error.__context__ is not None
+    assert dispatch.batch_size == 2
 
 
 def test_memory_that_does_not_hold_one_clip(make, full_above):

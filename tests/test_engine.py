@@ -167,6 +167,15 @@ def test_engines_of_a_gpu():
     assert choose_device("cpu") == CPU
 
 
+@pytest.mark.parametrize(("asked", "expected"), [("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cuda:2", "cuda:2")])
+def test_a_gpu_without_a_number_stays_the_one_that_it_was(card, backbone, monkeypatch, asked, expected):
+    given = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr("featx.engine.Dispatch", lambda *args, device, **options: given.append(device))
+    engine = Engine(backbone, card.preprocess, ["pool5"], length=8, device=torch.device(asked))
+    assert [engine.device, *given] == [torch.device(expected)] * 2
+
+
 # ------------------------------------------------------------------------- the check at the start
 
 

@@ -107,6 +107,68 @@ def test_fused_convolutions_are_asked_once():
     assert not any(module.works for module in fused)
 
 
+@pytest.fixture
+def refusing(monkeypatch):
+    """A fused convolution whose fused kernel fails with the error that is told; and its input, a time of one."""
+    made, clips = folded_convolution()
+    told = []
+
+    def refused(*args):
+        raise told[0]
+
+    monkeypatch.setattr(torch.ops.aten, "cudnn_convolution_relu", refused)
+    return made, clips, told
+
+
+def folded_convolution():
+    net = Net(
+        lambda net, x: net.conv(x).relu(), lambda net, x: x.mean((2, 3, 4)), conv=nn.Conv3d(3, 4, 3, padding=1)
+    ).eval()
+    made = folded(net, (3, 2, 4, 4), ["layer1"], torch.float32, CPU, fused=True)
+    (fused,) = (module for module in made.modules() if isinstance(module, FusedConvolution))
+    return fused, torch.rand(1, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+)
+def test_a_full_memory_is_no_missing_kernel(refusing, error):
+    fused, clips, told = refusing
+    told.append(error)
+    with pytest.raises(RuntimeError) as raised:
+        fused(clips)
+    assert raised.value is error and fused.works
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError("no such operation here"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+def test_a_missing_kernel_is_gone_without(refusing, error, monkeypatch):
+    """Also where another reason is as likely: what follows does not run while the error holds memory."""
+    fused, clips, told = refusing
+    told.append(error)
+    assert torch.equal(fused(clips), PlainConvolution.forward(fused, clips)) and not fused.works
+    fused.works = True
+
+    def full(self, x, residual=None):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PlainConvolution, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        fused(clips)
+    assert raised.value.__context__ is None
+
+
 def test_first_layers_are_filled_up_for_tensor_cores_only():
     net, shape = wide("c3d")
     assert folded(net, shape, ["pool1"], torch.float32, CPU).in_channels == 3

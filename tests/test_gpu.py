@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ from featx import checkpoints
 from featx.catalog import get_checkpoint
 from featx.engine import GPU_ENGINES, Engine, unavailable
 from featx.engine.cuda import Captured, Plans, cuda_seconds
-from featx.engine.precision import PRECISIONS, agreement
+from featx.engine.folded import FusedConvolution
+from featx.engine.precision import PRECISIONS, agreement, arithmetic
+from featx.errors import UsageError
 from featx.extractor import Extractor
 from featx.plan import plan_videos
 from featx.preprocess import Preprocess
@@ -163,6 +167,108 @@ def test_a_capture_that_fails_leaves_nothing_behind(mini):
         torch.empty(block, dtype=torch.uint8, device=GPU).record_stream(other)
         torch.cuda.synchronize()
     assert torch.cuda.memory_reserved() - before <= 4 * block
+
+
+@pytest.mark.parametrize("invalidates", [True, False])
+def test_a_capture_that_fails_gives_its_memory_back(invalidates):
+    """Once: of what is given back twice PyTorch makes an end of the process."""
+    size, num_calls, example = 256 * 2**20, 0, torch.ones(4, device=GPU)
+
+    def forward(batch):
+        nonlocal num_calls
+        num_calls += 1
+        kept = torch.zeros(size, dtype=torch.uint8, device=GPU)
+        if invalidates:
+            float(batch.sum() if num_calls > Captured.WARM_UP else 0)  # which has to wait
+        elif num_calls > Captured.WARM_UP:
+            raise ValueError("no matter of the GPU's")
+        return {"a": kept}
+
+    def fail():
+        try:
+            Captured(forward, example)
+        except (RuntimeError, ValueError):
+            return
+        raise AssertionError("the capture has not failed")
+
+    def reserved():
+        gc.collect()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved()
+
+    before = reserved()
+    fail()
+    assert num_calls == Captured.WARM_UP + 1 and reserved() - before < size
+    assert float(Captured(lambda batch: {"a": batch + 1}, example)(example)["a"][0]) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_memory_held_before_does_not_reach_the_results(mini, precision):
+    """Of what cuDNN's fused kernels write nothing is read first, though they are given it to add, 0 times; NaN would stay."""
+    given = torch.stack(clips(8)).to(GPU)
+    plans = Plans(mini[0].eval(), mini[1], ["res5b", "pool5"], given.shape, GPU)
+    expected = {layer: x.float() for layer, x in plans.make("folded", precision)(given).items()}
+    torch.cuda.synchronize()
+    large, small = (
+        [torch.full((size,), torch.nan, device=GPU) for _ in range(num)] for size, num in ((2**28, 4), (2**16, 999))
+    )
+    del large, small
+    net = plans.net("cudnn", precision)
+    pixels = plans.pixels(net)
+    with torch.no_grad(), arithmetic(precision):
+        found = {layer: x.float() for layer, x in net(pixels(given)).items()}
+    assert any(module.works for module in net.modules() if isinstance(module, FusedConvolution))
+    assert all(bool(x.isfinite().all()) for x in found.values())
+    assert agreement(found, expected, 8) < LIMITS[precision]
+
+
+def test_nets_that_are_not_taken_are_gone(mini):
+    def num_nets():
+        return sum(isinstance(each, torch.fx.GraphModule) for each in gc.get_objects())
+
+    gc.collect()
+    made, before = engine(mini), num_nets()
+    made.settle(clips(8))
+    assert num_nets() - before <= 1
+
+
+@pytest.mark.parametrize("room", [100, 200, 400, 800])  # MB
+@pytest.mark.parametrize("name", ["folded", "cudnn", "auto"])
+def test_memory_that_is_really_full(mini, name, room):
+    """By whatever words the libraries tell of it, batches become smaller, or the user is told."""
+    given, expected = clips(8), engine(mini, name="folded", precision="fp32").run(clips(8))
+    made = engine(mini, batch_size=128, name=name, precision="fp32")
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + room * 2**20) / total)
+    try:
+        found = made.run(given)
+    except UsageError as error:
+        assert "memory" in str(error)
+        return
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    as_tensors = ({layer: torch.from_numpy(x) for layer, x in values.items()} for values in (found, expected))
+    assert agreement(*as_tensors, 8) < LIMITS["fp32"]
+
+
+@pytest.mark.parametrize("word", ["high", "medium"])
+def test_what_the_program_around_has_set(mini, word):
+    """PyTorch's compiler asks for it, and got an error where switches contradict each other."""
+    if unavailable("compile", "cuda"):
+        pytest.skip(unavailable("compile", "cuda"))
+    given = clips(8)
+    expected, before = engine(mini, name="folded", precision="fp32").run(given), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(word)
+    try:
+        found = engine(mini, name="compile", precision="fp32").run(given)
+        assert torch.get_float32_matmul_precision() == word
+    finally:
+        torch.set_float32_matmul_precision(before)
+    as_tensors = ({layer: torch.from_numpy(x) for layer, x in values.items()} for values in (found, expected))
+    assert agreement(*as_tensors, 8) < LIMITS["fp32"]
 
 
 def test_the_clock_of_the_gpu():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -80,6 +84,69 @@ def test_a_gpu_that_is_not_there_is_refused():
         Extractor(decode="gpu")
 
 
+class FakeAccelerator:
+    """HWAccel of a machine with a driver; where `shares` is False its primary context is in other hands."""
+
+    shares, made = True, []
+
+    def __init__(self, kind, device=None, options=None):
+        assert kind == "cuda"
+        self.device, self.options = device, options
+
+    def create(self, codec):
+        if self.options and not self.shares:
+            raise av.error.ArgumentError(95, "Operation not supported")
+        self.made.append((self.device, self.options))
+        return object()
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    monkeypatch.setattr(video, "HWAccel", FakeAccelerator)
+    monkeypatch.setattr(FakeAccelerator, "made", [])
+    video._hardware.cache_clear()
+    yield FakeAccelerator
+    video._hardware.cache_clear()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_driver_without_its_decoder_is_refused(driver, monkeypatch, is_there):
+    """As in a container that was started without it, where FFmpeg would let the processor decode."""
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        if not is_there:
+            raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    reason = video.why_no_hardware("1")
+    assert asked == ["libnvcuvid.so.1"]
+    assert driver.made == [("1", None)]  # the asking process may use the primary context with flags that FFmpeg refuses
+    assert reason == (
+        "" if is_there else "the driver's libnvcuvid.so.1 is missing (a container needs the driver capability 'video')"
+    )
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_one_context_is_held_for_all_videos(tmp_path, monkeypatch, hardware, driver, shares):
+    path = write_noise_video(tmp_path / "a.mp4", 3, codec="libx264")
+    given, original = [], video._open
+
+    def noted(path, flow=False, hwaccel=None):
+        given.append(hwaccel)
+        return original(path, flow)
+
+    monkeypatch.setattr(video, "_open", noted)
+    monkeypatch.setattr(driver, "shares", shares)
+    for _ in range(3):
+        assert len(list(video.read_frames(path))) == 3
+    options = {"primary_ctx": "1"} if shares else None
+    assert [(each.device, each.options) for each in given if each is not None] == [("0", options)] * 3
+    assert driver.made == [("0", options)] * shares
+    assert (video._hardware("0")[1] is not None) == shares
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU's video decoder: {NO_GPU}")
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
@@ -87,8 +154,24 @@ def test_a_gpu_that_is_not_there_is_refused():
 def test_a_gpu_gives_the_frames_of_the_processor(tmp_path, codec, size):
     path = write_noise_video(tmp_path / "a.mp4", 30, codec=codec, size=size)
 
+    video.use_hardware("0")
+    try:
+        with video._open_to_decode(path, False) as container:
+            kinds = {frame.format.name for frame in container.decode(video=0)}
+    finally:
+        video.use_hardware(None)
+    assert kinds == {"nv12"}  # a yuv420p would be the processor's
+
     def frames(gpu):
         with DecodePool(1, gpu=gpu) as pool:
             return np.concatenate([event.frames.copy() for event in pool.decode([path]) if isinstance(event, Chunk)])
 
     assert np.array_equal(frames("0"), frames(None))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU's video decoder: {NO_GPU}")
+def test_a_process_that_decodes_only_holds_one_context():
+    program = "from featx import video; print(video._hardware('0')[1] is not None, video._hardware('0')[0].options)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True {'primary_ctx': '1'}\n"

@@ -20,18 +20,22 @@ from featx.engine.precision import (
 )
 from featx.errors import UnknownNameError, UsageError
 
-cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+cudnn, matmul, mkldnn = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mkldnn
 HAS_NEW_SWITCHES = hasattr(cudnn, "conv")
+NEW = (matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul) if HAS_NEW_SWITCHES else ()
+REDUCED = [f"allow_{kind}_reduced_precision_reduction" for kind in ("fp16", "bf16")]
+HAS_PAIRS = hasattr(matmul, f"{REDUCED[0]}_split_k")
+SUMS = [name for name in (*REDUCED, "allow_fp16_accumulation") if hasattr(matmul, name)]
+PAIRS = [f"{name}_split_k" for name in REDUCED] if HAS_PAIRS else []
 
 
 def switches():
     """All that `arithmetic` may touch; "mixed" where PyTorch itself will not say."""
-    found = [cudnn.benchmark, cudnn.deterministic]
-    if HAS_NEW_SWITCHES:
-        found += [matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision]
-    for place in (matmul, cudnn):
+    found = [cudnn.benchmark, cudnn.deterministic, *(place.fp32_precision for place in NEW)]
+    found += [getattr(matmul, name) for name in (*SUMS, *PAIRS)]
+    for read in (torch.get_float32_matmul_precision, lambda: matmul.allow_tf32, lambda: cudnn.allow_tf32):
         try:
-            found.append(place.allow_tf32)
+            found.append(read())
         except RuntimeError:
             found.append("mixed")
     return found
@@ -39,18 +43,36 @@ def switches():
 
 @pytest.fixture(autouse=True)
 def as_before():
-    with arithmetic("fp32"):
-        yield
+    before, new, sums = switches(), [place.fp32_precision for place in NEW], [getattr(matmul, name) for name in SUMS]
+    yield
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = True
+    for place, value in zip(NEW, new, strict=True):
+        place.fp32_precision = value
+    for name, value in zip(SUMS, sums, strict=True):
+        setattr(matmul, name, value)
+    assert switches() == before
 
 
 STATES = [
     lambda: None,
     lambda: (setattr(matmul, "allow_tf32", True), setattr(cudnn, "allow_tf32", False)),
     lambda: (setattr(matmul, "allow_tf32", False), setattr(cudnn, "allow_tf32", True)),
+    lambda: torch.set_float32_matmul_precision("high"),
+    lambda: torch.set_float32_matmul_precision("medium"),
+    lambda: torch.set_float32_matmul_precision("highest"),
+    lambda: setattr(matmul, REDUCED[0], False),
+    lambda: setattr(matmul, "allow_fp16_accumulation", "allow_fp16_accumulation" in SUMS),
 ]
 if HAS_NEW_SWITCHES:
     STATES.append(lambda: setattr(matmul, "fp32_precision", "tf32"))
     STATES.append(lambda: setattr(cudnn.conv, "fp32_precision", "tf32"))
+    STATES.append(lambda: setattr(mkldnn.matmul, "fp32_precision", "bf16"))
+    STATES.append(
+        lambda: (torch.set_float32_matmul_precision("high"), setattr(mkldnn.matmul, "fp32_precision", "bf16"))
+    )
+if HAS_PAIRS:
+    STATES.append(lambda: setattr(matmul, REDUCED[1], (False, False)))
 
 
 @pytest.mark.parametrize("state", STATES, ids=range(len(STATES)))
@@ -62,11 +84,14 @@ def test_what_was_set_before_is_set_again(state):
             allowed = precision == "tf32", precision == "tf32" or (search and precision in ("bf16", "fp16"))
             # the old switches can be read, as PyTorch's compiler does
             assert (matmul.allow_tf32, cudnn.allow_tf32) == allowed
+            assert torch.get_float32_matmul_precision() == ("high" if allowed[0] else "highest")
+            assert not any(getattr(matmul, name) for name in SUMS)  # 16-bit numbers are added up in float32
             if HAS_NEW_SWITCHES:
                 expected = tuple("tf32" if each else "ieee" for each in allowed)
                 assert (matmul.fp32_precision, cudnn.conv.fp32_precision) == expected
             assert (cudnn.benchmark, cudnn.deterministic) == (search, True)
             raise KeyError
+        # where PyTorch said nothing, since the user's own switches contradict each other, it may say something afterwards
         assert [new for new, old in zip(switches(), before, strict=True) if old != "mixed"] == [
             old for old in before if old != "mixed"
         ]

@@ -14,7 +14,7 @@ ONLY_IMPORTER = {
     "av": {"video", "images"},
     "h5py": {"store"},
     "click": {"cli"},
-    "ctypes": {"engine"},
+    "ctypes": {"engine", "video"},
     "matplotlib": {"plots"},
     "ray": {"workers"},
     "pyarrow": {"parquet"},

@@ -122,6 +122,8 @@ class Engine:
         name: str = "auto",
         precision: str = "auto",
     ) -> None:
+        if device.type == "cuda" and device.index is None:  # to other threads another one may be the current one
+            device = torch.device("cuda", torch.cuda.current_device())
         self.device = device
         self.layers = tuple(layers)
         self.note = ""

@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["CPU_BATCH_SIZE", "MAX_BATCH_SIZE", "batch_size_for", "is_out_of_memory", "peak_bytes"]
+__all__ = [
+    "CPU_BATCH_SIZE",
+    "MAX_BATCH_SIZE",
+    "batch_size_for",
+    "is_out_of_memory",
+    "may_be_out_of_memory",
+    "peak_bytes",
+]
 
 CPU_BATCH_SIZE = 4  # a CPU gains nothing beyond a few
 MAX_BATCH_SIZE = 128  # a large GPU's last layers are busy with so many
@@ -46,5 +53,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and any(
-        words in text for words in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+        words in text
+        for words in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "ALLOCATION_FAILED")
     )
+
+
+def may_be_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch may help: PyTorch says no more of a convolution where all of cuDNN's ways want too much memory
+    than of one that cuDNN has no way for.
+    """
+    return is_out_of_memory(error) or (isinstance(error, RuntimeError) and "unable to find an engine" in str(error))

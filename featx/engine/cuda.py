@@ -8,7 +8,7 @@
     …-search           with the algorithms that cuDNN found fastest here, not those of its rules
 
 Each is tried on the first batch of the run's own clips. With "-search" two runs may differ in the last bits, as cuDNN's
-measurements do; without, equal runs give equal bits.
+measurements do; without, equal runs give equal bits, or the way is left out.
 """
 
 from __future__ import annotations
@@ -164,11 +164,16 @@ class Captured:
 
 
 def _forget_capture(pool: tuple[int, int]) -> None:
-    """Let PyTorch's memory know that a capture is over, which failed: it would put off giving back what streams share."""
-    end = getattr(torch._C, "_cuda_endAllocateToPool", None)
+    """Let PyTorch's memory know that a capture is over, which failed: it would put off giving back what streams share.
+
+    Nor would it give back the capture's own. Where it knows of the end it refuses to be told, and the graph lets go of that.
+    """
+    end, release = (getattr(torch._C, f"_cuda_{name}", None) for name in ("endAllocateToPool", "releasePool"))
     try:
         if end is not None:
             end(torch.cuda.current_device(), pool)
+            if release is not None:
+                release(torch.cuda.current_device(), pool)
     except RuntimeError:  # it knows
         pass
 
@@ -217,11 +222,16 @@ class _Trials:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # compilers have much to say
                 forward = self._plans.make(plan, precision)
-                forward(self.clips)
+                first = {layer: x[: self.num_clips].float().clone() for layer, x in forward(self.clips).items()}
             found = {layer: x.float() for layer, x in forward(self.clips).items()}
             apart = agreement(found, self._expected, self.num_clips)
             if apart == math.inf:
                 return Tried(name, problem="it gives values that are not finite")
+            # the kernels that cuDNN fuses with what follows are chosen without a look at `cudnn.deterministic`
+            if not plan.endswith("-search") and any(
+                not torch.equal(x, found[layer][: self.num_clips]) for layer, x in first.items()
+            ):
+                return Tried(name, problem="two runs gave different bits")
             tried = Tried(name, self._seconds_of(forward, self.clips) if timed else math.inf, apart)
         except Exception as error:  # whatever a compiler, a driver or a library says: another way is taken
             if is_out_of_memory(error):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from featx.backbones.base import Backbone
-from featx.engine.batches import batch_size_for, is_out_of_memory, peak_bytes
+from featx.engine.batches import batch_size_for, is_out_of_memory, may_be_out_of_memory, peak_bytes
 from featx.engine.cuda import Forward, Plans, cuda_seconds, settle
 from featx.engine.flight import CudaStreams, Done, Flight, Handle, Mark, Streams
 from featx.errors import UsageError
@@ -75,7 +75,7 @@ class Dispatch:
                 with self._at_device():
                     self._settle(clips[: self.batch_size])
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not may_be_out_of_memory(error):
                     raise
                 self._halve(error)
 
@@ -88,7 +88,7 @@ class Dispatch:
             try:
                 return self._flight.submit(clips, ready)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not may_be_out_of_memory(error):
                     raise
                 self._flight.drain()
                 for mark in ready:
@@ -118,19 +118,29 @@ class Dispatch:
         flight = Flight(self._streams, forward, plans.batch_shape, self._dims)
         if self.device.type == "cuda":  # what was freed on one stream is given to another from now on
             torch.cuda.synchronize(self.device)
+            gc.collect()  # the nets that were not taken hold themselves
+            torch.cuda.empty_cache()
         self.precision, self.plan, self._flight = forward.precision, forward.plan, flight
 
     def _plans(self, batch_size: int) -> Plans:
         return Plans(self._backbone, self._preprocess, self._layers, (batch_size, *self.clip_shape), self.device)
 
     def _halve(self, error: RuntimeError) -> None:
+        if self.batch_size == 1 and not is_out_of_memory(error):
+            raise UsageError(
+                f"cuDNN {torch.backends.cudnn.version()} finds no way to compute one clip of {self.clip_shape[0]} frames on "
+                f"'{self.device}', or its memory is full; use '--device cpu', or another version"
+            ) from error
         if self.batch_size == 1:
             raise UsageError(
                 f"one clip of {self.clip_shape[0]} frames does not fit into the memory of '{self.device}'; take a smaller "
                 "--length, or '--device cpu'"
             ) from error
         self._batch_size = self.batch_size // 2
-        error.__traceback__ = None  # which holds what filled the memory
+        held: BaseException | None = error
+        while held is not None:
+            held.__traceback__ = None  # which holds what filled the memory
+            held = held.__context__
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -159,6 +169,6 @@ class Dispatch:
         try:
             return batch_size_for(peak_of, free_bytes)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not may_be_out_of_memory(error):
                 raise
             return 1  # and if that is too many, the first batch will say so

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from featx.backbones.base import Backbone
+from featx.engine.batches import is_out_of_memory
 from featx.engine.graph import Graph, Operation, Value, mapped, record
 from featx.engine.plan import Convolution, Joiner
 from featx.preprocess import Preprocess
@@ -156,16 +157,17 @@ class FusedConvolution(PlainConvolution):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if not self.works:
             return super().forward(x, residual)
-        where = (self.stride, self.padding, self.dilation, self.groups)
+        where, y = (self.stride, self.padding, self.dilation, self.groups), None
         try:
             if residual is None:
                 y = torch.ops.aten.cudnn_convolution_relu(x, self.weight, self.bias, *where)
             else:
                 y = torch.ops.aten.cudnn_convolution_add_relu(x, self.weight, residual, 1.0, self.bias, *where)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError:  # also NotImplementedError: cuDNN finds no kernel that does this for these shapes
+        except RuntimeError as error:  # also NotImplementedError: cuDNN finds no kernel that does this for these shapes
+            if is_out_of_memory(error):
+                raise
             self.works = False
+        if y is None:  # after the error is let go, with what its frames hold: the plain way may need that memory
             return super().forward(x, residual)
         return y if self.pool == (1, 1) else self._pooled(y)
 

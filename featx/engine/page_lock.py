@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -17,11 +18,16 @@ def page_lock(memory: np.ndarray, device: torch.device) -> Callable[[], None] | 
 
     It must be undone before the memory is given back, once nothing is copied from it any more.
     """
-    runtime = torch.cuda.cudart()
+    runtime, address = torch.cuda.cudart(), memory.ctypes.data
+
+    def unlock() -> None:
+        # on that device, since another, the thread's own, may have no context yet, and would get one; a failed one says so
+        with suppress(RuntimeError), torch.cuda.device(device):
+            runtime.cudaHostUnregister(address)
+
     with torch.cuda.device(device):
-        if int(runtime.cudaHostRegister(memory.ctypes.data, memory.nbytes, PORTABLE)) == 0:
-            address = memory.ctypes.data
-            return lambda: runtime.cudaHostUnregister(address)
+        if int(runtime.cudaHostRegister(address, memory.nbytes, PORTABLE)) == 0:
+            return unlock
         try:  # CUDA remembers the refusal, and would report it as the failure of the next kernel, which is this
             torch.zeros(1, device=device).add_(1)
         except RuntimeError:

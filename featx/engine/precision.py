@@ -12,7 +12,7 @@ first batch of the run's own clips.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -81,57 +81,86 @@ def arithmetic(precision: str, search: bool = False) -> Iterator[None]:
     """
     cudnn = torch.backends.cudnn
     before = (cudnn.benchmark, cudnn.deterministic)
-    tf32_before = _tf32_switches()
+    tf32_before, sums_before = _tf32_switches(), _short_sums()
     cudnn.benchmark, cudnn.deterministic = search, True
     allowed = precision == "tf32"
     _set_tf32(matmul=allowed, convolutions=allowed or (search and DTYPES[precision] != torch.float32))
+    _set_short_sums(dict.fromkeys(sums_before, False))
     try:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic = before
         _restore_tf32(*tf32_before)
+        _set_short_sums(sums_before)
 
 
-# Since 2.9 PyTorch has a switch an operation beside the two old ones. Reading an old one that contradicts its new one raises
-# RuntimeError, in PyTorch's own code too; so both kinds are set, the old ones first, which change the new ones.
+# Since 2.9 PyTorch has a switch an operation beside the old ones. Reading an old one that contradicts its new one raises
+# RuntimeError, in PyTorch's own code too; so both kinds are set, the old ones first, which change the new ones. The old one of
+# products is a word, which `allow_tf32` knows a half of: it stands for oneDNN's switch too, whose new one `allow_tf32` leaves.
 
 
 def _new_switches() -> list:
-    """The places of the new switches, [] before 2.9."""
+    """The places of the new switches, oneDNN's last; [] before 2.9."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     if not hasattr(cudnn, "conv") or not hasattr(matmul, "fp32_precision"):
         return []
-    return [place for place in (matmul, cudnn.conv, getattr(cudnn, "rnn", None)) if place is not None]
+    return [matmul, cudnn.conv, cudnn.rnn, torch.backends.mkldnn.matmul]
 
 
-def _old_switches() -> list:
-    return [torch.backends.cuda.matmul, torch.backends.cudnn]
+def _tf32_switches() -> tuple[str | None, bool | None, bool | None, list[str]]:
+    """What is set: products by word and by half a word, convolutions (None: contradicted by a new switch), the new ones."""
 
-
-def _tf32_switches() -> tuple[list[bool | None], list[str]]:
-    """What the old switches (None: contradicted by a new one) and the new ones are set to."""
-    old: list[bool | None] = []
-    for place in _old_switches():
+    def said(read: Callable):
         try:
-            old.append(place.allow_tf32)
+            return read()
         except RuntimeError:
-            old.append(None)
-    return old, [place.fp32_precision for place in _new_switches()]
+            return None
+
+    return (
+        said(torch.get_float32_matmul_precision),
+        said(lambda: torch.backends.cuda.matmul.allow_tf32),
+        said(lambda: torch.backends.cudnn.allow_tf32),
+        [place.fp32_precision for place in _new_switches()],
+    )
 
 
 def _set_tf32(matmul: bool, convolutions: bool) -> None:
-    for place, allowed in zip(_old_switches(), (matmul, convolutions), strict=True):
-        place.allow_tf32 = allowed
-    for place, allowed in zip(_new_switches(), (matmul, convolutions, convolutions), strict=False):
+    torch.set_float32_matmul_precision("high" if matmul else "highest")
+    torch.backends.cudnn.allow_tf32 = convolutions
+    for place, allowed in zip(_new_switches(), (matmul, convolutions, convolutions, matmul), strict=False):
         place.fp32_precision = "tf32" if allowed else "ieee"
 
 
-def _restore_tf32(old: list[bool | None], new: list[str]) -> None:
-    for place, allowed in zip(_old_switches(), old, strict=True):
-        if allowed is not None:
-            place.allow_tf32 = allowed
+def _restore_tf32(word: str | None, matmul: bool | None, convolutions: bool | None, new: list[str]) -> None:
+    if word is not None:
+        torch.set_float32_matmul_precision(word)
+    elif matmul is not None:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+    if convolutions is not None:
+        torch.backends.cudnn.allow_tf32 = convolutions
     for place, value in zip(_new_switches(), new, strict=True):
         place.fp32_precision = value
+
+
+# By default a GPU may add up parts of a product of 16-bit matrices in 16 bits.
+SHORT_SUMS = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
+
+
+def _short_sums() -> dict[str, bool | tuple[bool, bool]]:
+    """What those of these switches are set to that this PyTorch has; a pair where one says too whether there may be parts."""
+    matmul = torch.backends.cuda.matmul
+    found = {name: getattr(matmul, name) for name in SHORT_SUMS if hasattr(matmul, name)}
+    pairs = {name: f"{name}_split_k" for name in found if hasattr(matmul, f"{name}_split_k")}
+    return found | {name: (found[name], getattr(matmul, pair)) for name, pair in pairs.items()}
+
+
+def _set_short_sums(values: Mapping[str, bool | tuple[bool, bool]]) -> None:
+    for name, value in values.items():
+        setattr(torch.backends.cuda.matmul, name, value)
 
 
 # ------------------------------------------------------------------------------------------------ agreement, and the choice
