@@ -96,12 +96,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Ended:
-    """All frames of video `index` have come."""
+    """All frames of video `index` have come.
+
+    `duration_seconds` is that of the frames that came, whole slots where `fps` of them were asked for; `source_seconds` is when
+    the video itself ends.
+    """
 
     index: int
     fps: float
     num_frames: int
     duration_seconds: float
+    source_seconds: float
     damage: str = ""  # what was wrong with a video that is kept all the same
 
 

@@ -72,6 +72,7 @@ _FORMATS = (
 _EXACT_CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
 _8_BIT_420 = ("yuv420p", "yuvj420p")
 _FULL_RANGE = 2  # as libav counts
+_NO_TIMESTAMPS = 0x80  # of a format that holds a bare stream: AVFMT_NOTIMESTAMPS
 
 # so many times in a row a container is read on after an error, where damage is kept
 _MAX_READ_ERRORS = 16
@@ -167,11 +168,13 @@ def read_frames(
     flow: bool = False,
     damage: Damage | None = None,
     planar: bool = False,
+    on_end: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Frame]:
     """Decode a video, frame by frame.
 
     With `fps`, frames are dropped and repeated so that `fps` of them come a second (see `resample`). Rotation metadata is
-    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `flow` asks for optical flow,
+    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not, `on_end` after the last one with the
+    seconds after the first at which the video ends, whatever `fps` (not of a folder of images). `flow` asks for optical flow,
     which only a folder can hold. `pixels` is a read-only view, strided where rows are padded or rotated; the same array
     comes again where a frame is repeated. With `planar` it is `featx.yuv.Planes` for every frame whose BGR follows from them
     exactly: upright progressive 8-bit 4:2:0 of even height with a known matrix.
@@ -187,7 +190,7 @@ def read_frames(
         return
     reformatter = VideoReformatter()
     converted, pixels = None, None
-    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow, damage)):
+    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow, damage, on_end)):
         if frame is not converted:
             converted, pixels = frame, (_to_planes(frame) if planar else None) or _to_bgr(reformatter, frame)
         yield Frame(index, seconds, pixels)
@@ -271,26 +274,32 @@ def _flow(paths: tuple[Path, ...], pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def _sequence(
-    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None], flow: bool, damage: Damage
+    path: str | os.PathLike,
+    fps: float | None,
+    on_decoded: Callable[[], None],
+    flow: bool,
+    damage: Damage,
+    on_end: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Frames with their times, resampled where that was asked for, and not more than any video has."""
     with _open_to_decode(path, flow) as container:
         stream = _video_stream(container)
-        timed = _decoded(path, container, stream, on_decoded, damage)
+        clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
+        timed = _decoded(path, container, stream, clock, on_decoded, damage)
         if fps is not None:
-            timed = resample(timed, fps, 1 / _frame_rate(stream), _stamp_seconds(stream))
+            timed = resample(timed, fps, clock.shown_seconds, _stamp_seconds(stream))
         for index, pair in enumerate(timed):
             if index == MAX_FRAMES:
                 raise VideoError(f"more than {MAX_FRAMES} frames; cut it into several videos")
             yield pair
+        on_end(clock.ends_after())
 
 
 def _decoded(
-    path, container, stream, on_decoded: Callable[[], None], damage: Damage
+    path, container, stream, clock: Clock, on_decoded: Callable[[], None], damage: Damage
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Every frame with its time in seconds after the first; the checks for damage, silent and other, are made here."""
     size_bytes, reformatter = os.path.getsize(path), VideoReformatter()
-    clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
     num_packets = num_chunks = num_frames = 0
     for packet in _packets(path, container, stream, damage):
         if packet.is_corrupt:
@@ -502,7 +511,11 @@ def _video_stream(container):
 
 def _frame_rate(stream) -> float:
     """Frames a second from the header; 25 where it gives none (needed only for frames without a time stamp)."""
-    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    if (
+        stream.container.format.flags & _NO_TIMESTAMPS
+    ):  # where the average is of times that libav made up, at 25 a second
+        rates[:2] = rates[1::-1]
     return float(next((rate for rate in rates if rate and rate > 0), 25))
 
 
