@@ -437,7 +437,7 @@ def _frames_in(segment: Segment, seconds: Sequence[float], event: Ended | Failed
     if isinstance(event, Failed):
         return event.reason
     try:
-        segment.end_within(event.duration_seconds)
+        segment.end_within(event.source_seconds)
         num_frames = sum(map(segment.holds, seconds))
         segment.require_frames(num_frames)
         return num_frames
