@@ -96,12 +96,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Ended:
-    """All frames of video `index` have come."""
+    """All frames of video `index` have come.
+
+    `duration_seconds` is that of the frames that came, whole slots where `fps` of them were asked for; `source_seconds` is when
+    the video itself ends.
+    """
 
     index: int
     fps: float
     num_frames: int
     duration_seconds: float
+    source_seconds: float
     damage: str = ""  # what was wrong with a video that is kept all the same
 
 
@@ -125,8 +130,8 @@ class DecodePool:
     """Up to `num_workers` decode processes, one video each at a time. Use it in a ``with`` block, or call `close`.
 
     `timeout_seconds`: a worker that decodes no frame for so long is killed, and its video fails. Time in which this very
-    process stood still, in a suspended job say, does not count. `gpu`: see `featx.video.use_hardware`. `num_slots`: how many
-    chunks of a worker may be on their way at once.
+    process stood still, in a suspended job say, does not count. `gpu`: see `featx.hardware_decode.use_hardware`.
+    `num_slots`: how many chunks of a worker may be on their way at once.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ nanoseconds.
                        {"free": SLOT}   {"grown": SLOT_BYTES}
     worker -> parent   {"ready": true} at first   {"start": {"fps", "num_frames", "first_number"}}   {"grow": FRAME_BYTES}
                        {"chunk": SLOT, "shape": [n, H, W], "seconds": [...], "yuv": [...] or null}
-                       {"end": {"fps", "num_frames", "duration_seconds", "damage"}}   {"error": REASON}
+                       {"end": {"fps", "num_frames", "duration_seconds", "source_seconds", "damage"}}   {"error": REASON}
                        {"picture": BASE64} of a thumbnail
 
 A file from a stranger may ask for any amount of memory, so the worker's own is limited. It ends with its parent, whatever it
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import mmap
 import os
 import queue
@@ -39,7 +40,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from featx import video
+from featx import hardware_decode, video
 from featx.damage import Damage
 from featx.errors import VideoError, one_line
 from featx.images import encode_thumbnail
@@ -158,7 +159,7 @@ class _Worker:
         header = video.read_header(path, flow=flow)
         num_frames = video.count_frames(path, fps, self._arena.beat, flow, damage)
         shown = fps or header.fps
-        self._end(shown, num_frames, num_frames / shown, damage)
+        self._end(shown, num_frames, num_frames / shown, num_frames / shown, damage)
 
     def _decode(
         self, path: str, fps: float | None, flow: bool, count_first: bool, planar: bool, damage: Damage
@@ -170,9 +171,9 @@ class _Worker:
             num_counted = video.count_frames(path, fps, self._arena.beat, flow, Damage(damage.on_corrupt))
         self._send({"start": {"fps": shown_fps, "num_frames": num_counted, "first_number": header.first_number}})
         chunk: _Chunk | None = None
-        num_frames, last, before_last = 0, 0.0, 0.0
+        num_frames, ends = 0, []
         try:
-            for frame in video.read_frames(path, fps, self._arena.beat, flow, damage, planar):
+            for frame in video.read_frames(path, fps, self._arena.beat, flow, damage, planar, ends.append):
                 if chunk is not None and (chunk.is_full() or _layout(frame.pixels) != chunk.layout):
                     self._send(chunk.message())
                     chunk = None
@@ -180,21 +181,21 @@ class _Worker:
                     slot = self._take_slot(_num_bytes(frame.pixels))
                     chunk = _Chunk(slot, self._arena.slot(slot), frame.pixels)
                 chunk.write(frame.pixels, frame.seconds)
-                num_frames, last, before_last = num_frames + 1, frame.seconds, last
+                num_frames += 1
         except BaseException:
             if chunk is not None:  # whose frames count for nothing
                 self._free.append(chunk.slot)
             raise
         self._send(chunk.message())
-        # the last picture is shown as long as the one before it
-        shown = last - before_last if num_frames > 1 else 1 / shown_fps
-        self._end(shown_fps, num_frames, last + shown, damage)
+        (source_seconds,) = ends or [math.nan]  # of a folder of images
+        self._end(shown_fps, num_frames, source_seconds if fps is None else num_frames / fps, source_seconds, damage)
 
-    def _end(self, fps: float, num_frames: int, duration_seconds: float, damage: Damage) -> None:
+    def _end(self, fps: float, num_frames: int, duration_seconds: float, source_seconds: float, damage: Damage) -> None:
         end = {
             "fps": fps,
             "num_frames": num_frames,
             "duration_seconds": duration_seconds,
+            "source_seconds": source_seconds,
             "damage": one_line(damage.text),
         }
         self._send({"end": end})
@@ -229,7 +230,7 @@ def main(descriptor: int, gpu: str | None = None) -> None:
     _limit_memory(MEMORY_BYTES if gpu is None else GPU_MEMORY_BYTES)
     os.nice(NICENESS)
     threading.Thread(target=_give_way_as_session, daemon=True).start()
-    video.use_hardware(gpu)
+    hardware_decode.use_hardware(gpu)
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not stand between our lines

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import featx
-from featx import machine, store, video
+from featx import hardware_decode, machine, store, video
 from featx.catalog import CHECKPOINTS
 from featx.checkpoints import cache
 from featx.engine import ENGINES, GPU_ENGINES, choose_device, native, unavailable
@@ -212,7 +212,7 @@ def _gpus() -> tuple[dict[str, object], ...]:
             "driver": driver,
             "cuda": torch.version.cuda or "",
             "cudnn": str(torch.backends.cudnn.version() or ""),
-            "decodes": video.why_no_hardware(str(number)) or "yes",
+            "decodes": hardware_decode.why_no_hardware(str(number)) or "yes",
         }
         for number, properties in enumerate(map(torch.cuda.get_device_properties, range(torch.cuda.device_count())))
     )

@@ -34,12 +34,12 @@ from featx.engine.flight import Done, Handle
 from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder
+from featx.hardware_decode import why_no_hardware
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
 from featx.segments import Segment
-from featx.video import why_no_hardware
 from featx.views import Views
 
 __all__ = ["Extractor", "extract", "provenance_of"]
@@ -437,7 +437,7 @@ def _frames_in(segment: Segment, seconds: Sequence[float], event: Ended | Failed
     if isinstance(event, Failed):
         return event.reason
     try:
-        segment.end_within(event.duration_seconds)
+        segment.end_within(event.source_seconds)
         num_frames = sum(map(segment.holds, seconds))
         segment.require_frames(num_frames)
         return num_frames

@@ -238,7 +238,7 @@ class Feeder:
             if video.num_counted not in (None, event.num_frames):
                 raise VideoError(f"decoding it twice gave {video.num_counted} frames, then {event.num_frames}")
             if video.item.segment is not None:
-                video.item.segment.end_within(event.duration_seconds)
+                video.item.segment.end_within(event.source_seconds)
                 video.item.segment.require_frames(len(video.times))
             if video.seconds_after is None:
                 yield from self._finish(video)
@@ -269,7 +269,7 @@ class Feeder:
         times = np.append(np.frombuffer(video.times, np.float64), after)
         # a folder of images has no clock, and then no segments: NaN
         start_seconds = float(times[0]) if segment is None else segment.start_seconds
-        end_seconds = event.duration_seconds if segment is None else segment.end_within(event.duration_seconds)
+        end_seconds = event.duration_seconds if segment is None else segment.end_within(event.source_seconds)
         starts = np.array([clip.start_frame for clip in video.clips], np.int64)
         ends = np.array([clip.end_frame for clip in video.clips], np.int64)
         features = Features(

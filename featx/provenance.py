@@ -11,8 +11,8 @@ __all__ = ["ADDED_LATER", "FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
 
 # raised when readers of older files would misread new ones
 FORMAT_VERSION = 1
-# raised when decoding, resizing or normalising gives other pixels than before
-PIXELS_VERSION = 2
+# raised when decoding, resizing or normalising gives other pixels than before, or frames other times
+PIXELS_VERSION = 3
 
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
 # Shards differ by their nature; what of them belongs together is told by `featx.shards`.

@@ -18,7 +18,6 @@ images of a frame become two channels, x in the place of blue and y in that of g
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -32,12 +31,14 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from featx import hardware_decode
 from featx.container_faults import broken_at
 from featx.containers import missing_bytes, num_indexed
 from featx.damage import Damage
 from featx.errors import VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
 from featx.frame_times import Clock, resample
+from featx.hardware_decode import as_the_processor_gives_it
 from featx.images import read_image, read_image_header
 from featx.lost_ends import BROADCAST, Ends
 from featx.yuv import FULL_RANGE, Planes, YuvForm, planes_to_bgr, yuv_form
@@ -51,8 +52,6 @@ __all__ = [
     "read_frames",
     "read_header",
     "read_picture",
-    "use_hardware",
-    "why_no_hardware",
 ]
 
 # 16384 x 8192; a header that claims more is taken for damage, and nothing of that size is allocated
@@ -69,11 +68,7 @@ _FORMATS = (
     "pva rl2 rm roq smk swf thp ty vc1 vc1test vivo vvc wtv yuv4mpegpipe"
 )
 
-# Streams that a GPU may decode: every decoder must give the same pixels for these, but not for MPEG-4 Part 2 or MPEG-2, whose
-# standards leave the rounding of the transform open.
-_EXACT_CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
-_8_BIT_420 = ("yuv420p", "yuvj420p")
-_FULL_RANGE = 2  # as libav counts
+_NO_TIMESTAMPS = 0x80  # of a format that holds a bare stream: AVFMT_NOTIMESTAMPS
 
 # so many times in a row a container is read on after an error, where damage is kept
 _MAX_READ_ERRORS = 16
@@ -89,8 +84,6 @@ _OPEN_REASONS = {
 }
 
 av.logging.set_level(None)
-
-_gpu: str | None = None  # the number of the GPU that decodes for this process
 
 
 class Frame(NamedTuple):
@@ -169,11 +162,13 @@ def read_frames(
     flow: bool = False,
     damage: Damage | None = None,
     planar: bool = False,
+    on_end: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Frame]:
     """Decode a video, frame by frame.
 
     With `fps`, frames are dropped and repeated so that `fps` of them come a second (see `resample`). Rotation metadata is
-    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not. `flow` asks for optical flow,
+    applied. `on_decoded` is called at every decoded frame, whether it is passed on or not, `on_end` after the last one with the
+    seconds after the first at which the video ends, whatever `fps` (not of a folder of images). `flow` asks for optical flow,
     which only a folder can hold. `pixels` is a read-only view, strided where rows are padded or rotated; the same array
     comes again where a frame is repeated. With `planar` it is `featx.yuv.Planes` for every frame whose BGR follows from them
     exactly: upright progressive 8-bit 4:2:0 of even height with a known matrix.
@@ -189,7 +184,7 @@ def read_frames(
         return
     reformatter = VideoReformatter()
     converted, pixels = None, None
-    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow, damage)):
+    for index, (seconds, frame) in enumerate(_sequence(path, fps, on_decoded, flow, damage, on_end)):
         if frame is not converted:
             converted, pixels = frame, (_to_planes(frame) if planar else None) or _to_bgr(reformatter, frame)
         yield Frame(index, seconds, pixels)
@@ -273,26 +268,32 @@ def _flow(paths: tuple[Path, ...], pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def _sequence(
-    path: str | os.PathLike, fps: float | None, on_decoded: Callable[[], None], flow: bool, damage: Damage
+    path: str | os.PathLike,
+    fps: float | None,
+    on_decoded: Callable[[], None],
+    flow: bool,
+    damage: Damage,
+    on_end: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Frames with their times, resampled where that was asked for, and not more than any video has."""
     with _open_to_decode(path, flow) as container:
         stream = _video_stream(container)
-        timed = _decoded(path, container, stream, on_decoded, damage)
+        clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
+        timed = _decoded(path, container, stream, clock, on_decoded, damage)
         if fps is not None:
-            timed = resample(timed, fps, 1 / _frame_rate(stream), _stamp_seconds(stream))
+            timed = resample(timed, fps, clock.shown_seconds, _stamp_seconds(stream))
         for index, pair in enumerate(timed):
             if index == MAX_FRAMES:
                 raise VideoError(f"more than {MAX_FRAMES} frames; cut it into several videos")
             yield pair
+        on_end(clock.ends_after())
 
 
 def _decoded(
-    path, container, stream, on_decoded: Callable[[], None], damage: Damage
+    path, container, stream, clock: Clock, on_decoded: Callable[[], None], damage: Damage
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Every frame with its time in seconds after the first; the checks for damage, silent and other, are made here."""
     size_bytes, reformatter = os.path.getsize(path), VideoReformatter()
-    clock = Clock(1 / _frame_rate(stream), by_packet=container.format.name == "avi")
     ends = Ends(container.format.name)
     num_packets = num_chunks = num_frames = 0
     begun = container.format.name not in BROADCAST  # or once a key frame has come, on which all others build
@@ -323,7 +324,7 @@ def _decoded(
                 raise VideoError(f"does not end: more frames come out of it than its {size_bytes} bytes")
             on_decoded()
             ends.note_frame(frame.pts)
-            yield clock.seconds(num_frames, frame), _as_the_processor_gives_it(reformatter, frame)
+            yield clock.seconds(num_frames, frame), as_the_processor_gives_it(reformatter, frame)
             num_frames += 1
     if not num_frames:
         raise VideoError("no frames: " + (damage.text or "the video stream is empty"))
@@ -408,43 +409,6 @@ def _declared_seconds(container, stream) -> float | None:
         return container.duration / av.time_base if alone else None
 
 
-def use_hardware(gpu: str | None) -> None:
-    """From now on let the GPU of this number decode what this process decodes, where it can; None: the processor again.
-
-    Streams whose pixels are not fixed by their standard, or that are not 8-bit 4:2:0, stay with the processor, so that frames
-    are the same either way. What the GPU's decoder does not tell is damage inside of a picture.
-    """
-    global _gpu
-    _gpu = gpu
-
-
-def why_no_hardware(gpu: str) -> str:
-    """Why the GPU of this number cannot decode here, in a few words; "" where it can."""
-    try:
-        HWAccel("cuda", device=gpu).create(av.Codec("h264", "r"))
-    except NotImplementedError:
-        return f"PyAV {av.__version__} is built without it"
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        return f"no NVIDIA driver answers for GPU {gpu} ({_text(error)})"
-    try:  # FFmpeg asks for it only when it decodes, and where it is not there lets the processor decode, unsaid
-        ctypes.CDLL("libnvcuvid.so.1")
-    except OSError:
-        return "the driver's libnvcuvid.so.1 is missing (a container needs the driver capability 'video')"
-    return ""
-
-
-@cache
-def _hardware(gpu: str) -> tuple[HWAccel, HWAccel | None]:
-    """What videos are opened with, and what keeps the GPU's context from one to the next: to make one takes longer than many
-    a video. None where the process uses the GPU otherwise, which FFmpeg does not share: then each video has its own context.
-    """
-    shared = HWAccel("cuda", device=gpu, options={"primary_ctx": "1"})
-    try:
-        return shared, shared.create(av.Codec("h264", "r"))
-    except (NotImplementedError, av.error.FFmpegError, OSError, ValueError):
-        return HWAccel("cuda", device=gpu), None
-
-
 def libraries() -> dict[str, str]:
     """The libraries of libav that read, decode and convert pixels: name -> version."""
     names = ("libavcodec", "libavformat", "libswscale")
@@ -465,25 +429,17 @@ def missing_decoders(names: Iterable[str]) -> list[str]:
 def _open_to_decode(path: str | os.PathLike, flow: bool):
     """Open a video, with the GPU's decoder where there is one for it."""
     container = _open(path, flow)
-    if _gpu is None:
+    if not hardware_decode.is_used():
         return container
     try:
-        context = _video_stream(container).codec_context
-        if context.codec.canonical_name not in _EXACT_CODECS or context.pix_fmt not in _8_BIT_420:
-            return container
+        accelerator = hardware_decode.accelerator_for(_video_stream(container).codec_context)
     except BaseException:
         container.close()
         raise
+    if accelerator is None:
+        return container
     container.close()
-    return _open(path, flow, _hardware(_gpu)[0])
-
-
-def _as_the_processor_gives_it(reformatter: VideoReformatter, frame: av.VideoFrame) -> av.VideoFrame:
-    """A frame as the processor's decoder gives it: NV12, of a GPU's, with U and V apart; any other as it is."""
-    if frame.format.name != "nv12":
-        return frame
-    kind = "yuvj420p" if int(frame.color_range) == _FULL_RANGE else "yuv420p"
-    return reformatter.reformat(frame, format=kind, threads=1)
+    return _open(path, flow, accelerator)
 
 
 def _open(path: str | os.PathLike, flow: bool = False, hwaccel: HWAccel | None = None):
@@ -532,7 +488,11 @@ def _video_stream(container):
 
 def _frame_rate(stream) -> float:
     """Frames a second from the header; 25 where it gives none (needed only for frames without a time stamp)."""
-    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    if (
+        stream.container.format.flags & _NO_TIMESTAMPS
+    ):  # where the average is of times that libav made up, at 25 a second
+        rates[:2] = rates[1::-1]
     return float(next((rate for rate in rates if rate and rate > 0), 25))
 
 

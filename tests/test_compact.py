@@ -1,5 +1,7 @@
 import hashlib
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -11,7 +13,7 @@ from featx.cli import main
 from featx.compact import pca
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
-from featx.store import open_features
+from featx.store import open_features, write_features, write_transformed
 
 KEYS = [f"{name}/v_{name}_g{i:02d}_c01" for name in ("Archery", "Biking") for i in range(10)]
 
@@ -140,6 +142,34 @@ def test_refusals(features, tmp_path):
     refused("l2 is False, but the basis in .* was made with l2 True", basis=compact, layers=["fc6"], l2=False)
     refused("dims is 6, but the basis has 5", basis=compact, layers=["fc6"], dims=6)
     refused("fc6 has gone through PCA already", path=compact, dims=3)
+
+
+@pytest.mark.parametrize("kept", ["clips", "bins"])
+def test_values_beyond_float16_are_refused(tmp_path, kept):
+    """A transform that multiplies by 1000 brings 65.5 to within float16's range, which ends at 65504, and 65.625 beyond it."""
+    thousandfold = SimpleNamespace(num_dims=2, apply=lambda block: block * np.float32(1000))
+    for name, largest in (("within", 65.5), ("beyond", 65.625)):
+        rows = np.array([[1, -largest]], np.float16)
+        path = write_file(tmp_path / f"{name}.h5", {"fc6": {"a": [1, 0]}}, clips={"fc6": {"a": rows}}, dtype="float16")
+        with open_features(path) as features:
+            provenance, video = features.provenance, features["a"]
+        if kept == "bins":
+            provenance = replace(provenance, save="descriptors", aggregate="bins", bins=1)
+            video = replace(video, clips={}, clip_table=None, bins={"fc6": rows})
+            write_features(path, provenance, [video])
+        output = tmp_path / f"{name}.out.h5"
+        with open_features(path) as features:
+            if name == "beyond":
+                with pytest.raises(
+                    UsageError, match=r"fc6 has values up to 6.56e.04 .* float16's range of 65504, .*--l2"
+                ):
+                    write_transformed(features, output, {"fc6": thousandfold}, bases={})
+                assert not output.exists() and not list(tmp_path.glob(".*.tmp"))
+            else:
+                write_transformed(features, output, {"fc6": thousandfold}, bases={})
+                with open_features(output) as mapped:
+                    stored = mapped["a"].clips if kept == "clips" else mapped["a"].bins
+                    assert stored["fc6"].dtype == np.float16 and stored["fc6"].tolist() == [[1000, -65504]]
 
 
 def run_cli(capsys, *arguments):

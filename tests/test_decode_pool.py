@@ -53,7 +53,7 @@ def test_frames_equal_those_read_directly(paths, num_workers):
                 assert all(np.array_equal(a, b.pixels) for a, b in zip(frames, expected, strict=True))
                 assert seconds == [frame.seconds for frame in expected]
                 assert started == Started(i, 25.0, None)
-                assert ended == Ended(i, 25.0, len(expected), pytest.approx(len(expected) / 25))
+                assert ended == Ended(i, 25.0, len(expected), *[pytest.approx(len(expected) / 25)] * 2)
             assert isinstance(videos[4][2][-1], Failed) and "not a video" in videos[4][2][-1].reason
 
 

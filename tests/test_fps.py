@@ -71,7 +71,7 @@ def test_torchvisions_cards_ask_for_fifteen():
 def test_the_frames_taken_are_those_that_torchvision_takes(filmed):
     """torchvision takes frame floor(i * filmed / fps), whatever the stamps."""
     num_frames = 301
-    ours = [i for _, i in resample(((i / filmed, i) for i in range(num_frames)), 15, 1 / filmed)]
+    ours = [i for _, i in resample(((i / filmed, i) for i in range(num_frames)), 15, lambda: 1 / filmed)]
     theirs = [math.floor(i * filmed / 15 + 1e-9) for i in range(math.floor(num_frames * 15 / filmed + 1e-9))]
     assert ours == theirs
 
@@ -80,7 +80,7 @@ def test_the_frames_taken_are_those_that_torchvision_takes(filmed):
 def test_stamps_in_milliseconds_change_nothing(filmed):
     """Matroska rounds a frame's time to a millisecond, which may fall behind the moment at which it is shown."""
     exact, rounded = (
-        [i for _, i in resample(((stamp(i / filmed), i) for i in range(301)), 15, 1 / filmed, tick)]
+        [i for _, i in resample(((stamp(i / filmed), i) for i in range(301)), 15, lambda: 1 / filmed, tick)]
         for stamp, tick in ((float, 0.0), (lambda s: round(s, 3), 0.001))
     )
     assert len(exact) == len(rounded)

@@ -1,4 +1,4 @@
-"""video.py with a GPU's decoder: what it may decode, and that its frames become those of the processor's."""
+"""hardware_decode.py: what a GPU's decoder may decode, and that its frames become those of the processor's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 from conftest import write_noise_video
 
-from featx import Extractor, video
+from featx import Extractor, hardware_decode, video
 from featx.decode_pool import Chunk, DecodePool
 from featx.errors import UsageError
 
-NO_GPU = video.why_no_hardware("0")
+NO_GPU = hardware_decode.why_no_hardware("0")
 
 
 @pytest.fixture
 def hardware():
-    video.use_hardware("0")
+    hardware_decode.use_hardware("0")
     yield
-    video.use_hardware(None)
+    hardware_decode.use_hardware(None)
 
 
 @pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p"])
@@ -45,14 +45,14 @@ def test_nv12_comes_apart_without_a_changed_sample(kind, size):
     chroma[:, : 2 * width : 2], chroma[:, 1 : 2 * width : 2] = (sample[:, :width] for sample in samples[1:])
     for plane, values in zip(nv12.planes, (luma, chroma), strict=True):
         plane.update(values.tobytes())
-    frame = video._as_the_processor_gives_it(VideoReformatter(), nv12)
+    frame = hardware_decode.as_the_processor_gives_it(VideoReformatter(), nv12)
     assert (frame.format.name, frame.pts, frame.colorspace, height) == (kind, 7, 1, (size[1] + 1) // 2)
     for plane, values, columns in zip(frame.planes, samples, (size[0], width, width), strict=True):
         got = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         assert np.array_equal(got[:, :columns], values[:, :columns])
     pixels = [video._to_bgr(VideoReformatter(), each) for each in (frame, planar)]
     assert np.array_equal(*pixels)
-    assert video._as_the_processor_gives_it(VideoReformatter(), planar) is planar
+    assert hardware_decode.as_the_processor_gives_it(VideoReformatter(), planar) is planar
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ class FakeAccelerator:
 
 @pytest.fixture
 def driver(monkeypatch):
-    monkeypatch.setattr(video, "HWAccel", FakeAccelerator)
+    monkeypatch.setattr(hardware_decode, "HWAccel", FakeAccelerator)
     monkeypatch.setattr(FakeAccelerator, "made", [])
-    video._hardware.cache_clear()
+    hardware_decode._hardware.cache_clear()
     yield FakeAccelerator
-    video._hardware.cache_clear()
+    hardware_decode._hardware.cache_clear()
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -120,7 +120,7 @@ def test_a_driver_without_its_decoder_is_refused(driver, monkeypatch, is_there):
             raise OSError(f"{name}: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    reason = video.why_no_hardware("1")
+    reason = hardware_decode.why_no_hardware("1")
     assert asked == ["libnvcuvid.so.1"]
     assert driver.made == [("1", None)]  # the asking process may use the primary context with flags that FFmpeg refuses
     assert reason == (
@@ -144,7 +144,7 @@ def test_one_context_is_held_for_all_videos(tmp_path, monkeypatch, hardware, dri
     options = {"primary_ctx": "1"} if shares else None
     assert [(each.device, each.options) for each in given if each is not None] == [("0", options)] * 3
     assert driver.made == [("0", options)] * shares
-    assert (video._hardware("0")[1] is not None) == shares
+    assert (hardware_decode._hardware("0")[1] is not None) == shares
 
 
 @pytest.mark.gpu
@@ -154,12 +154,12 @@ def test_one_context_is_held_for_all_videos(tmp_path, monkeypatch, hardware, dri
 def test_a_gpu_gives_the_frames_of_the_processor(tmp_path, codec, size):
     path = write_noise_video(tmp_path / "a.mp4", 30, codec=codec, size=size)
 
-    video.use_hardware("0")
+    hardware_decode.use_hardware("0")
     try:
         with video._open_to_decode(path, False) as container:
             kinds = {frame.format.name for frame in container.decode(video=0)}
     finally:
-        video.use_hardware(None)
+        hardware_decode.use_hardware(None)
     assert kinds == {"nv12"}  # a yuv420p would be the processor's
 
     def frames(gpu):
@@ -172,6 +172,6 @@ def test_a_gpu_gives_the_frames_of_the_processor(tmp_path, codec, size):
 @pytest.mark.gpu
 @pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU's video decoder: {NO_GPU}")
 def test_a_process_that_decodes_only_holds_one_context():
-    program = "from featx import video; print(video._hardware('0')[1] is not None, video._hardware('0')[0].options)"
+    program = "from featx.hardware_decode import _hardware as h; print(h('0')[1] is not None, h('0')[0].options)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True {'primary_ctx': '1'}\n"

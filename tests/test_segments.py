@@ -138,6 +138,27 @@ def test_the_frames_from_start_to_end_belong(folder, monkeypatch):
     assert store.problems(folder / "f.h5") == []
 
 
+def test_ends_are_compared_with_the_videos_own_at_a_low_rate_too(tmp_path, monkeypatch):
+    """Of 2.88 s a frame a second makes two whole slots, but the video ends where it ends."""
+    see_brightness(monkeypatch)
+    write_video(tmp_path / "a.mkv", 72, **EXACT)
+    rows, output = ["a.mkv,0,2.88,x", "a.mkv,1,3.2,x", "a.mkv,0,3.5,x"], tmp_path / "f.h5"
+    options = {**OPTIONS, "fps": 1, "short": "loop"}
+    for again in (False, True):
+        summary = featx.extract_to([], output, segments=listed(tmp_path, rows), refresh=again, **options)
+        assert (summary.num_videos, summary.num_present, summary.changed) == (2 * (not again), 2 * again, [])
+    with featx.open(output) as features:
+        assert [failure.reason for failure in features.failures] == [
+            "the segment ends at 3.500 s, but the video at 2.880 s; correct the list"
+        ]
+        found = [features[key] for key in features.keys]
+        assert [(f.num_frames, f.start_seconds, f.end_seconds) for f in found] == [
+            (2, 0, pytest.approx(2.88)),
+            (1, 1, pytest.approx(2.88)),
+        ]
+        assert [f.duration_seconds for f in found] == pytest.approx([2.88, 1.88])
+
+
 def test_a_segment_equals_the_same_frames_as_a_video_and_one_pass_serves_all(folder, monkeypatch):
     see_brightness(monkeypatch)
     whole = featx.extract(folder / "a.mkv", **OPTIONS)

@@ -11,10 +11,10 @@ import featx
 
 PACKAGE = Path(featx.__file__).parent
 ONLY_IMPORTER = {
-    "av": {"video", "images"},
+    "av": {"video", "images", "hardware_decode"},
     "h5py": {"store"},
     "click": {"cli"},
-    "ctypes": {"engine", "video"},
+    "ctypes": {"engine", "hardware_decode"},
     "matplotlib": {"plots"},
     "ray": {"workers"},
     "pyarrow": {"parquet"},
@@ -70,6 +70,7 @@ LEVELS = [
         "containers",
         "content",
         "damage",
+        "hardware_decode",
         "lost_ends",
         "durable",
         "estimate",

@@ -15,6 +15,7 @@ from test_svm_eval import CLASSES, KEYS, TESTED, D, is_test, make_vectors, split
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, ProvenanceError, UsageError
 from featx.evaluation import SVMModel, svm_eval, svm_fit, svm_predict, write_predictions
+from featx.provenance import PIXELS_VERSION
 
 NEW = [f"new/{i}" for i in range(9)]
 
@@ -106,7 +107,7 @@ def test_other_features_are_refused(tmp_path, features):
     refused("trained on fc6, but .*other.h5 gives fc7", layer="fc7")
     refused("checkpoint_sha256 is 'abab.*' for the model, 'cdcd", checkpoint_sha256="cd" * 32)
     refused("checkpoint is 'c3d-sports1m' for the model, 'c3d-ucf101'", checkpoint="c3d-ucf101")
-    refused("pixels_version is 2 for the model, 1 in", pixels_version=1)
+    refused(f"pixels_version is {PIXELS_VERSION} for the model, 1 in", pixels_version=1)
     refused("stride is 8 for the model, 16 in", stride=16)
     refused("30 dimensions for the model, 4 in", vectors={"a": np.ones(4)})
     refused("trained on c3d-sports1m fc6, but .* gives c3d-sports1m fc6 . c3d-sports1m fc6", concat=[features])

@@ -81,7 +81,7 @@ def test_seconds_start_at_the_first_frame(tmp_path):
 )
 def test_resample(seconds, fps, expected):
     frame_seconds, stamp_seconds = (0.1, 0.0) if fps != 30 else (1 / 30, 0.001)
-    out = list(resample(zip(seconds, "abcd"), fps, frame_seconds, stamp_seconds))  # noqa: B905
+    out = list(resample(zip(seconds, "abcd"), fps, lambda: frame_seconds, stamp_seconds))  # noqa: B905
     assert "".join(item for _, item in out) == expected
     assert [s for s, _ in out] == pytest.approx([i / fps for i in range(len(out))])
 

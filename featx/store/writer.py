@@ -117,7 +117,8 @@ def _rewrite(
             for layer in provenance.layers:
                 apply, rows, empty = _mapping(source, layer, transforms)
                 blocks = (
-                    apply(b.astype(np.float32, copy=False)).astype(dtype) for b in source.clip_blocks(layer, rows)
+                    _as_stored(apply(b.astype(np.float32, copy=False)), dtype, layer)
+                    for b in source.clip_blocks(layer, rows)
                 )
                 writer.matrix(f"clips/{layer}", total, blocks, empty.astype(dtype))
         for layer in provenance.layers if source.has_bins else ():
@@ -125,6 +126,17 @@ def _rewrite(
             writer.matrix(f"bins/{layer}", len(source), *_mapped_bins(source, layer, apply, rows, empty))
         for layer, values in bases.items():
             writer.basis(layer, values)
+
+
+def _as_stored(rows: np.ndarray, dtype: np.dtype, layer: str) -> np.ndarray:
+    """Rows in the type of clip features and bins. Raises UsageError for values beyond float16's range, as extraction does."""
+    most = float(np.finfo(dtype).max)
+    if dtype == np.float16 and (largest := np.abs(rows).max(initial=0, where=np.isfinite(rows))) > most:
+        raise UsageError(
+            f"{layer} has values up to {largest:.3g} once it is mapped, beyond float16's range of {most:g}, in which its clips "
+            "or bins are kept; map it with --l2 or without --whiten, or extract with '--dtype float32'"
+        )
+    return rows.astype(dtype)
 
 
 def _sha256(bases: dict[str, dict]) -> str:
@@ -155,7 +167,7 @@ def _mapped_bins(
 
     def mapped(block: np.ndarray) -> np.ndarray:
         flat = block.reshape(-1, block.shape[2]).astype(np.float32, copy=False)  # (n, T, D) -> (n * T, D)
-        return apply(flat).astype(dtype).reshape(len(block), num_bins, -1)
+        return _as_stored(apply(flat), dtype, layer).reshape(len(block), num_bins, -1)
 
     blocks = map(mapped, source.bin_blocks(layer, max(1, rows // num_bins)))
     return blocks, np.zeros((0, num_bins, empty.shape[1]), dtype)
