@@ -343,3 +343,17 @@ def test_published_figures_stand_beside_the_layers_of_the_paper(place):
     result = similarity(write_file(path / "four.h5", four), path / "pairs.csv")
     assert result.published == {"accuracy": 78.3, "auc": 86.5} and "table 4" in result.published_source
     assert result.num_numbers == 48 and "published" not in similarity(path / "aslan.h5", path / "pairs.csv").published
+
+
+def test_a_figure_far_from_the_papers_comes_with_its_causes(place):
+    path, vectors, _ = place
+    rows = {key: row for key, row in vectors["fc6"].items() if key != "v05"}
+    layers = dict.fromkeys(("res4b35", "res5c", "pool5", "prob"), rows)
+    features = write_file(path / "p3d.h5", layers, checkpoint="p3d199-sports1m", backbone="p3d199")
+    for scaling in ("standard", "l2"):
+        result = similarity(features, path / "pairs.csv", allow_missing=True, scaling=scaling)
+        (causes,) = [note.partition("likeliest: ")[2] for note in result.notes if "likeliest" in note]
+        assert causes.startswith("(1) 1 listed videos were left out; (2)")
+        assert ("(2) the paper scales the numbers of each pair to length 1 (--scaling l2)" in causes) == (
+            scaling != "l2"
+        )

@@ -110,7 +110,7 @@ def similarity(
         verify_set(features)
         chosen = _choose_layers(features, tuple(layers))
         folds = read_pairs(Path(pairs_path), features.keys)
-        folds, rows, notes = _find_pairs(folds, features, Path(features_path), allow_missing)
+        folds, rows, num_left_out, notes = _find_pairs(folds, features, Path(features_path), allow_missing)
         bases = [layer for layer in chosen if layer in features.bases]
         warnings = _warnings(folds, [f"{layer}, on {features.bases[layer]['fitted_on']}" for layer in bases])
         for layer in chosen:
@@ -144,7 +144,10 @@ def similarity(
         for metric in ("accuracy", "auc")
     }
     notes += foreign_weights(provenance)
-    notes += far_off(f"{mean:.2f} %", mean, published["accuracy"], likely_causes(provenance, DATASET))
+    causes = [*likely_causes(provenance, DATASET, num_left_out)]
+    if provenance.backbone.startswith("p3d") and scaling != "l2":
+        causes.insert(min(num_left_out, 1), "the paper scales the numbers of each pair to length 1 (--scaling l2)")
+    notes += far_off(f"{mean:.2f} %", mean, published["accuracy"], causes)
     x, y = roc_curve(scores, same)
     result = SimilarityResult(
         features=os.fspath(features_path),
@@ -203,8 +206,10 @@ def _choose_layers(features: FeatureSet, layers: tuple[str, ...]) -> tuple[str, 
 
 def _find_pairs(
     folds: tuple[Fold, ...], features: FeatureSet, path: Path, allow_missing: bool
-) -> tuple[tuple[Fold, ...], np.ndarray, list[str]]:
-    """The folds without pairs that cannot be, their pairs as rows of the file, int64 (pairs, 2), and what was left out."""
+) -> tuple[tuple[Fold, ...], np.ndarray, int, list[str]]:
+    """The folds without pairs that cannot be, their pairs as rows of the file, int64 (pairs, 2), and what was left out: how
+    many videos, and in words.
+    """
     names = list(dict.fromkeys(name for fold in folds for pair in fold.pairs for name in pair[:2]))
     found = match_names(names, features.keys)
     missing = [name for name in names if name not in found]
@@ -220,7 +225,7 @@ def _find_pairs(
         )
         notes.append(f"{text}; pairs left out: {total - sum(len(fold.pairs) for fold in folds)} of {total}")
     rows = [(found[pair.first], found[pair.second]) for fold in folds for pair in fold.pairs]
-    return folds, np.array(rows, np.int64).reshape(-1, 2), notes
+    return folds, np.array(rows, np.int64).reshape(-1, 2), len(missing), notes
 
 
 def _warnings(folds: tuple[Fold, ...], bases: list[str]) -> list[str]:
