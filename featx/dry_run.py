@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -171,7 +172,8 @@ def count_items(
                 header = read_header(item.path, sampling.fps, flow)
                 found[i] = header.num_frames
                 if item.segment is not None and found[i]:
-                    found[i] = item.segment.num_frames(sampling.fps or header.fps, header.duration_seconds)
+                    most = header.num_frames if sampling.fps else math.inf  # of a resampled one whole slots alone come
+                    found[i] = item.segment.num_frames(sampling.fps or header.fps, header.duration_seconds, most)
             except VideoError as error:
                 found[i] = str(error)
             on_video()

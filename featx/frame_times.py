@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from featx.errors import VideoError
 
-__all__ = ["Clock", "resample"]
+__all__ = ["Clock", "resample", "slots_within"]
 
 # a longer gap between two frames is taken for a damaged stamp, and is not filled with repeated frames
 MAX_GAP_SECONDS = 600.0
@@ -61,6 +61,11 @@ def resample(
         while waiting and num_out < num_slots:
             yield start + num_out / fps, waiting.popleft()
             num_out += 1
+
+
+def slots_within(duration_seconds: float, fps: float) -> int:
+    """How many frames `resample` gives of a video that lasts so long, to a millisecond; 0 for one of no length."""
+    return max(math.floor((duration_seconds + 0.0005) * fps + 1e-6), 1) if duration_seconds > 0 else 0
 
 
 class Clock:

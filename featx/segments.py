@@ -71,11 +71,14 @@ class Segment:
         if not num_frames:
             raise VideoError(f"no frame is shown from {self.start_seconds:.3f} to {self.end_seconds:.3f} s")
 
-    def num_frames(self, fps: float, duration_seconds: float) -> int:
-        """How many frames it holds of a video of constant rate that begins at 0. Raises VideoError as an extraction would."""
+    def num_frames(self, fps: float, duration_seconds: float, most: float = math.inf) -> int:
+        """How many frames it holds of a video of constant rate that begins at 0 and has at most `most`.
+
+        Raises VideoError as an extraction would.
+        """
         _require_clock(fps)
         end = self.end_within(duration_seconds)
-        first, stop = (math.ceil((t - MICROSECOND) * fps) for t in (self.start_seconds, end))
+        first, stop = (min(math.ceil((t - MICROSECOND) * fps), most) for t in (self.start_seconds, end))
         self.require_frames(stop - max(first, 0))
         return stop - max(first, 0)
 

@@ -37,7 +37,7 @@ from featx.containers import missing_bytes, num_indexed
 from featx.damage import Damage
 from featx.errors import VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, FrameFolder, read_frame_folder
-from featx.frame_times import Clock, resample
+from featx.frame_times import Clock, resample, slots_within
 from featx.hardware_decode import as_the_processor_gives_it
 from featx.images import read_image, read_image_header
 from featx.lost_ends import BROADCAST, Ends
@@ -126,7 +126,7 @@ def read_header(path: str | os.PathLike, fps: float | None = None, flow: bool = 
         num_frames = len(folder.frames)
         return VideoHeader(first.height, first.width, math.nan, num_frames, math.nan, first.codec, folder.first_number)
     header = _file_header(path, flow)
-    return header if fps is None else replace(header, num_frames=round(header.duration_seconds * fps))
+    return header if fps is None else replace(header, num_frames=slots_within(header.duration_seconds, fps))
 
 
 def _file_header(path: str | os.PathLike, flow: bool) -> VideoHeader:

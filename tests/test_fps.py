@@ -12,10 +12,13 @@ from conftest import write_video
 import featx
 from featx.catalog import CHECKPOINTS, get_checkpoint
 from featx.cli import main
+from featx.dry_run import dry_run
 from featx.errors import UsageError
 from featx.extractor import Extractor
+from featx.features import Failure
 from featx.frame_times import resample
-from featx.video import read_frames
+from featx.plan import plan_videos
+from featx.video import read_frames, read_header
 
 MINI = get_checkpoint("res3d-mini")
 AT_FIVE = dataclasses.replace(MINI, sampling=dataclasses.replace(MINI.sampling, fps=5))
@@ -93,3 +96,19 @@ def test_containers_agree(tmp_path, suffix):
     filmed = [frame.pixels.copy() for frame in read_frames(path)]
     taken = [frame.pixels.copy() for frame in read_frames(path, fps=15)]
     assert len(taken) == 45 and all(np.array_equal(a, b) for a, b in zip(taken, filmed[::2], strict=True))
+
+
+@pytest.mark.parametrize("num_frames", [37, 38, 62, 63, 75])
+def test_headers_tell_the_frames_that_come(tmp_path, num_frames):
+    """A slot that is not whole gives no frame, neither of a video nor of a segment at its end."""
+    path = write_video(tmp_path / "a.mp4", num_frames)
+    assert read_header(path, 2).num_frames == len(list(read_frames(path, 2))) == math.floor(num_frames / 25 * 2)
+    (tmp_path / "s.csv").write_text(
+        f"path,start_seconds,end_seconds\n{path},0,{num_frames / 25}\n{path},1,{num_frames / 25}\n"
+    )
+    with Extractor("res3d-mini", device="cpu", fps=2, short="pad") as extractor:
+        results = list(extractor.extract_many(plan_videos((), segments=[tmp_path / "s.csv"])))
+    told = dry_run((), segments=tmp_path / "s.csv", fps=2, short="pad")
+    assert [result.key for result in results if isinstance(result, Failure)] == [failed.key for failed in told.failures]
+    taken = [(result.key, result.num_frames) for result in results if not isinstance(result, Failure)]
+    assert taken == [(key, frames) for key, frames, _ in told.videos] and len(taken) >= 1
