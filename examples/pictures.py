@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -52,12 +53,12 @@ def write_pairs(path: Path, keys: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def draw_examples(folder: Path) -> None:
-    """Six pictures of the example videos."""
+def draw_examples(folder: Path, dims: Sequence[int]) -> None:
+    """Six pictures of the example videos, the curves at `dims` dimensions."""
     features = folder / "features.h5"
     featx.extract_to(EXAMPLES / "videos", features, layers=["pool5", "res5b", "prob"], save="both")
     layers = [f"{features}:pool5", f"{features}:res5b"]
-    results = compare(layers, "folders", splits=EXAMPLES / "splits", dims=DIMS)
+    results = compare(layers, "folders", splits=EXAMPLES / "splits", dims=dims)
     plots.draw_curves(
         [curve(result) for result in results], folder / "curves.png", title="the example videos, 3 splits"
     )
@@ -95,12 +96,15 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, help="where the pictures go, and the features and lists they are made from"
     )
+    parser.add_argument(
+        "--curve-dims", type=int, nargs="+", default=DIMS, help="dimensions at which the curves are drawn"
+    )
     parser.add_argument("--many", action="store_true", help="also pictures of 101 synthetic classes")
     parser.add_argument("--dims", type=int, default=512, help="dimensions of the synthetic descriptors (default: 512)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     plots.check_picture(options.folder / "curves.png")
-    draw_examples(options.folder)
+    draw_examples(options.folder, options.curve_dims)
     if options.many:
         draw_many(options.folder, options.dims)
     print(f"drawn: {', '.join(sorted(str(path) for path in options.folder.glob('*.png')))}")

@@ -208,7 +208,7 @@ def test_a_worker_that_holds_much_memory_is_replaced(paths, tmp_path, monkeypatc
 
 def test_workers_end_with_their_parent_whatever_they_do(tmp_path):
     """Also while they count, and say nothing for long."""
-    endless = write_noise_video(tmp_path / "a.mp4", 3000, size=(240, 320))
+    endless = write_noise_video(tmp_path / "a.mp4", 1000)
     program = (
         "import sys, time, threading; from pathlib import Path; from featx.decode_pool import DecodePool\n"
         "pool = DecodePool(1)\n"

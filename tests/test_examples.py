@@ -145,6 +145,7 @@ def test_the_benchmark_of_a_device_runs_on_the_cpu_too(capsys):
     assert ends == [("MPEG-4", "12")] and said.count("of the smaller (") == 1
 
 
+@pytest.mark.long
 def test_the_forward_pass_of_a_device_is_measured_without_pyav(capsys, monkeypatch):
     def none(name, *args):
         return None if name == "av" else find_spec(name, *args)
@@ -195,8 +196,7 @@ def test_made_up_weights_keep_numbers_of_a_size(name, tmp_path):
 @pytest.mark.long
 def test_the_example_pictures_are_made_by_their_program(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install 'featx[plots]'")
-    monkeypatch.setattr(pictures, "DIMS", (5, 10))
-    monkeypatch.setattr(sys, "argv", ["pictures.py", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["pictures.py", str(tmp_path), "--curve-dims", "5", "10"])
     pictures.main()
     made = {path.name for path in tmp_path.glob("*.png")}
     committed = {path.name for path in (EXAMPLES / "pictures").iterdir()}

@@ -298,6 +298,7 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+@pytest.mark.long
 def test_processes_train_one_network_with_the_mean_of_their_gradients(tmp_path):
     """Two processes, against one that takes both batches of every step itself."""
     together = train(tmp_path / "together", "--processes", "2", "--threads", "1", "--recipe", "all")

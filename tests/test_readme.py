@@ -46,6 +46,7 @@ DRAWN = re.compile(r" --plot|^featx (embed|filters) |pictures\.py|training_curve
 SHORTENED = {
     "benchmark.py": ["--quick", "--only", "decode"],
     "make_descriptors.py": ["--dims", "104"],
+    "pictures.py": ["--curve-dims", "5"],
     "render_actions.py": ["--clips-per-class", "1", "--clips-per-group", "1", "--frames", "8"],
     "judge_mini.py": ["--no-baselines", "--stride", "16"],
     "train_mini.py": [
