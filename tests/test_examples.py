@@ -207,6 +207,7 @@ def test_the_example_pictures_are_made_by_their_program(tmp_path, monkeypatch, c
     assert all((a.split("/")[0] == b.split("/")[0]) == (same == "1") for a, b, same, _ in pairs)
 
 
+@pytest.mark.long
 def test_synthetic_descriptors_have_ucf101s_sizes_and_splits(tmp_path, monkeypatch):
     """At full size but for the dimensions; svm-eval checks the lists' counts and groups."""
     monkeypatch.setattr(sys, "argv", ["make_descriptors.py", str(tmp_path), "--dims", "24"])

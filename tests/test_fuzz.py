@@ -126,6 +126,7 @@ def test_no_cut_is_accepted(originals, tmp_path, name):
         assert all(isinstance(event, Failed) for event, _ in decoded(pool, paths).values())
 
 
+@pytest.mark.long
 def test_kept_damage_is_decoded_in_the_same_way_twice(originals, tmp_path):
     paths = write_mutants(originals, tmp_path / "mutants", 64, seed=2)
     with DecodePool(2) as pool:
@@ -135,6 +136,7 @@ def test_kept_damage_is_decoded_in_the_same_way_twice(originals, tmp_path):
     assert len(kept) > 10 and all("\n" not in event.damage and len(event.damage) < 500 for event in kept)
 
 
+@pytest.mark.long
 def test_a_run_over_them_keeps_neighbours_and_keys(originals, tmp_path):
     write_mutants(originals, tmp_path / "videos", 40, seed=3)
     for i in range(3):

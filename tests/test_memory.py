@@ -93,6 +93,7 @@ def test_a_long_1080p_video_needs_no_more_than_fifteen_seconds_of_it(tmp_path, s
     assert peaks[1][0] < peaks[0][0] + 32 and peaks[1][1] < peaks[0][1] + 8
 
 
+@pytest.mark.long
 def test_hundreds_of_videos_leave_no_worker_and_no_descriptor(tmp_path, monkeypatch):
     """Every tenth is a bad one; see below for thousands."""
     tiny = write_noise_video(tmp_path / "tiny.mp4", 2, size=(16, 16))

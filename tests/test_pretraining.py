@@ -183,6 +183,7 @@ def frames_of(index: int) -> tuple[np.ndarray, int]:
     return int(rng.integers(0, num_frames - 14)) + 2 * np.arange(8), num_frames
 
 
+@pytest.mark.long
 def test_a_run_begins_with_anothers_weights(tmp_path):
     begun = train_mini.parse([str(tmp_path / "first"), "--steps", "4", "--workers", "0", "--words", "10"])
     begun.pictures, begun.held_out = 4, 4

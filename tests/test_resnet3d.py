@@ -125,17 +125,9 @@ def full_size_case(name, num_clips=1):
         residual_case(build(name), clips, *RESIDUAL[name][:4], release=2020 if name.startswith("r3d") else 2018)
 
 
-FULL_SIZE = ["resnet18", "densenet121"]  # of every kind there are small nets above
-
-
-@pytest.mark.parametrize("name", FULL_SIZE)
+@pytest.mark.long  # of every kind there are small nets above
+@pytest.mark.parametrize("name", list(ROWS))
 def test_full_size(name):
-    full_size_case(name)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in FULL_SIZE])
-def test_full_size_of_the_others(name):
     full_size_case(name)
 
 
