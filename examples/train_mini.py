@@ -328,6 +328,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save-seconds", type=float, default=180)
     args = parser.parse_args(arguments)
     args.sizes = tuple(zip((*args.larger_from, 1.0), SIZES, strict=True))  # until which part of the run which size
+    if not 0 <= args.larger_from[0] <= args.larger_from[1] <= 1:
+        parser.error("--larger-from is {:g} {:g}; give two parts from 0 to 1, in order".format(*args.larger_from))
     if args.processes < 1 or (args.processes > 1 and torch.cuda.is_available()):
         parser.error(f"--processes is {args.processes}; give 1, or more where there is no GPU")
     if args.batch_size < 3:

@@ -2,6 +2,7 @@
 
 A card that resizes every frame to 128 x 171 keeps pictures of 4:3 as they are, draws films of 16:9 together across to 0.75,
 and films of telephones held upright apart to 2.4. Scenes are rendered in such a shape and squeezed into the square.
+Labels of directions are those of the film, before it is squeezed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def draw_filmed_size(generator: Generator, side: int) -> tuple[int, int]:
 
 
 def shown(clips: Tensor, side: int) -> Tensor:
-    """Clips uint8 (N, T, h, w, 3) squeezed into (N, T, side, side, 3): every pixel the mean of those that it covers."""
+    """Clips uint8 (N, T, h, w, 3) squeezed into (N, T, side, side, 3), linearly and antialiased, as Pillow does."""
     num, frames, height, width, _ = clips.shape
     if (height, width) == (side, side):
         return clips
