@@ -6,6 +6,8 @@ descriptors   what is computed by hand in every cell (local_descriptors.py): col
               spreads what a linear SVM will compare
 parts         in every quarter of a cell, whether hands, elbows, knees, ankles, hips or heads are there, and which
               way they go (rendering/parts.py)
+
+Where a run has photographs of its own, labels say too which of them is there: a whole one behind, a cut-out thing in front.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ PART_COST, MOTION_SIZE = 0.12, 1.8  # about what presences and motions cost then
 
 DESCRIPTOR_WEIGHTS = {"cells": 1.0, "pooled": 1.0, "words": 1.0, "uniformity": 0.3}
 LABEL_WEIGHTS = {name: 0.25 for name in LABELS} | {"motion": 1.0, "action": 1.0, "reach": 4.0}
+LABEL_WEIGHTS |= {"cutout": 1.0, "photograph": 0.5}
 PART_WEIGHTS = {"parts": 2.0, "part_motions": 1.0}
 RECIPES = {
     "labels": LABEL_WEIGHTS,
@@ -41,11 +44,15 @@ RECIPES = {
 
 
 class Heads(nn.Module):
-    """Linear heads beside the network's own, and the vocabulary of one of them, for training only."""
+    """Linear heads beside the network's own, and the vocabulary of one of them, for training only.
 
-    def __init__(self, dims: int, num_words: int) -> None:
+    `exemplars` are the numbers of classes of those labels that depend on a run's photographs.
+    """
+
+    def __init__(self, dims: int, num_words: int, exemplars: dict[str, int]) -> None:
         super().__init__()
-        self.labels = nn.ModuleDict({name: nn.Linear(dims, len(LABELS[name])) for name in LABELS if name != "motion"})
+        sizes = {name: len(classes) for name, classes in LABELS.items() if name != "motion"} | exemplars
+        self.labels = nn.ModuleDict({name: nn.Linear(dims, size) for name, size in sizes.items()})
         self.reach = nn.Linear(dims, REACH_DIMS)
         self.descriptors = nn.Linear(dims, NUM_DESCRIPTORS)
         self.vocabulary = Vocabulary(num_words)
@@ -60,7 +67,7 @@ class Heads(nn.Module):
 
 def scores(net: Res3D, heads: Heads, pooled: Tensor) -> dict[str, Tensor]:
     """The class scores of every label from pool5."""
-    return {name: net.fc8(pooled) if name == "motion" else heads.labels[name](pooled) for name in LABELS}
+    return {"motion": net.fc8(pooled)} | {name: head(pooled) for name, head in heads.labels.items()}
 
 
 def losses(net: Res3D, heads: Heads, batch: Batch, bf16: bool = False) -> dict[str, Tensor]:
@@ -109,7 +116,7 @@ def part_losses(heads: Heads, maps: Tensor, batch: Batch) -> dict[str, Tensor]:
 def accuracies(net: Res3D, heads: Heads, batches: list[Batch]) -> dict[str, float]:
     """The share of right answers to every label over the clips that have it, with the network in eval mode."""
     net.eval()
-    right, total = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)
+    right, total = ({name: 0 for name in ("motion", *heads.labels)} for _ in range(2))
     for batch in batches:
         _, pooled = activations(net, to_input(batch.clips))
         for name, score in scores(net, heads, pooled).items():
@@ -117,4 +124,4 @@ def accuracies(net: Res3D, heads: Heads, batches: list[Batch]) -> dict[str, floa
             right[name] += int(((score.argmax(1) == batch.labels[name]) & known).sum())
             total[name] += int(known.sum())
     net.train()
-    return {name: right[name] / max(total[name], 1) for name in LABELS}
+    return {name: right[name] / max(total[name], 1) for name in right}

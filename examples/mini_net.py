@@ -18,6 +18,8 @@ ARGUMENTS = {
     "blocks": (1, 1, 1, 2),
     "depths": (3, 3, 3, 3, 1),
     "temporal_strides": (2, 1, 2, 1),
+    "pool_change": 2.0,
+    "pool_power": 0.5,
 }
 BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
 MEAN, STD = 128.0, 64.0  # of every channel, BGR
@@ -58,7 +60,8 @@ def activations(net: Res3D, clips: Tensor, bf16: bool = False) -> tuple[Tensor, 
 def equalise(net: Res3D, batches: Iterable[Tensor]) -> None:
     """Scale res5's channels, in place, so that all of pool5 deviate alike over `batches` of clips, uint8 BGR.
 
-    A channel after a ReLU may be scaled where all that reads it scales it back: the class scores stay what they are. L2
+    A channel after a ReLU may be scaled where all that reads it scales it back: the class scores stay what they are (but
+    for averages so near 0 that pool5 takes them for more). L2
     norms and linear SVMs then hear every channel, and not the loudest alone. `net` is left in eval mode. Raises ValueError
     unless res5 is two blocks, as in ARGUMENTS.
     """
@@ -66,10 +69,11 @@ def equalise(net: Res3D, batches: Iterable[Tensor]) -> None:
         raise ValueError("equalise scales a Res3D whose res5 is res5a and res5b; give one of ARGUMENTS")
     net.eval()
     deviations = torch.cat([activations(net, to_input(clips))[1] for clips in batches]).std(0)
-    scale = 1 / deviations.clamp(min=0.01 * float(deviations.mean()))
-    scale /= scale.log().mean().exp()  # on the whole as loud as before
+    pooled_scale = 1 / deviations.clamp(min=0.01 * float(deviations.mean()))
+    pooled_scale /= pooled_scale.log().mean().exp()  # on the whole as loud as before
+    scale = pooled_scale ** (1 / net.pool_power)
     for norm in (net.res5a.bn_branch2b, net.res5a.bn_branch1, net.res5b.bn_branch2b):
         norm.weight *= scale
         norm.bias *= scale
     net.res5b.branch2a.weight /= scale[:, None, None, None]  # (O, C, t, h, w)
-    net.fc8.weight /= scale
+    net.fc8.weight /= pooled_scale

@@ -28,7 +28,8 @@ import torch.distributed as dist
 from lessons import RECIPES, Heads, accuracies, losses
 from local_descriptors import local_descriptors
 from mini_net import ARGUMENTS, equalise, new_net
-from rendering.scene import Batch, Renderer
+from rendering.photographs import read_photographs
+from rendering.scene import EXEMPLARS, Batch, Renderer
 from simple_figures import figures_batch, joined
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -97,7 +98,7 @@ class RenderedBatches(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         args, worker = self.args, torch.utils.data.get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        renderer = Renderer((args.seed, TRAINING), self.device, args.pictures)
+        renderer = Renderer((args.seed, TRAINING), self.device, args.pictures, args.photographs)
         step = self.step + first
         while True:
             progress = self.schedule.progress(step)
@@ -131,7 +132,11 @@ class Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(args.seed)
         self.net = new_net().to(self.device, memory_format=torch.channels_last_3d).train()
-        self.heads = Heads(ARGUMENTS["widths"][-1], args.words).to(self.device).train()
+        photographs = read_photographs(args.photographs)
+        exemplars = (
+            {"cutout": len(photographs.cutouts), "photograph": len(photographs.whole)} if args.photographs else {}
+        )
+        self.heads = Heads(ARGUMENTS["widths"][-1], args.words, exemplars).to(self.device).train()
         parameters = [*self.net.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.AdamW(
             [
@@ -161,7 +166,7 @@ class Run:
 
     def _find_words(self) -> None:
         """Make the vocabulary from rendered clips of the smallest and the largest size."""
-        renderer = Renderer((self.args.seed, WORDS), self.device, self.args.pictures)
+        renderer = Renderer((self.args.seed, WORDS), self.device, self.args.pictures, self.args.photographs)
         rows = []
         for number in range(self.num_held_out):
             for size in (self.args.sizes[0][1], self.args.sizes[-1][1]):
@@ -207,7 +212,7 @@ class Run:
     def held_out(self, size: int) -> list[Batch]:
         """The batches that judge the run: people and places never trained on."""
         if size not in self._held_out:
-            renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures)
+            renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures, self.args.photographs)
             made = [mixed_batch(renderer, i, self.args.batch_size, size) for i in range(self.num_held_out)]
             self._held_out = {size: made}
         return self._held_out[size]
@@ -242,7 +247,9 @@ class Run:
 
     def train(self, stop_at: int | None = None) -> None:
         """Train to the end of the schedule, or to step `stop_at`, and save; the first process reports and saves."""
-        args, weights = self.args, RECIPES[self.args.recipe]
+        args = self.args
+        taught = {"motion", *self.heads.labels}
+        weights = {name: x for name, x in RECIPES[args.recipe].items() if name in taught or name not in EXEMPLARS}
         saved = reported = time.monotonic()
         totals, count = dict.fromkeys(weights, 0.0), 0
         batches, parameters = self.batches(), [*self.net.parameters(), *self.heads.parameters()]
@@ -280,7 +287,7 @@ class Run:
         from featx.checkpoints.safetensors import write_safetensors
 
         net = copy.deepcopy(self.net)
-        renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures)
+        renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures, self.args.photographs)
         side = self.args.sizes[-1][1]
         equalise(net, (renderer.batch(i, self.args.batch_size, side).clips for i in range(self.num_held_out)))
         tensors = {name: tensor.cpu().float().contiguous() for name, tensor in net.state_dict().items()}
@@ -322,6 +329,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="part of the run in which people in calm scenes grow rarer; 0 for weights that know them  [default: 0.5]",
     )
     parser.add_argument("--pictures", type=int, default=256, help="pictures at a time")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="of pictures and cut-out things (PNG with transparency)"
+    )
     parser.add_argument("--words", type=int, default=320, help="visual words")
     parser.add_argument("--held-out", type=int, default=320, help="clips that judge the run; as many make the words")
     parser.add_argument("--report-seconds", type=float, default=60)

@@ -439,6 +439,23 @@ def test_c3d_without_classifier():
     assert not [name for name in net.state_dict() if name.startswith("fc8")]
 
 
+@pytest.mark.parametrize("change, power", [(0.0, 1.0), (0.0, 0.5), (2.0, 1.0), (2.0, 0.5)])
+@pytest.mark.parametrize("num_frames", [2, 16])
+def test_res3d_pools_averages_and_changes(change, power, num_frames):
+    clips = seeded_clips(2, 3, num_frames, 16, 16, scale=1.0)
+    net = lively(Res3D(num_classes=5, widths=(4, 6, 8, 10), pool_change=change, pool_power=power), clips)
+    with torch.no_grad():
+        found = net(clips, ("res5b", "pool5"))
+    maps = found["res5b"][0]  # (C, T, h, w)
+    expected = maps.mean((1, 2, 3))
+    if num_frames == 16:  # else one time step is left, and nothing changes
+        assert maps.shape[1] == 2
+        expected = expected + change * (maps[:, 1] - maps[:, 0]).abs().mean((1, 2))
+    if power < 1:
+        expected = torch.maximum(expected, torch.tensor(1e-4)).sqrt()
+    assert torch.allclose(found["pool5"][0], expected, rtol=1e-5)
+
+
 def test_unknown_names_when_building():
     with pytest.raises(UnknownNameError, match="unknown architecture 'c2d'; did you mean .*'c3d'"):
         build("c2d")
@@ -461,6 +478,8 @@ def test_unknown_names_when_building():
         ("res3d", {"depths": (3, 3, 3, 3)}, r"depths of a Res3D is \[3, 3, 3, 3\]; give 5 positive numbers"),
         ("res3d", {"depths": (3, 3, 4, 3, 3)}, "extents in time are odd"),
         ("tv-r2plus1d18", {"depths": (3, 3, 1, 1, 1)}, "only kernels of depth 3 are split"),
+        ("res3d", {"pool_change": -1}, "pool_change of a Res3D is -1; give 0 or more"),
+        ("res3d", {"pool_power": 2}, "pool_power of a Res3D is 2; give a number above 0, at most 1"),
         ("p3d199", {"kinds": "ABD"}, r"kinds of a P3D is \['A', 'B', 'D'\]; give some of A, B and C"),
         ("p3d199", {"blocks": (3, 4, 6)}, r"blocks of a P3D is \[3, 4, 6\]; give 4 positive numbers"),
     ],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -27,15 +30,20 @@ from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local
 from render_actions import render_clip, write_video  # noqa: E402
 from rendering import aspect, scene  # noqa: E402
 from rendering.parts import PARTS, part_maps  # noqa: E402
+from rendering.photographs import read_photographs  # noqa: E402
+from rendering.pictures import FAMILIES  # noqa: E402
 from rendering.scene import REACH_DIMS, Renderer  # noqa: E402
 from simple_figures import LABELS, figures_batch  # noqa: E402
 from visual_words import Vocabulary, k_means  # noqa: E402
 
+from featx.backbones import res3d  # noqa: E402
 from featx.backbones.res3d import Res3D  # noqa: E402
 from featx.checkpoints.safetensors import read_safetensors  # noqa: E402
 from featx.clips import Sampling  # noqa: E402
 from featx.store import open_features  # noqa: E402
 from featx.video import read_frames  # noqa: E402
+
+FAMILY_OF_PHOTOGRAPHS = list(FAMILIES).index("photo")
 
 # ------------------------------------------------------------------------------------------------ descriptors by hand
 
@@ -122,6 +130,26 @@ def test_words_are_the_nearest_and_what_is_left_open_is_a_share_of_the_variance(
 
 
 @pytest.fixture(scope="module")
+def folder_of_photographs(tmp_path_factory):
+    """A pure green and a pure red disc, cut out, and a blue picture."""
+    folder = tmp_path_factory.mktemp("photographs")
+    row, column = np.mgrid[:60, :60] - 29.5
+    disc = (np.hypot(row, column) < 28)[..., None] * np.uint8(255)
+    for name, colour in (("a", (0, 255, 0)), ("b", (255, 0, 0))):
+        write_png(folder / f"{name}.png", np.concatenate([np.broadcast_to(np.uint8(colour), (60, 60, 3)), disc], 2))
+    write_png(folder / "c.png", np.broadcast_to(np.uint8((0, 0, 255, 255)), (60, 80, 4)).copy())
+    return folder
+
+
+def write_png(path, pixels):
+    """Write RGBA uint8 (h, w, 4)."""
+    codec = av.CodecContext.create("png", "w")
+    codec.height, codec.width, codec.pix_fmt, codec.time_base = *pixels.shape[:2], "rgba", Fraction(1, 25)
+    packets = codec.encode(av.VideoFrame.from_ndarray(pixels, "rgba")) + codec.encode(None)
+    path.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+@pytest.fixture(scope="module")
 def batch():
     return Renderer((5, 0), pictures=6).batch(3, 24, 32)
 
@@ -138,15 +166,39 @@ def test_a_batch_depends_on_its_seeds_and_number_only(batch):
 
 
 def test_labels_are_told_where_they_are_known(batch):
-    assert set(batch.labels) == set(scene.LABELS)
-    for name, values in batch.labels.items():
-        assert values.min() >= -1 and values.max() < len(LABELS[name])
+    assert set(batch.labels) == {*scene.LABELS, *scene.EXEMPLARS}
+    for name, classes in scene.LABELS.items():
+        assert batch.labels[name].min() >= -1 and batch.labels[name].max() < len(classes)
+    assert (batch.labels["cutout"] == -1).all()  # there are none
+    assert torch.equal(batch.labels["photograph"] >= 0, batch.labels["picture"] == FAMILY_OF_PHOTOGRAPHS)
     people = batch.labels["people"] >= 0
     assert torch.equal(people, batch.has_reach.bool()) and 0 < people.sum() < 24
     assert batch.reach.shape == (24, REACH_DIMS) and not batch.reach[~people].any() and batch.reach[people].any(1).all()
     assert torch.equal(batch.labels["action"] >= 0, batch.labels["playback"] == 1)  # backwards it is another action
     assert not (people & (batch.labels["dynamic"] >= 0)).any()
     assert len(LABELS["action"]) >= 40
+
+
+def test_photographs_of_ones_own_are_seen_and_their_things_named(folder_of_photographs):
+    batch = Renderer((5, 0), pictures=6, photographs=folder_of_photographs).batch(0, 60, 32)
+    red, green = ((batch.clips[..., channel] > 200) & (batch.clips.sum(-1) < 260) for channel in (2, 1))
+    for number, colour in enumerate((green, red)):  # in the order of their names
+        named = batch.labels["cutout"] == number
+        assert named.sum() >= 3
+        seen = colour.flatten(1).any(1)
+        assert seen[named].float().mean() > 0.6  # the others are hidden, dim or out of the picture
+    assert batch.labels["photograph"].max() == len(read_photographs(folder_of_photographs).whole) - 1
+    assert torch.equal(batch.labels["photograph"] >= 0, batch.labels["picture"] == FAMILY_OF_PHOTOGRAPHS)
+
+
+def test_a_run_learns_to_name_its_photographs(tmp_path, folder_of_photographs):
+    arguments = [str(tmp_path), "--steps", "1", "--batch-size", "6", "--pictures", "4", "--held-out", "6"]
+    arguments += ["--photographs", str(folder_of_photographs)]
+    run = train_mini.Run(train_mini.parse(arguments))
+    run.train()
+    log = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert {"cutout", "photograph"} <= set(log["losses"]) & set(log["held_out"])
+    assert run.heads.labels["cutout"].out_features == 2
 
 
 def test_clips_show_something_that_changes(batch):
@@ -166,7 +218,7 @@ def test_a_third_of_a_batch_are_simple_figures(monkeypatch):
     mixed = train_mini.mixed_batch(renderer, 3, 30, 32)
     figures, scenes = mixed.labels["motion"] >= 0, mixed.labels["camera"] >= 0
     assert figures.sum() == 10 and not (figures & scenes).any()
-    assert set(mixed.labels) == set(LABELS) and (mixed.labels["motion"][:20] == -1).all()
+    assert set(mixed.labels) == {*LABELS, *scene.EXEMPLARS} and (mixed.labels["motion"][:20] == -1).all()
     assert torch.equal(mixed.clips[:20], renderer.batch(3, 20, 32).clips)
     assert mixed.labels["motion"][20:].tolist() == [(30 + i) % 14 for i in range(10)]
     own = render_clip("WalkForward", (5, 0, 42, 1), (5, 0, 42, 2), *frames_of(42), 37, 49).frames
@@ -331,7 +383,7 @@ def test_a_run_writes_its_log_and_the_curves_are_drawn(tmp_path):
     (line,) = training_curves.read_log(tmp_path / "run")
     assert (
         line["step"] == 2
-        and set(line["losses"]) == set(lessons.RECIPES["all"])
+        and set(line["losses"]) == set(lessons.RECIPES["all"]) - set(scene.EXEMPLARS)
         and set(line["held_out"]) == set(LABELS)
     )
     training_curves.draw([tmp_path / "run"], tmp_path / "curves.svg")
@@ -348,12 +400,12 @@ def mixed():
 
 def test_every_loss_has_a_weight_and_teaches_the_network(mixed):
     torch.manual_seed(0)
-    net, heads = mini_net.new_net().train(), lessons.Heads(320, 12).train()
+    net, heads = mini_net.new_net().train(), lessons.Heads(320, 12, {}).train()
     for head in (heads.words, heads.descriptors, heads.parts, heads.part_motions):
         nn.init.normal_(head.weight)  # they begin at zero, which teaches nothing but themselves
     found = lessons.losses(net, heads, mixed)
     recipes = lessons.RECIPES
-    assert set(found) == set(recipes["all"])
+    assert set(found) == set(recipes["all"]) - set(scene.EXEMPLARS)  # without photographs of its own
     assert set(recipes["all"]) == set(recipes["both"]) | {"parts", "part_motions"}
     assert set(recipes["both"]) == set(recipes["labels"]) | set(recipes["descriptors"])
     answered = {name for name in LABELS if (mixed.labels[name] >= 0).any()}
@@ -368,7 +420,7 @@ def test_every_loss_has_a_weight_and_teaches_the_network(mixed):
 
 def test_wrong_parts_are_weighed_as_told(mixed):
     """Heads that know nothing, at first: cross-entropy with one share for all; the square of the motions where parts are."""
-    heads = lessons.Heads(320, 12)
+    heads = lessons.Heads(320, 12, {})
     with torch.no_grad():
         found = lessons.part_losses(heads, torch.randn(24, 320, 2, 2, 2), mixed)
     share, parts = lessons.PART_SHARE, mixed.parts.double()
@@ -385,7 +437,7 @@ def test_wrong_parts_are_weighed_as_told(mixed):
 def test_uniformity_is_that_of_the_paper(mixed, monkeypatch):
     """log of the mean over pairs of exp(-2 |u - v|^2), by a loop."""
     torch.manual_seed(0)
-    net, heads = mini_net.new_net().train(), lessons.Heads(320, 12).train()
+    net, heads = mini_net.new_net().train(), lessons.Heads(320, 12, {}).train()
     pooled = torch.randn(24, 320).abs()
     maps = pooled[..., None, None, None].expand(-1, -1, 2, 2, 2)
     monkeypatch.setattr(lessons, "activations", lambda *_: (maps, pooled))
@@ -395,7 +447,8 @@ def test_uniformity_is_that_of_the_paper(mixed, monkeypatch):
     assert float(lessons.losses(net, heads, mixed)["uniformity"]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_equalised_channels_deviate_alike_and_the_scores_stay(mixed):
+def test_equalised_channels_deviate_alike_and_the_scores_stay(mixed, monkeypatch):
+    monkeypatch.setattr(res3d, "LEAST_POOLED", 0.0)  # averages below it keep no ratios
     torch.manual_seed(0)
     net = mini_net.new_net().eval()
     for module in net.modules():

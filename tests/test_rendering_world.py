@@ -20,7 +20,8 @@ from rendering.draws import DIRECTIONS, STILL, direction_of  # noqa: E402
 from rendering.dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic  # noqa: E402
 from rendering.objects import MOTIONS, SHAPES, draw_objects, paint_objects  # noqa: E402
 from rendering.patterns import BANDS, PAINTERS  # noqa: E402
-from rendering.pictures import FAMILIES, draw_pictures, photographs  # noqa: E402
+from rendering.photographs import read_photographs  # noqa: E402
+from rendering.pictures import FAMILIES, draw_pictures  # noqa: E402
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -85,7 +86,8 @@ def test_a_family_makes_varied_pictures_in_range(family):
 
 def test_painters_and_the_special_families_are_all_there_are():
     assert set(FAMILIES) == {*PAINTERS, "photo", "mix", "band"}
-    assert len(photographs()) >= 2 and all(photo.shape[0] == 3 and 0.02 < photo.mean() < 0.9 for photo in photographs())
+    whole = read_photographs().whole
+    assert len(whole) >= 2 and all(photo.shape[0] == 3 and 0.02 < photo.mean() < 0.9 for photo in whole)
 
 
 def test_band_limited_noise_keeps_to_its_band():
@@ -99,13 +101,6 @@ def test_band_limited_noise_keeps_to_its_band():
         low, high = BANDS[band]
         inside = power[(frequency >= low) & (frequency <= high)].sum() / power.sum()
         assert inside > 0.98  # the rest is the clamp to 0..1
-
-
-def test_a_refreshed_bank_keeps_the_other_pictures():
-    pictures = draw_pictures(seeded(1), 6, 24)
-    before = pictures.pixels.clone()
-    pictures.refresh(seeded(2), 2)
-    assert (pictures.pixels != before).flatten(1).any(1).sum() == 2
 
 
 # ------------------------------------------------------------------------------------------------ cameras

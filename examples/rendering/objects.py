@@ -1,4 +1,4 @@
-"""Things that move: textured discs, boxes, polygons, stars and blobs that travel, turn, grow, bounce and collide.
+"""Things that move: textured discs, boxes, polygons, stars and blobs, and cut-out real things, that travel and collide.
 
 A thing is a small picture with cover (a sprite), made once a clip and sampled into every frame inside the box of the
 screen that it crosses, so that its shape costs nothing a frame.
@@ -27,6 +27,7 @@ MOTIONS = {
 }  # fmt: skip
 _MOTION = {name: number for number, name in enumerate(MOTIONS)}
 
+CUTOUT_SHARE = 0.7  # of the things, where there are cut-out ones
 _WALL = 0.42  # where bouncing things turn, in heights from the middle
 
 
@@ -50,6 +51,7 @@ class Objects:
     wave_turns: Tensor  # (B, K, T): the waves' phase
     outline: Tensor  # (B, K, 4): free numbers of the outline, 0..1
     tint: Tensor  # (B, K, 3): the texture is multiplied by it
+    cutout: Tensor  # (B, K) int64: which cut-out thing this is, instead of a texture in a shape; -1 is none
     direction: Tensor  # (B, K) int64
     speed: Tensor  # (B, K)
     grow_rate: Tensor  # (B, K): log radius a shown frame
@@ -63,10 +65,12 @@ def draw_objects(
     most: int = 3,
     count_shares: tuple[float, ...] = (3, 4, 2, 1),
     aspect_ratio: float = 1.0,
+    num_cutouts: int = 0,
 ) -> Objects:
     """Random things for frames at `times` float32 (B, T), in source frames; 0 to `most` a clip in `count_shares`.
 
-    `aspect_ratio` is the screen's width in heights, over which they spread.
+    `aspect_ratio` is the screen's width in heights, over which they spread. Where there are cut-out things, most things
+    are one of them, and nearly upright.
     """
     batch, num_frames = times.shape
     some = (batch, most)
@@ -95,6 +99,14 @@ def draw_objects(
     wave_rate = log_uniform(generator, (*some, 1), 0.03, 0.2) * signs(generator, (*some, 1))
     exists = torch.arange(most) < count[:, None]
     picture = torch.randint(bank_size, some, generator=generator)
+    cutout = torch.full(some, -1)
+    if num_cutouts:
+        real = exists & (uniform(generator, some) < CUTOUT_SHARE)
+        cutout = torch.where(real, torch.randint(num_cutouts, some, generator=generator), -1)
+        leaning = 0.25 * torch.randn((*some, 1), generator=generator)
+        angles = torch.where(real[..., None], leaning + turning[..., None] * time[:, None], angles)
+        grown = (log_uniform(generator, some, 1.0, 1.8) * real)[..., None]  # they fill less of their discs
+        radii = torch.where(real[..., None], radii * grown, radii)
     return Objects(
         count=count,
         picture=torch.where(exists, picture, -1),
@@ -108,6 +120,7 @@ def draw_objects(
         wave_turns=wave_rate * times[:, None] + uniform(generator, (*some, 1)),
         outline=uniform(generator, (*some, 4)),
         tint=torch.exp(0.25 * torch.randn((*some, 3), generator=generator)),
+        cutout=cutout,
         direction=torch.where(of("still", "spin", "grow"), STILL, direction_of(velocity)),
         speed=velocity.norm(dim=-1),
         grow_rate=(radii[..., -1] / radii[..., 0]).log() / steps,
@@ -172,17 +185,19 @@ def _collision(clock: Tensor, middle: Tensor, normal: Tensor, speed: Tensor, rad
     return drift[:, None] + lever[..., None, None] * (distance * normal)[:, None]
 
 
-def paint_objects(canvas: Tensor, objects: Objects, pictures: Tensor, camera: Camera) -> None:
+def paint_objects(
+    canvas: Tensor, objects: Objects, pictures: Tensor, camera: Camera, cutouts: Tensor | None = None
+) -> None:
     """Paint things into `canvas` float32 (B, 3, T, h, w) in place, the last one in front.
 
-    `pictures` float32 (N, 3, S, S) are their textures, on the canvas's device.
+    `pictures` float32 (N, 3, S, S) are their textures, on the canvas's device; `cutouts` are those of photographs.py.
     """
     _, _, _, height, width = canvas.shape
     device = canvas.device
     rows, slots = torch.nonzero(objects.picture >= 0, as_tuple=True)
     if not len(rows):
         return
-    sprites = _sprites(objects, rows, slots, pictures, max(16, round(0.6 * height)))
+    sprites = _sprites(objects, rows, slots, pictures, cutouts, max(16, round(0.6 * height)))
     middle = screen_points(camera, objects.centre.transpose(1, 2)).transpose(1, 2)[rows, slots]  # (n, T, 2)
     scale = objects.radius[rows, slots] * camera.zoom[rows]
     angle = objects.angle[rows, slots] + camera.roll[rows]
@@ -217,7 +232,9 @@ def paint_objects(canvas: Tensor, objects: Objects, pictures: Tensor, camera: Ca
         canvas[row, :, :, top:bottom, left:right].mul_(1 - drawn[3:]).add_(drawn[:3])
 
 
-def _sprites(objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, size: int) -> Tensor:
+def _sprites(
+    objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, cutouts: Tensor | None, size: int
+) -> Tensor:
     """Colours times cover, and cover: float32 (n, 4, size, size), with an empty border."""
     device = pictures.device
     outline = objects.outline[rows, slots]
@@ -237,7 +254,12 @@ def _sprites(objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, si
             for name, (top, left) in zip(names, corners, strict=True)
         ]
     )
-    colours.mul_(objects.tint[rows, slots].to(device)[:, :, None, None])
+    real = objects.cutout[rows, slots]
+    for n, number in enumerate(real.tolist()):
+        if number >= 0:
+            colours[n], cover[n] = _cut_out(cutouts[number], size, mirrored=float(outline[n, 0]) < 0.5)
+    tint = objects.tint[rows, slots] ** torch.where(real < 0, 1.0, 0.4)[:, None]  # of real things colours are telling
+    colours.mul_(tint.to(device)[:, :, None, None])
     shade = (outline[:, 2:] * 0.8 - 0.4).to(device)
     colours.mul_(1 + shade[:, :1, None, None] * y + shade[:, 1:, None, None] * x).clamp_(0, 1)
     sprites = torch.cat([colours * cover[:, None], cover[:, None]], 1)
@@ -250,6 +272,13 @@ def _sprites(objects: Objects, rows: Tensor, slots: Tensor, pictures: Tensor, si
         smooth[..., 1:-1] = 0.5 * smooth[..., 1:-1] + 0.25 * (smooth[..., :-2] + smooth[..., 2:])
         sprites[rows_small] = smooth
     return sprites
+
+
+def _cut_out(cutout: Tensor, size: int, mirrored: bool) -> tuple[Tensor, Tensor]:
+    """Colours (3, size, size) and cover of a cut-out thing, with an empty border."""
+    inner = F.interpolate(cutout[None].float() / 255, (size - 2, size - 2), mode="bilinear", antialias=True)[0]
+    drawn = F.pad(inner.flip(2) if mirrored else inner, (1, 1, 1, 1))
+    return drawn[:3] / drawn[3].clamp_min(1e-3), drawn[3]
 
 
 def _outlines(shape: Tensor, outline: Tensor, angle: Tensor) -> Tensor:

@@ -1,26 +1,21 @@
 """A bank of still pictures for backgrounds, clothes and things: painted families, photographs and mixtures.
 
-The photographs are the sample pictures that scikit-learn comes with and, where scikit-image is installed, the ones
-inside that package; crops of them are flipped and recoloured.
+Crops of photographs (photographs.py) are flipped and recoloured.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from featx.images import read_image
-
 from .draws import band_noise, choose, log_uniform, uniform
 from .patterns import BANDS, PAINTERS, paint_band, soft_mask
+from .photographs import Photographs, read_photographs
 
-__all__ = ["BANDS", "FAMILIES", "Pictures", "draw_pictures", "photographs"]
+__all__ = ["BANDS", "FAMILIES", "Pictures", "draw_pictures"]
 
 # Families and their shares in a bank.
 FAMILIES = {
@@ -40,15 +35,6 @@ FAMILIES = {
     "gradient": 1,
 }
 
-_PHOTOGRAPHS = {
-    "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
-    "skimage": (
-        "data",
-        ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
-         "gravel.png", "motorcycle_left.png", "rocket.jpg"),
-    ),
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -57,19 +43,20 @@ class Pictures:
     pixels: Tensor  # (N, 3, S, S) float32, RGB, 0..1
     family: Tensor  # (N,) int64, index into FAMILIES, on the CPU
     band: Tensor  # (N,) int64, index into BANDS, on the CPU; -1 but for band-limited noise
-
-    def refresh(self, generator: Generator, num: int) -> None:
-        """Draw `num` of the pictures anew, in place."""
-        rows = torch.randperm(len(self.family), generator=generator)[:num]
-        drawn = draw_pictures(generator, num, self.pixels.shape[-1])
-        self.pixels[rows.to(self.pixels.device)] = drawn.pixels.to(self.pixels.device)
-        self.family[rows], self.band[rows] = drawn.family, drawn.band
+    photograph: Tensor  # (N,) int64, which of the whole photographs, on the CPU; -1 but for the family "photo"
 
 
 def draw_pictures(
-    generator: Generator, num: int, size: int = 160, device: torch.device | str = "cpu", families: tuple[str, ...] = ()
+    generator: Generator,
+    num: int,
+    size: int = 160,
+    device: torch.device | str = "cpu",
+    families: tuple[str, ...] = (),
+    photographs: Photographs | None = None,
 ) -> Pictures:
     """Draw `num` pictures of `size` x `size` pixels, of all FAMILIES in their shares or of `families` alone.
+
+    Photographs are crops of the whole ones of `photographs`, by default the installed packages'.
 
     They are made on the CPU, so that a seed means the same bank everywhere, and kept on `device`.
     """
@@ -77,19 +64,22 @@ def draw_pictures(
     shares = [share if not families or name in families else 0 for name, share in FAMILIES.items()]
     family = choose(generator, shares, num)
     band = torch.where(family == names.index("band"), torch.randint(len(BANDS), (num,), generator=generator), -1)
+    whole = (photographs or read_photographs()).whole
+    photograph = torch.where(family == names.index("photo"), torch.randint(len(whole), (num,), generator=generator), -1)
     pixels = torch.empty(num, 3, size, size)
     for row in range(num):
-        pixels[row] = _draw_picture(generator, names[int(family[row])], int(band[row]), size)
-    return Pictures(pixels.clamp_(0, 1).to(device), family, band)
+        photo = whole[int(photograph[row])]
+        pixels[row] = _draw_picture(generator, names[int(family[row])], int(band[row]), photo, size)
+    return Pictures(pixels.clamp_(0, 1).to(device), family, band, photograph)
 
 
-def _draw_picture(generator: Generator, family: str, band: int, size: int) -> Tensor:
+def _draw_picture(generator: Generator, family: str, band: int, photo: Tensor, size: int) -> Tensor:
     if family == "band":
         return paint_band(generator, size, band)  # nothing is added: its label must stay true
     if family == "mix":
-        return _mix(generator, size)
+        return _mix(generator, photo, size)
     if family == "photo":
-        return _draw_photograph(generator, size)
+        return _crop(generator, photo, size)
     return _lit(generator, PAINTERS[family](generator, size))
 
 
@@ -101,35 +91,18 @@ def _lit(generator: Generator, picture: Tensor) -> Tensor:
     return picture * (1 + strength * band_noise(generator, 1, picture.shape[-1], 0, 2)).clamp_min(0.2)
 
 
-def _mix(generator: Generator, size: int) -> Tensor:
+def _mix(generator: Generator, photo: Tensor, size: int) -> Tensor:
     """Two pictures side by side or through each other."""
     names = [name for name in FAMILIES if name not in ("mix", "band")]
     picks = torch.randint(len(names), (2,), generator=generator).tolist()
-    first, second = (_draw_picture(generator, names[pick], -1, size) for pick in picks)
+    first, second = (_draw_picture(generator, names[pick], -1, photo, size) for pick in picks)
     if float(uniform(generator, ())) < 0.3:
         return torch.lerp(first, second, float(uniform(generator, (), 0.3, 0.7)))
     return torch.lerp(first, second, soft_mask(generator, size, float(log_uniform(generator, (), 0.01, 0.5))))
 
 
-@lru_cache(maxsize=1)
-def photographs() -> tuple[Tensor, ...]:
-    """The installed packages' photographs, float32 (3, h, w), RGB, 0..1."""
-    found = []
-    for package, (folder, names) in _PHOTOGRAPHS.items():
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            continue
-        paths = (Path(spec.origin).parent / folder / name for name in names)
-        for path in (path for path in paths if path.exists()):
-            pixels = torch.from_numpy(read_image(path)[..., ::-1].copy())  # BGR -> RGB
-            found.append(pixels.permute(2, 0, 1).float().div_(255))  # (h, w, 3) -> (3, h, w)
-    return tuple(found)
-
-
-def _draw_photograph(generator: Generator, size: int) -> Tensor:
+def _crop(generator: Generator, photo: Tensor, size: int) -> Tensor:
     """The richest of three crops of a photograph, upright or mirrored, larger or smaller, in other colours."""
-    found = photographs()
-    photo = found[int(torch.randint(len(found), (), generator=generator))]
     _, height, width = photo.shape
     side = int(min(height, width) * float(log_uniform(generator, (), 0.4, 1.0)))
     tops = torch.randint(height - side + 1, (3,), generator=generator).tolist()

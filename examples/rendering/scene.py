@@ -9,6 +9,7 @@ A batch depends on its renderer's seeds and its number alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
@@ -21,14 +22,16 @@ from .draws import DIRECTIONS, STILL, choose, log_uniform, uniform
 from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
 from .figures import EXTREMITIES, draw_people, paint_people, parts_on_screen
 from .objects import MOTIONS as THING_MOTIONS
-from .objects import draw_objects, paint_objects
+from .objects import Objects, draw_objects, paint_objects
 from .parts import CELL, HALVES, PARTS
+from .photographs import read_photographs
 from .pictures import FAMILIES, Pictures, draw_pictures
 
-__all__ = ["LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
+__all__ = ["EXEMPLARS", "LABELS", "NUM_FRAMES", "REACH_DIMS", "Batch", "Renderer"]
 
 NUM_FRAMES = 8
 KINDS = {"people": 6, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
+REAL_KINDS = KINDS | {"things": 4}  # where there are cut-out things
 TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
 STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
 BATCHES_A_BANK = 128  # pictures seen much oftener are learned by heart
@@ -47,6 +50,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "dynamic_band": tuple(f"{low:g}-{high:g}" for low, high in SPACE_BANDS),
     "dynamic_pace": tuple(f"{low:g}-{high:g}" for low, high in PACES),
 }
+EXEMPLARS = ("cutout", "photograph")  # labels of as many classes as there are: the front-most thing, what is behind all
 REACH_DIMS = 3 * len(EXTREMITIES) * 2
 
 
@@ -69,10 +73,20 @@ class Batch:
 
 
 class Renderer:
-    """Renders numbered batches; `seeds` say of which collection, `pictures` how many there are to look at at a time."""
+    """Renders numbered batches; `seeds` say of which collection, `pictures` how many there are to look at at a time.
 
-    def __init__(self, seeds: tuple[int, int], device: torch.device | str = "cpu", pictures: int = 256) -> None:
+    `photographs` is a folder of some beside those of the installed packages (photographs.py).
+    """
+
+    def __init__(
+        self,
+        seeds: tuple[int, int],
+        device: torch.device | str = "cpu",
+        pictures: int = 256,
+        photographs: Path | None = None,
+    ) -> None:
         self.seeds, self.device, self.num_pictures = seeds, torch.device(device), pictures
+        self.photographs = read_photographs(photographs)
         self._bank: tuple[int, Pictures] | None = None
 
     def _generator(self, *numbers: int) -> Generator:
@@ -85,7 +99,9 @@ class Renderer:
         """The bank of batch `number`: painted anew every BATCHES_A_BANK batches."""
         which = number // BATCHES_A_BANK
         if self._bank is None or self._bank[0] != which:
-            drawn = draw_pictures(self._generator(0, which), self.num_pictures, device=self.device)
+            drawn = draw_pictures(
+                self._generator(0, which), self.num_pictures, device=self.device, photographs=self.photographs
+            )
             self._bank = which, drawn
         return self._bank[1]
 
@@ -94,8 +110,9 @@ class Renderer:
         generator = self._generator(1, number)
         pictures = self._pictures(number)
         filmed = draw_filmed_size(generator, side)
-        kind = choose(generator, list(KINDS.values()), size)
-        labels = {name: torch.full((size,), -1) for name in LABELS}
+        kinds = REAL_KINDS if len(self.photographs.cutouts) else KINDS
+        kind = choose(generator, list(kinds.values()), size)
+        labels = {name: torch.full((size,), -1) for name in (*LABELS, *EXEMPLARS)}
         reach, has_reach = torch.zeros(size, REACH_DIMS), torch.zeros(size)
         parts, motions = _no_parts(size, side)
         clips = torch.empty(size, NUM_FRAMES, side, side, 3, dtype=torch.uint8, device=self.device)
@@ -103,7 +120,9 @@ class Renderer:
             rows = torch.nonzero(kind == which)[:, 0]
             if not len(rows):
                 continue
-            scene = _draw_scene(generator, name, len(rows), filmed, side, pictures, self.device, ease)
+            scene = _draw_scene(
+                generator, name, len(rows), filmed, side, pictures, self.photographs.cutouts, self.device, ease
+            )
             clips[rows.to(self.device)] = shown(scene.clips, side)
             for label, values in scene.labels.items():
                 labels[label][rows] = values
@@ -128,6 +147,7 @@ def _draw_scene(
     filmed: tuple[int, int],
     side: int,
     pictures: Pictures,
+    cutouts: Tensor,
     device: torch.device,
     ease: float,
 ) -> Batch:
@@ -147,6 +167,7 @@ def _draw_scene(
         "camera_direction": torch.where(is_cut, -1, camera.direction),
         "cut": is_cut.long(),
         "picture": torch.where(is_cut, -1, pictures.family[index[:, 0]]),
+        "photograph": torch.where(is_cut | calm, -1, pictures.photograph[index[:, 0]]),
     }
     reach, has_reach = torch.zeros(num, REACH_DIMS), torch.zeros(num)
     parts, motions = _no_parts(num, side)
@@ -156,14 +177,16 @@ def _draw_scene(
         rows = torch.nonzero((uniform(generator, (num,)) < share) & ~calm)[:, 0]
         dynamic = draw_dynamic(generator, times)
         render_dynamic(dynamic, pictures.pixels, index, camera, canvas, rows)
-        labels["picture"] = labels["picture"].index_fill(0, rows, -1)
+        for name in ("picture", "photograph"):
+            labels[name] = labels[name].index_fill(0, rows, -1)
         if kind == "dynamic":
             labels |= {"dynamic": dynamic.family, "dynamic_band": dynamic.band, "dynamic_pace": dynamic.pace}
     if kind == "things" or kind == "people":
         shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
-        things = draw_objects(generator, times, len(pictures.family), count_shares=shares)
+        things = draw_objects(generator, times, len(pictures.family), count_shares=shares, num_cutouts=len(cutouts))
         things.picture[calm] = -1
-        paint_objects(canvas, things, pictures.pixels, camera)
+        paint_objects(canvas, things, pictures.pixels, camera, cutouts)
+        labels["cutout"] = _front_most(things)
         if kind == "things":
             names = list(THING_MOTIONS)
             steady = torch.isin(things.motion[:, 0], torch.tensor([names.index(name) for name in STEADY]))
@@ -186,6 +209,14 @@ def _draw_scene(
     pixels = canvas.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
     pixels = pixels.permute(0, 2, 3, 4, 1).flip(-1)  # (N, 3, T, h, w), RGB -> (N, T, h, w, 3), BGR
     return Batch(pixels, labels, reach, has_reach, parts, motions)
+
+
+def _front_most(things: Objects) -> Tensor:
+    """The last thing of each clip that is cut out of a photograph, (B,); -1 where there is none."""
+    front = torch.full((len(things.count),), -1)
+    for cutout, picture in zip(things.cutout.T, things.picture.T, strict=True):
+        front = torch.where((cutout >= 0) & (picture >= 0), cutout, front)
+    return front
 
 
 def _no_parts(num: int, side: int) -> tuple[Tensor, Tensor]:

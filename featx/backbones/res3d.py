@@ -17,6 +17,7 @@ from featx.errors import UnknownNameError, UsageError
 __all__ = ["Res3D"]
 
 SPLITS = ("paper", "torchvision")
+LEAST_POOLED = 1e-4  # taken for less before a power, whose slope is infinite at 0
 TORCHVISION_STEM_INNER = 45  # where the paper's formula gives 83
 
 
@@ -36,6 +37,11 @@ class Res3D(Backbone):
     BatchNorm and ReLU, and a 3x1x1 one (branch2a_t) with the stride in time. The channels between keep the number of
     weights: as "paper" computes them for each convolution, or as "torchvision" does, once a block. The paper does not
     say what stands between the two; BatchNorm and ReLU are torchvision's.
+
+    pool5 is the paper's average over time and space where `pool_change` is 0 and `pool_power` 1. `pool_change` times the
+    average change from one time step of the maps to the next is added: what moves counts for more than what stands
+    still. All is taken to the power `pool_power`, above 0 and at most 1: as Perronnin et al. 2010 found for other
+    averages, what is seen a little should count for more beside what is seen most.
     """
 
     def __init__(
@@ -49,9 +55,13 @@ class Res3D(Backbone):
         stem: Sequence[int] = (7, 2),
         project_res2a: bool = True,
         split: str | None = None,
+        pool_change: float = 0.0,
+        pool_power: float = 1.0,
     ) -> None:
         super().__init__()
         _check(widths, blocks, depths, temporal_strides, split)
+        _check_pool(pool_change, pool_power)
+        self.pool_change, self.pool_power = pool_change, pool_power
         self.split = split is not None
         side, stride = stem
         channels = widths[0]
@@ -83,8 +93,15 @@ class Res3D(Backbone):
         yield "conv1", self._stem
         for name in self._blocks:
             yield name, getattr(self, name)
-        yield "pool5", lambda x: x.mean((2, 3, 4))  # (N, C, T, H, W) -> (N, C)
+        yield "pool5", self._pool
         yield "prob", lambda x: F.softmax(self.fc8(x), dim=1)
+
+    def _pool(self, maps: Tensor) -> Tensor:
+        pooled = maps.mean((2, 3, 4))  # (N, C, T, H, W) -> (N, C)
+        if self.pool_change and maps.shape[2] > 1:
+            changes = (maps[:, :, 1:] - maps[:, :, :-1]).abs().mean((2, 3, 4))
+            pooled = pooled + self.pool_change * changes
+        return pooled if self.pool_power == 1 else pooled.clamp_min(LEAST_POOLED) ** self.pool_power
 
     def _stem(self, clips: Tensor) -> Tensor:
         x = _run_split(self, "conv1", clips) if self.split else self.bn_conv1(self.conv1(clips))
@@ -155,3 +172,10 @@ def _check(
         raise UnknownNameError("split", split, SPLITS)
     if split is not None and set(depths) != {3}:
         raise UsageError(f"depths of a split Res3D is {list(depths)}; only kernels of depth 3 are split")
+
+
+def _check_pool(pool_change: float, pool_power: float) -> None:
+    if not pool_change >= 0:
+        raise UsageError(f"pool_change of a Res3D is {pool_change:g}; give 0 or more")
+    if not 0 < pool_power <= 1:
+        raise UsageError(f"pool_power of a Res3D is {pool_power:g}; give a number above 0, at most 1")
