@@ -7,7 +7,8 @@ VIDEOS is a folder of class folders. `--splits` is a folder of lists in UCF101's
 left out); without it, every class is cut into `--folds` runs of videos that follow each other in number, so that
 neighbours, often cut from the same film, stand on one side. `--train-only` cross-validates inside the first split's
 training side, which is how recipes are compared: nothing of the test videos is seen. Prints percent for every split, and
-their mean.
+their mean; with `--from-groups K` the mean over many draws of K groups (_gNN_) a class to learn from, all others judging,
+which tells networks apart that cross-validation, with nearly all videos to learn from, calls equal.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from baselines import BASELINES, random_network, write_baseline
 from mini_net import ARGUMENTS
+from sklearn.preprocessing import normalize
+from sklearn.svm import LinearSVC
 
 import featx
 from featx import matrices
@@ -57,6 +60,25 @@ def group_folds(keys: list[str], num_folds: int) -> dict[str, int]:
     groups = {key: re.search(r"_(g\d+)_", key)[1] for key in keys}
     numbers = {group: i for i, group in enumerate(sorted(set(groups.values())))}
     return {key: 1 + numbers[group] % num_folds for key, group in groups.items()}
+
+
+def from_groups(file: Path, keys: set[str], num_groups: int, draws: int = 60) -> float:
+    """Percent right, on the mean, of linear SVMs that learn from `num_groups` random groups of every class of `keys`."""
+    with featx.open(file) as features:
+        chosen = [i for i, key in enumerate(features.keys) if key in keys]
+        names = [features.keys[i] for i in chosen]
+        (layer,) = features.layers
+        rows = normalize(np.asarray(features.descriptors(layer))[chosen])
+    labels = np.array([name.split("/")[0] for name in names])
+    groups = np.array([re.search(r"_(g\d+)_", name)[1] for name in names])
+    random, right = np.random.default_rng(0), []
+    for _ in range(draws):
+        learnt = np.zeros(len(names), bool)
+        for label in np.unique(labels):
+            own = labels == label
+            learnt |= own & np.isin(groups, random.choice(np.unique(groups[own]), num_groups, replace=False))
+        right.append(LinearSVC(random_state=0).fit(rows[learnt], labels[learnt]).score(rows[~learnt], labels[~learnt]))
+    return 100 * float(np.mean(right))
 
 
 def write_folds(path: Path, folds: dict[str, int]) -> None:
@@ -122,6 +144,9 @@ def main() -> None:
     parser.add_argument("--splits", type=Path, help="lists in UCF101's format")
     parser.add_argument("--train-only", action="store_true", help="inside the first split's training side")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument(
+        "--from-groups", type=int, action="append", metavar="K", help="learn from K groups a class; repeatable"
+    )
     parser.add_argument("--weights", type=Path, action="append", default=[], help="repeatable  [default: embedded]")
     parser.add_argument("--stride", type=int, default=8)
     parser.add_argument("--frame-step", type=int, default=2)
@@ -133,6 +158,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.train_only and not args.splits:
         parser.error("--train-only is given without --splits, whose first split it is about; give both")
+    if args.from_groups and not args.train_only:
+        parser.error("--from-groups is given without --train-only, whose videos are drawn from; give both")
     found = [p.relative_to(args.videos).with_suffix("").as_posix() for p in args.videos.glob("*/*") if p.is_file()]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -151,6 +178,10 @@ def main() -> None:
                 write_baseline(name, args.videos, work / f"{name}.h5", keys, sampling)
                 rows.append((name, work / f"{name}.h5"))
         for name, file in rows:
+            if args.from_groups:
+                found = (f"{from_groups(file, keys, num):5.1f} from {num}" for num in args.from_groups)
+                print(f"{name:24s} " + "  ".join(found), flush=True)
+                continue
             result = featx.svm_eval(file, **evaluation)
             accuracies = " ".join(f"{split.accuracy:5.1f}" for split in result.runs[0].splits)
             print(f"{name:24s} {accuracies}   mean {result.accuracy:5.1f}", flush=True)

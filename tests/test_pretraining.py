@@ -36,6 +36,7 @@ from rendering.scene import REACH_DIMS, Renderer  # noqa: E402
 from simple_figures import LABELS, figures_batch  # noqa: E402
 from visual_words import Vocabulary, k_means  # noqa: E402
 
+from featx import matrices  # noqa: E402
 from featx.backbones import res3d  # noqa: E402
 from featx.backbones.res3d import Res3D  # noqa: E402
 from featx.checkpoints.safetensors import read_safetensors  # noqa: E402
@@ -554,6 +555,16 @@ def test_neighbours_stay_together():
 def test_groups_stay_together():
     keys = [f"A/v_A_g{g:02d}_c{c:02d}" for g in (1, 2, 5, 9) for c in (1, 2)]
     assert list(judge_mini.group_folds(keys, 3).values()) == [1, 1, 2, 2, 3, 3, 1, 1]
+
+
+def test_few_groups_are_learnt_from_and_the_others_judge(tmp_path):
+    """Groups that lie apart, but on their class's side: right from any; noise: a coin."""
+    random = np.random.default_rng(0)
+    keys = [f"{label}/v_g{g:02d}_c{c:02d}" for label in "AB" for g in range(12) for c in (1, 2)]
+    sides = np.repeat([[1.0], [-1.0]], 24, 0) * [3, 0] + [0, 1] * random.normal(size=(48, 2))
+    for name, rows, low, high in (("sides", sides, 100, 100), ("noise", random.normal(size=(48, 2)), 35, 65)):
+        matrices.write_matrix(tmp_path / f"{name}.h5", keys, rows.astype(np.float32), name=name, layer="x")
+        assert low <= judge_mini.from_groups(tmp_path / f"{name}.h5", set(keys), 1, draws=20) <= high
 
 
 def test_a_baseline_is_a_feature_file(tmp_path):
