@@ -175,9 +175,19 @@ class FeatureSet:
         return max(member.shape(f"{group}/{layer}")[1] for member in self._members)
 
     def column(self, name: str) -> np.ndarray:
-        """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names."""
+        """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names.
+
+        "first_clip" counts the clips of the whole set, as `clip_rows` and `clip_column` do, however many files it has.
+        """
         if name not in SCHEMA["videos"]:
             raise UnknownNameError("video column", name, SCHEMA["videos"])
+        if name == "first_clip" and self.provenance.has_clip_table:
+            counts = self._own_column("num_clips")
+            return np.cumsum(counts) - counts
+        return self._own_column(name)
+
+    def _own_column(self, name: str) -> np.ndarray:
+        """A column of /videos as its files have it: the first clips are rows of each video's own file."""
         return self._gather(f"videos/{name}", *self._places())
 
     def descriptors(self, layer: str) -> np.ndarray:
@@ -191,7 +201,7 @@ class FeatureSet:
         return self.rows(layer, np.arange(len(self)))
 
     def rows(self, layer: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Some rows of the design matrix, float32 (len(indices), D)."""
+        """Some rows of the design matrix, float32 (len(indices), D); `indices` may be a mask of V truth values."""
         return self._gather(self._descriptor_name(layer), *self._places(_within(indices, len(self))))
 
     def blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
@@ -295,8 +305,8 @@ class FeatureSet:
     @cached_property
     def _clip_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of every video: how many clips, the first one's row in its own file, and how many up to its last one."""
-        counts = self.column("num_clips")
-        return counts, self.column("first_clip"), np.cumsum(counts)
+        counts = self._own_column("num_clips")
+        return counts, self._own_column("first_clip"), np.cumsum(counts)
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -369,8 +379,19 @@ class FeatureSet:
 
 
 def _within(indices: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
-    """Places among so many, those below 0 counted from behind. Raises IndexError for one that is none."""
-    indices = np.asarray(indices, np.int64)
+    """Places among so many, those below 0 counted from behind; of a mask of so many truth values, where it is true.
+
+    Raises IndexError for one that is none, UsageError for what are no places.
+    """
+    indices = np.asarray(indices)
+    if indices.dtype == bool and indices.shape == (num_rows,):
+        return np.flatnonzero(indices)
+    if indices.size and indices.dtype.kind not in "iu":
+        raise UsageError(
+            f"rows are asked for by {indices.dtype} {indices.shape}, but must be whole numbers, or a mask of {num_rows} truth "
+            "values"
+        )
+    indices = indices.astype(np.int64)
     outside = (indices < -num_rows) | (indices >= num_rows)
     if outside.any():
         raise IndexError(f"row {indices[outside][0]} of {num_rows}")

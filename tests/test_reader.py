@@ -1,0 +1,63 @@
+"""reader.py: a set of several files tells what one file of the same videos does, by the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from feature_files import write_file
+
+import featx
+from featx.errors import UsageError
+
+COUNTS = {"a": 2, "b": 0, "c": 3, "d": 1}
+RNG = np.random.default_rng(3)
+CLIPS = {key: RNG.standard_normal((count, 5)).astype(np.float32) for key, count in COUNTS.items()}
+
+
+def write(path, keys, mark=0.0):
+    path.parent.mkdir(exist_ok=True)
+    clips = {key: CLIPS[key] + np.float32(mark) for key in keys}
+    return write_file(path, {"fc6": {key: np.eye(5)["abcd".index(key)] for key in keys}}, clips={"fc6": clips})
+
+
+@pytest.fixture(params=["one file", "with parts", "folder"])
+def path(request, tmp_path):
+    """The same four videos as one file, as a file with a part that replaces a video of it, and as a folder of two."""
+    if request.param == "one file":
+        return write(tmp_path / "f.h5", "abcd")
+    if request.param == "with parts":
+        write(tmp_path / "f.h5.parts/part-00000000.h5", "ac")
+        write(tmp_path / "f.h5", "cd", mark=9)
+        write(tmp_path / "f.h5.parts/part-00000001.h5", "bd")
+        return tmp_path / "f.h5"
+    write(tmp_path / "many/2.h5", "ad")
+    write(tmp_path / "many/1.h5", "bc")
+    return tmp_path / "many"
+
+
+def test_the_clips_of_a_video_are_the_rows_that_its_columns_tell(path):
+    with featx.open(path) as features:
+        firsts, counts = features.column("first_clip"), features.column("num_clips")
+        starts = features.clip_column("start_frame")
+        assert firsts.tolist() == [0, 2, 2, 5] and counts.tolist() == list(COUNTS.values())
+        for key, first, count in zip(features.keys, firsts, counts, strict=True):
+            rows = np.arange(first, first + count)
+            np.testing.assert_array_equal(features.clip_rows("fc6", rows), CLIPS[key])
+            np.testing.assert_array_equal(features[key].clips["fc6"], CLIPS[key])
+            assert starts[rows].tolist() == [8 * i for i in range(count)]
+
+
+def test_a_mask_chooses_rows_and_what_is_no_place_is_refused(path):
+    with featx.open(path) as features:
+        whole = features.rows("fc6", range(4))
+        np.testing.assert_array_equal(features.rows("fc6", np.array([True, False, False, True])), whole[[0, 3]])
+        np.testing.assert_array_equal(features.rows("fc6", [False] * 4), whole[:0])
+        np.testing.assert_array_equal(features.rows("fc6", np.array([-1, 1], np.int8)), whole[[3, 1]])
+        assert features.rows("fc6", []).shape == (0, 5) and features.clip_rows("fc6", []).shape == (0, 5)
+        mask = np.arange(6) >= 5
+        np.testing.assert_array_equal(features.clip_rows("fc6", mask), CLIPS["d"])
+        for wrong in ([0.0, 1.0], [True, False], ["0"], [np.nan]):
+            with pytest.raises(UsageError, match="must be whole numbers, or a mask of 4 truth values"):
+                features.rows("fc6", wrong)
+            with pytest.raises(UsageError, match="or a mask of 6 truth values"):
+                features.clip_rows("fc6", wrong)
