@@ -2,7 +2,7 @@
 
     npy          float (V, D), the keys in a list of their own; or a folder with such a file a video, (D,) or (clips, D)
     npz          arrays `keys` (V,) and `features` (V, D); or one matrix, and the keys in a list
-    csv          a line a video: the key, then D numbers; a first line of names is passed over
+    csv          a line a video: the key, then D numbers; a first line without a number, or of columns' numbers, is passed over
     hdf5         two datasets, `keys` and `features` unless others are named; or one, and the keys in a list
     parquet      columns `key` and `features`, lists of D numbers, unless others are named
     activitynet  HDF5, a group a video with the dataset `c3d_features` (clips, D) unless another is named
@@ -15,8 +15,6 @@ that the user gives it in place of a checkpoint's.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from featx import parquet, store
+from featx.csv_lines import csv_reader
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.features import Features
 from featx.lists import read_text
@@ -260,28 +259,60 @@ def _load(path: Path):
 def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     keys, rows, places = [], [], []
     num_before = 1  # columns before the numbers
-    for number, cells in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), 1):
+    for number, cells in enumerate(csv_reader(path), 1):
         if not cells:
             continue
         if number == 1 and cells[1:5] == list(CLIP_COLUMNS):
             num_before = 5
         values = cells[num_before:] if wants_keys else cells
-        if number == 1 and len(values) > 1 and values == list(map(str, range(len(values)))):
-            continue  # columns that their program numbers from 0
+        if number == 1 and _is_header(cells[0] if wants_keys else "", values, path):
+            continue
         try:
             row = np.array(values, dtype=np.float64)
             places += [[float(cell) for cell in cells[1:num_before]]]
         except ValueError:
-            if not rows and number == 1:
-                continue  # a line of names
             raise FeatureFileError(f"{path}: line {number} holds something that is no number") from None
         if rows and len(row) != len(rows[0]):
             raise FeatureFileError(f"{path}: line {number} has {len(row)} numbers, the ones before {len(rows[0])}")
         keys.append(cells[0])
-        rows.append(row.astype(np.float32))
+        with np.errstate(over="ignore"):
+            rows.append(row.astype(np.float32))
+    if not rows:
+        raise FeatureFileError(f"{path}: no line holds features; write a line a video: its key, then its numbers")
     clips = wants_keys and num_before == 5
     columns = dict(zip(CLIP_COLUMNS, np.array(places).reshape(len(rows), 4).T, strict=True)) if clips else {}
     return keys if wants_keys else [], np.array(rows, dtype=np.float32).reshape(len(rows), -1), columns
+
+
+def _is_header(key: str, values: list[str], path: Path) -> bool:
+    """Whether a first line names columns: none of its values is a number, or all are their columns' numbers.
+
+    `key` is its first cell, "" where lines have no keys. Raises FeatureFileError where it could be a video as well: none may be
+    lost, and no header become one.
+    """
+    named = key in ("", "key")
+    if any(map(_is_number, values)):
+        from_0, from_1 = (values == list(map(str, range(first, first + len(values)))) for first in (0, 1))
+        if len(values) < 2 or not (from_0 or from_1) or (from_1 and not named and key != "0"):
+            return False
+        if named or from_1:
+            return True
+        raise FeatureFileError(
+            f"{path}: line 1, '{key}' and 0, 1, 2 …, is a header or a video; begin a header with 'key', or write 0.0, 1.0"
+        )
+    if not named and len(values) > 1 and len(set(values)) == 1:  # such as blanks, or NA: names of columns differ
+        raise FeatureFileError(
+            f"{path}: line 1, '{key}', holds no number; leave the video out, or begin a header with 'key'"
+        )
+    return bool(values)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # 1_0 is the first dimension of a layer called 1
 
 
 def _read_hdf5(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import os
 import zipfile
@@ -20,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from featx import __version__
+from featx.csv_lines import csv_reader
 from featx.descriptors import l2_normalise, mean_descriptor
 from featx.errors import FeatureFileError, UsageError
 from featx.features import ClipTable, Features
-from featx.lists import read_text
 from featx.parts import written_anew
 from featx.plan import key_of
 from featx.provenance import Provenance
@@ -119,12 +117,21 @@ def write_videos(
 
 
 def check_key(key: str, seen: set[str], what: str) -> None:
-    """Raise UsageError for a key that is no line of text or stands among the `seen`, to which it is added."""
-    if not key.strip() or "\n" in key or "\0" in key:
-        raise UsageError(f"the key of row {len(seen) + 1} of {what} is '{key}', but must be a line of text")
+    """Raise UsageError for a key that is blank, no UTF-8 or stands among the `seen`, to which it is added."""
+    if not key.strip() or "\0" in key:
+        raise UsageError(f"the key of row {len(seen) + 1} of {what} is '{key}', but must be text; name the video")
+    if not _is_utf8(key):
+        raise UsageError(f"the key '{key}' of {what} is not UTF-8; save the keys as UTF-8 text")
     if key in seen:
         raise UsageError(f"the key '{key}' is given twice for {what}, but a video has one row; drop the others")
     seen.add(key)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
@@ -249,7 +256,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def _clip_tables(path: Path) -> dict[str, ClipTable]:
-    lines = csv.reader(io.StringIO(read_text(path), newline=""))
+    lines = csv_reader(path)
     if next(lines, None) != ["key", *CLIP_COLUMNS]:
         raise UsageError(
             f"{path}: its first line must be key,{','.join(CLIP_COLUMNS)}; write it so, or take the file away"
