@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 from feature_files import write_file
 
 import featx
-from featx.errors import UsageError
+from featx.errors import FeatureFileError, UsageError
 
 COUNTS = {"a": 2, "b": 0, "c": 3, "d": 1}
 RNG = np.random.default_rng(3)
@@ -61,3 +62,33 @@ def test_a_mask_chooses_rows_and_what_is_no_place_is_refused(path):
                 features.rows("fc6", wrong)
             with pytest.raises(UsageError, match="or a mask of 6 truth values"):
                 features.clip_rows("fc6", wrong)
+
+
+def test_a_folder_s_feature_files_may_have_any_names(tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for key, name in zip("abcd", ("a.h5", "b.hdf5", "c.H5", "d"), strict=True):
+        write(folder / name, key)
+    write(folder / "e.features.parts/part-00000000.h5", "a")
+    (folder / "e.features.parts/part-00000000.h5").rename(folder / "e.features.parts/part-00000001.h5")
+    before = len(featx.store.find_files(folder))
+    for name in (
+        "notes.txt",
+        ".hidden.h5",
+        "a.h5.damaged",
+        "a.h5.part-00000001.h5.damaged2",
+    ):  # and what is no such file
+        (folder / name).write_bytes((folder / "a.h5").read_bytes() if "h5" in name else b"a note")
+    (folder / "clips").mkdir()
+    with h5py.File(folder / "of another program", "w") as h5:
+        h5["temperature"] = np.arange(3)
+    assert len(featx.store.find_files(folder)) == before == 5
+    with pytest.raises(UsageError, match="the video 'a' stands in .*a.h5 and in .*part-00000001.h5"):
+        featx.open(folder)
+    (folder / "e.features.parts/part-00000001.h5").unlink()
+    with featx.open(folder) as features:
+        assert features.keys == list("abcd")
+    data = (folder / "b.hdf5").read_bytes()
+    (folder / "b.hdf5").write_bytes(data[: len(data) // 2])
+    with pytest.raises(FeatureFileError, match="b.hdf5"):  # not passed over because it is damaged
+        featx.open(folder)

@@ -24,6 +24,7 @@ from featx.store.index import Index
 from featx.store.keys import Keys
 from featx.store.member import Member, reading
 from featx.store.order import arrange
+from featx.store.outputs import holds_features
 from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
 
 __all__ = ["FeatureSet", "find_files", "open_features"]
@@ -407,7 +408,7 @@ def _grouped(files: Sequence[T], group_sizes: Sequence[int]) -> list[list[T]]:
 def find_files(path: str | os.PathLike) -> list[list[Path]]:
     """The files of a feature set, as the groups that `FeatureSet` takes: a file, and behind it its parts.
 
-    `path`: a file, or a folder of files. Raises FeatureFileError for a folder without any.
+    `path`: a file, or a folder of files, see `holds_features`. Raises FeatureFileError for a folder without any.
     """
     require_no_address(path, "fetch it first, with the folder of its parts if it has one")
     path = Path(path)
@@ -417,19 +418,14 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     if path.name.endswith(PARTS_SUFFIX):
         groups = [[path / name for name in names if name.endswith(".h5")]]
     else:  # a shard whose run is not over lies in its parts alone
-        present = set(names)
-        shards = sorted({name for name in map(_whole_name, names) if name.endswith(".h5")})
-        groups = [_with_parts(path / name) if name + PARTS_SUFFIX in present else [path / name] for name in shards]
-        groups = [group for group in groups if group[0].exists()]
+        shards = {name.removesuffix(PARTS_SUFFIX): name.endswith(PARTS_SUFFIX) for name in names}  # a, then a.parts
+        groups = [_with_parts(path / name) if parts else [path / name] for name, parts in sorted(shards.items())]
+        groups = [group for group in groups if len(group) > 1 or holds_features(group[0])]
     if not any(groups):
         raise FeatureFileError(
-            f"{path}: a folder without feature files (*.h5); a feature file is what 'featx extract -o' writes"
+            f"{path}: a folder without feature files; a feature file is what 'featx extract -o' writes"
         )
     return groups
-
-
-def _whole_name(name: str) -> str:
-    return name.removesuffix(PARTS_SUFFIX)
 
 
 def _with_parts(path: Path) -> list[Path]:
