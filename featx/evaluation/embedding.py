@@ -65,12 +65,12 @@ class Embedding:
         return tuple(sorted(set(self.labels)))
 
     def save_csv(self, path: str | os.PathLike) -> None:
-        """Write a table of name, label, x, y."""
+        """Write a table of name, label, x, y, and of the method, which tells the file from anybody else's."""
         text = io.StringIO()
         writer = csv_writer(text)
-        writer.writerow(("name", "label", "x", "y"))
+        writer.writerow(("name", "label", "x", "y", "method"))
         for name, label, (x, y) in zip(self.names, self.labels, self.points.tolist(), strict=True):
-            writer.writerow((name, label, f"{x:.6g}", f"{y:.6g}"))
+            writer.writerow((name, label, f"{x:.6g}", f"{y:.6g}", self.method))
         write_text(path, text.getvalue())
 
 
