@@ -26,6 +26,7 @@ from featx import parquet, store
 from featx.csv_lines import csv_reader
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.features import Features
+from featx.layer_names import is_layer_name
 from featx.lists import read_text
 from featx.parts import Parts
 from featx.per_video import (
@@ -37,6 +38,7 @@ from featx.per_video import (
     clip_runs,
     imported,
     npy_folder,
+    shown_path,
     unit_rows,
     write_videos,
 )
@@ -166,7 +168,7 @@ def write_matrix(
         store.write_features(
             output,
             imported(name, layer),
-            (_video(key, os.fspath(path), layer, row) for key, row in zip(keys, unit, strict=True)),
+            (_video(key, shown_path(path), layer, row) for key, row in zip(keys, unit, strict=True)),
         )
         parts.drop_parts()
     return MatrixSummary(output, len(unit), unit.shape[1], int((~unit.any(axis=1)).sum()), layer)
@@ -175,14 +177,17 @@ def write_matrix(
 def _write_videos(output, videos: Iterable[Video], name, layer, path: Path, grid, overwrite) -> MatrixSummary:
     output = Path(output)
     store.require_replaceable(output)
-    options = {"name": name, "layer": layer, "path": os.fspath(path), "grid": grid, "overwrite": overwrite}
+    options = {"name": name, "layer": layer, "path": path, "grid": grid, "overwrite": overwrite}
     done = write_videos(output, videos, **options)
     return MatrixSummary(output, done.num_videos, done.num_dims, done.num_zero, layer, done.num_clips, done.averaged)
 
 
 def _check_layer(layer: str) -> None:
-    if not layer or "/" in layer or ":" in layer or " + " in layer:
-        raise UsageError(f"layer is '{layer}', but must be a name without '/', ':' and ' + '")
+    if not is_layer_name(layer) or ":" in layer or " + " in layer:
+        raise UsageError(
+            f"layer is '{layer}', but must be a name in UTF-8 that does not begin with '.', without '/', ':' and ' + '; choose "
+            "another"
+        )
 
 
 def _check_keys(keys: Sequence[str], num_rows: int, what: str) -> None:
@@ -235,7 +240,7 @@ def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) ->
             if name not in names:
                 raise UnknownNameError(f"array in {path}:", name, names, "Name it, or give the keys with --keys.")
         try:
-            keys = [_text(key) for key in arrays[key_name].tolist()] if wants_keys else []
+            keys = _texts(arrays[key_name], path) if wants_keys else []
             clips = wants_keys and all(name in names for name in CLIP_COLUMNS)
             return keys, arrays[feature_name], {name: arrays[name] for name in CLIP_COLUMNS if clips}
         except ValueError as error:
@@ -317,8 +322,8 @@ def _is_number(cell: str) -> bool:
 
 def _read_hdf5(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     rows = store.read_array(path, feature_name or FEATURE_DATASET)
-    keys = store.read_array(path, key_name or KEY_DATASET).tolist() if wants_keys else []
-    return [_text(key) for key in keys], rows, {}
+    keys = _texts(store.read_array(path, key_name or KEY_DATASET), path) if wants_keys else []
+    return keys, rows, {}
 
 
 def _read_parquet(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
@@ -326,7 +331,7 @@ def _read_parquet(path: Path, wants_keys: bool, key_name: str, feature_name: str
         path, (key_name or PARQUET_KEY) if wants_keys else None, feature_name or FEATURE_DATASET, CLIP_COLUMNS
     )
     found = list(blocks)
-    keys = [key for block in found for key in block[0]]
+    keys = [_text(key, path) for block in found for key in block[0]]
     rows = np.concatenate([block[2] for block in found]) if found else np.zeros((0, 0), np.float32)
     return (
         keys,
@@ -340,8 +345,23 @@ def _read_activitynet(path: Path, feature_name: str | None) -> Iterator[Video]:
     return ((key, values, None) for key, values in store.read_groups(path, **named))
 
 
-def _text(key: object) -> str:
-    return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else str(key)
+def _texts(keys: np.ndarray, path: Path) -> list[str]:
+    if keys.ndim != 1:
+        raise FeatureFileError(
+            f"{path}: the keys are {keys.dtype} {keys.shape}, but must be one a row; name what holds them"
+        )
+    return [_text(key, path) for key in keys.tolist()]
+
+
+def _text(key: object, path: Path) -> str:
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "surrogateescape")
+    if not isinstance(key, str | int) or isinstance(key, bool):
+        shown = repr(key)[:60]
+        raise FeatureFileError(
+            f"{path}: a key is {shown}, but must be text or a whole number; name what holds the keys"
+        )
+    return str(key)
 
 
 Reader = Callable[[Path, bool, str, str], Read]

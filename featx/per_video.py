@@ -8,7 +8,10 @@
 from __future__ import annotations
 
 import itertools
+import lzma
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +26,7 @@ from featx.descriptors import l2_normalise, mean_descriptor
 from featx.errors import FeatureFileError, UsageError
 from featx.features import ClipTable, Features
 from featx.parts import written_anew
-from featx.plan import key_of
+from featx.plan import key_of, utf8
 from featx.provenance import Provenance
 
 __all__ = [
@@ -36,13 +39,17 @@ __all__ = [
     "clip_runs",
     "imported",
     "npy_folder",
+    "shown_path",
     "unit_rows",
     "write_videos",
 ]
 
 ENGINE = "imported"
 # what NumPy raises for a file of its own that is cut, changed, or claims more than memory
-BROKEN = (OSError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    *(OSError, EOFError, MemoryError, KeyError, TypeError, OverflowError, SyntaxError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
 CLIP_COLUMNS = tuple(ClipTable.__dataclass_fields__)
 CLIPS_CSV = "clips.csv"  # where the clips of a folder of npy files lie
 
@@ -81,7 +88,7 @@ class Counts:
 
 
 def write_videos(
-    output: Path, videos: Iterable[Video], *, name: str, layer: str, path: str, grid: Grid | None, overwrite: bool
+    output: Path, videos: Iterable[Video], *, name: str, layer: str, path: Path, grid: Grid | None, overwrite: bool
 ) -> Counts:
     """Write videos as they come into a feature file, in bounded memory.
 
@@ -107,7 +114,7 @@ def write_videos(
             _check_values(key, values, first, path)
             if with_table and table is None:
                 table = grid.table(len(values))
-            features = _features(key, values, table if with_table else None, layer, path, dtype)
+            features = _features(key, values, table if with_table else None, layer, shown_path(path), dtype)
             parts.add(features, made)
             num_videos += 1
             num_clips += features.num_clips
@@ -134,6 +141,11 @@ def _is_utf8(text: str) -> bool:
         return False
 
 
+def shown_path(path: str | os.PathLike) -> str:
+    """A path as feature files have it, always UTF-8; "" where there is none."""
+    return key_of(path, keep_suffix=True) if os.fspath(path) else ""
+
+
 def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Rows of unit length, float32: those that have it stay as they are, to the bit, and so do rows of zeros."""
     rows = np.asarray(rows, np.float32)
@@ -154,7 +166,7 @@ def imported(name: str, layer: str, **known: object) -> Provenance:
     settled: dict[str, object] = {"stride": -1, "fps": 0.0, "scale": 0.0, "mean": (), "std": (), "arguments": "{}"}
     settled |= {"save": "descriptors", "dtype": "float32", "engine": ENGINE, "pixels_version": 0}
     return Provenance(
-        checkpoint=name, layers=(layer,), featx_version=__version__, **{**numbers, **words, **settled, **known}
+        checkpoint=utf8(name), layers=(layer,), featx_version=__version__, **{**numbers, **words, **settled, **known}
     )
 
 

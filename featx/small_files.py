@@ -43,8 +43,8 @@ JSON_NAMES = (
 def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, ...] = TABLES) -> None:
     """Raise UsageError where a file cannot be written: better now than after an hour's work.
 
-    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`, or is JSON with the
-    names of ours: no list of the user's, no video.
+    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`, or is JSON
+    with the names of ours: no list of the user's, no video.
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
