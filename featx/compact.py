@@ -77,6 +77,8 @@ def pca(
         raise UsageError("dims is not given, but a new basis needs it; say --dims N, or reuse one with --basis")
     with open_features(features_path) as features:
         verify_set(features)
+        if not len(features):
+            raise UsageError(f"{features_path} holds no videos to project; extract some, or name another file")
         chosen = _choose_layers(features, tuple(layers or features.layers), features_path)
         bases, rows, fitted_on = {}, None, ""
         if basis is not None:
