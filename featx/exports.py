@@ -136,6 +136,7 @@ class Table:
             last = max(first + 1, int(np.searchsorted(ends, start + limit, side="right")))
             yield first, self.counts[first:last], read(self.layer, np.arange(start, int(ends[last - 1])))
             first = last
+        self.features.require_unchanged()  # what was verified is what was copied
 
 
 def _check_output(output: Path, format: str, form: Form) -> None:

@@ -252,9 +252,8 @@ class Parts:
 
     @staticmethod
     def _merge(members: list[Path], output: Path) -> None:
-        for path in members:
-            store.verify(path)
         with FeatureSet(members) as features:
+            store.verify_set(features)
             store.merge(features, output)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import h5py
 import numpy as np
 import pytest
 from feature_files import write_file
 
 import featx
+from featx import exports, run, store
 from featx.errors import FeatureFileError, UsageError
+from featx.store import writer
 
 COUNTS = {"a": 2, "b": 0, "c": 3, "d": 1}
 RNG = np.random.default_rng(3)
@@ -92,3 +96,61 @@ def test_a_folder_s_feature_files_may_have_any_names(tmp_path):
     (folder / "b.hdf5").write_bytes(data[: len(data) // 2])
     with pytest.raises(FeatureFileError, match="b.hdf5"):  # not passed over because it is damaged
         featx.open(folder)
+
+
+def test_a_file_that_is_shortened_while_it_is_open_is_told_of(tmp_path):
+    rows = {f"{i:04d}": np.eye(1, 512, i)[0] for i in range(600)}  # 1.2 MB
+    path = write_file(tmp_path / "f.h5", {"fc6": rows})
+    readers = (
+        lambda features: features.descriptors("fc6"),
+        lambda features: features.rows("fc6", [599, 0]),
+        lambda features: features.rows("fc6", range(600)),
+        lambda features: list(features.blocks("fc6", 100)),
+    )
+    with featx.open(path) as features:
+        pieces = store.pieces(features, "fc6")
+        os.truncate(path, 70_000)
+        for read in readers:
+            with pytest.raises(FeatureFileError, match="f.h5 was changed while it was read|it is shorter than it was"):
+                read(features)
+        with pytest.raises(FeatureFileError, match="was changed while it was read"):
+            list(pieces[0].steps(0, 64))
+
+
+def touched(function, path):
+    """The function, which finds that somebody wrote to the file meanwhile."""
+
+    def changed(*arguments, **options):
+        result = function(*arguments, **options)
+        with open(path, "r+b") as file:
+            file.seek(0, 2)
+            file.write(b"x")
+        return result
+
+    return changed
+
+
+def test_what_was_changed_after_it_was_verified_is_not_copied(tmp_path, monkeypatch):
+    path, other = write(tmp_path / "f.h5", "ab"), write(tmp_path / "g.h5", "cd")
+    for module, name, copy in (
+        (writer, "_mapping", lambda: run.merge([path, other], tmp_path / "out.h5")),
+        (writer, "_mapping", lambda: featx.pca(path, tmp_path / "out.h5", dims=1)),
+        (exports, "csv_writer", lambda: featx.export(path, tmp_path / "out.csv", "csv", clips=False)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, touched(getattr(module, name), path))
+            with pytest.raises(FeatureFileError, match="f.h5 was changed while it was read"):
+                copy()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "g.h5"]
+        write(path, "ab")
+
+
+def test_a_writer_that_cannot_begin_leaves_nothing_and_says_why_in_words(tmp_path, monkeypatch):
+    def full(path, *arguments, **options):
+        open(path, "w").close()
+        raise OSError(28, "Unable to synchronously create file (many words of HDF5)")
+
+    monkeypatch.setattr(writer.h5py, "File", full)
+    with pytest.raises(UsageError, match="cannot write .*f.h5: No space left on device; choose another place"):
+        write(tmp_path / "f.h5", "a")
+    assert not list(tmp_path.iterdir())

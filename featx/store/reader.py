@@ -273,6 +273,11 @@ class FeatureSet:
         own = slice(first, first + count)
         return ClipTable(**{name: member.rows(f"clips/{name}", own) for name in SCHEMA["clips"]})
 
+    def require_unchanged(self) -> None:
+        """Raise FeatureFileError where somebody wrote to a file since it was opened; one that took its name is another."""
+        for member in self._members:
+            member.require_unchanged()
+
     def close(self) -> None:
         """Close the files. Arrays that were handed out stay valid."""
         for member in self._members:
@@ -334,7 +339,11 @@ class FeatureSet:
     def _gather(self, name: str, members: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows of one dataset, each from its own member."""
         if len(self._members) == 1:
-            return np.asarray(self._members[0].array(name)[rows])
+            one = self._members[0]
+            follow = rows.ndim == 1 and rows.size > 0 and bool((np.diff(rows) == 1).all())
+            if follow and not one.is_text(name):
+                return one.rows(name, slice(int(rows[0]), int(rows[-1]) + 1))
+            return np.asarray(one.array(name)[rows])
         if not len(members):
             return self._member_with_rows().new(name, 0)
         order = np.argsort(members.astype(np.int16 if len(self._members) < 2**15 else np.int64), kind="stable")
@@ -418,14 +427,19 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     if path.name.endswith(PARTS_SUFFIX):
         groups = [[path / name for name in names if name.endswith(".h5")]]
     else:  # a shard whose run is not over lies in its parts alone
-        shards = {name.removesuffix(PARTS_SUFFIX): name.endswith(PARTS_SUFFIX) for name in names}  # a, then a.parts
-        groups = [_with_parts(path / name) if parts else [path / name] for name, parts in sorted(shards.items())]
+        present = set(names)
+        shards = sorted(set(map(_whole_name, names)))
+        groups = [_with_parts(path / name) if name + PARTS_SUFFIX in present else [path / name] for name in shards]
         groups = [group for group in groups if len(group) > 1 or holds_features(group[0])]
     if not any(groups):
         raise FeatureFileError(
             f"{path}: a folder without feature files; a feature file is what 'featx extract -o' writes"
         )
     return groups
+
+
+def _whole_name(name: str) -> str:
+    return name.removesuffix(PARTS_SUFFIX)
 
 
 def _with_parts(path: Path) -> list[Path]:
