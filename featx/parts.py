@@ -252,8 +252,9 @@ class Parts:
 
     @staticmethod
     def _merge(members: list[Path], output: Path) -> None:
+        verified = {path: store.verify(path) for path in members}
         with FeatureSet(members) as features:
-            store.verify_set(features)
+            features.require_unchanged(verified)
             store.merge(features, output)
 
 

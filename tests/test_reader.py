@@ -133,6 +133,7 @@ def touched(function, path):
 def test_what_was_changed_after_it_was_verified_is_not_copied(tmp_path, monkeypatch):
     path, other = write(tmp_path / "f.h5", "ab"), write(tmp_path / "g.h5", "cd")
     for module, name, copy in (
+        (store, "verify", lambda: run.merge([path, other], tmp_path / "out.h5")),
         (writer, "_mapping", lambda: run.merge([path, other], tmp_path / "out.h5")),
         (writer, "_mapping", lambda: featx.pca(path, tmp_path / "out.h5", dims=1)),
         (exports, "csv_writer", lambda: featx.export(path, tmp_path / "out.csv", "csv", clips=False)),

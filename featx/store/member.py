@@ -214,16 +214,14 @@ class Member:
                 f"{self.path}: cannot be mapped into memory ({error}); close other programs"
             ) from error
 
-    def require_unchanged(self) -> None:
-        """Raise FeatureFileError where somebody wrote to the file since it was opened."""
+    def require_unchanged(self, since: Stamp | None = None) -> None:
+        """Raise FeatureFileError where somebody wrote to the file since it was opened, or where it is not that of `since`."""
+        then = self.record.stamp
         try:
-            now, then = (
-                Stamp.of(os.fstat(self._open[0].fileno()) if self._open else os.stat(self.path)),
-                self.record.stamp,
-            )
+            now = Stamp.of(os.fstat(self._open[0].fileno()) if self._open else os.stat(self.path))
         except OSError:  # it was removed, and what was read of it stays true
-            return
-        if now[:2] == then[:2] and not then.is_same_file(now):
+            now = then
+        if (now[:2] == then[:2] and not then.is_same_file(now)) or not then.is_same_file(since or then):
             raise FeatureFileError(
                 f"{self.path} was changed while it was read; 'featx check' tells whether it is whole"
             )

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from featx.store.keys import Keys
 from featx.store.member import Member, reading
 from featx.store.order import arrange
 from featx.store.outputs import holds_features
+from featx.store.record import Stamp
 from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
 
 __all__ = ["FeatureSet", "find_files", "open_features"]
@@ -273,10 +274,13 @@ class FeatureSet:
         own = slice(first, first + count)
         return ClipTable(**{name: member.rows(f"clips/{name}", own) for name in SCHEMA["clips"]})
 
-    def require_unchanged(self) -> None:
-        """Raise FeatureFileError where somebody wrote to a file since it was opened; one that took its name is another."""
+    def require_unchanged(self, since: Mapping[Path, Stamp] | None = None) -> None:
+        """Raise FeatureFileError where somebody wrote to a file since it was opened, or since it was as `since` tells.
+
+        One that took its name after it was opened is another file.
+        """
         for member in self._members:
-            member.require_unchanged()
+            member.require_unchanged(since[member.path] if since is not None else None)
 
     def close(self) -> None:
         """Close the files. Arrays that were handed out stay valid."""
