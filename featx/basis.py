@@ -1,7 +1,7 @@
 """Principal components of descriptors, in bounded memory, from a source that is read in blocks.
 
     covariance   D x D matrix, summed over the blocks           exact; D up to 10,000
-    gram         rows x rows matrix, a panel of rows at a time  exact; fewer rows than D, up to 16,000
+    gram         rows x rows matrix, a panel of rows at a time  exact; up to 16,000 rows, fewer than D or D above 10,000
     randomised   subspace iteration, a pass over the blocks each; anything larger, and its error is stated
 
 The cheapest exact method is chosen. All of them work in float64 on rows that have the mean already taken away: sums of
@@ -153,7 +153,7 @@ def array_source(rows: np.ndarray) -> Source:
 
 def choose_method(num_rows: int, num_features: int) -> str:
     """The cheapest exact method that fits into memory, else "randomised"."""
-    if num_rows < num_features and num_rows <= GRAM_ROWS:
+    if num_rows <= GRAM_ROWS and num_features > min(num_rows, COVARIANCE_DIMS):
         return "gram"
     return "covariance" if num_features <= COVARIANCE_DIMS else "randomised"
 
@@ -162,9 +162,11 @@ def check_dims(dims: int, num_rows: int, num_features: int, what: str = "") -> N
     """Raise UsageError if `num_rows` rows of `num_features` numbers have no `dims` components."""
     most = min(num_rows, num_features)
     if num_rows < 2 or not 1 <= dims <= most:
+        remedy = "ask for 1 or more" if dims < 1 else "ask for fewer, or fit on more videos"
+        remedy = "fit on more videos" if num_rows < 2 else remedy
         raise UsageError(
             f"dims is {dims}{what and ' for ' + what}, but PCA of {num_rows} rows x {num_features} dimensions needs at least "
-            f"2 rows and gives 1 to {most} dimensions; ask for fewer, or fit on more videos"
+            f"2 rows and gives 1 to {most} dimensions; {remedy}"
         )
 
 

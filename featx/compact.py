@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.basis import Basis, Origin, block_rows, check_dims, fit_basis
-from featx.errors import UnknownNameError, UsageError
+from featx.errors import UnknownNameError, UsageError, one_line
 from featx.lists import few, match_names, read_lines, split_label
 from featx.parts import Parts
 from featx.store import FeatureSet, open_features, require_replaceable, verify_set, write_transformed
@@ -77,6 +77,8 @@ def pca(
         raise UsageError("dims is not given, but a new basis needs it; say --dims N, or reuse one with --basis")
     with open_features(features_path) as features:
         verify_set(features)
+        if not len(features):
+            raise UsageError(f"{features_path} holds no videos to project; extract some, or name another file")
         chosen = _choose_layers(features, tuple(layers or features.layers), features_path)
         bases, rows, fitted_on = {}, None, ""
         if basis is not None:
@@ -138,7 +140,7 @@ def _rows_to_fit(features: FeatureSet, fit_on: str | os.PathLike | None, path: P
             "take them out of the list, or extract them"
         )
     digest = hashlib.sha256(Path(fit_on).read_bytes()).hexdigest()
-    return np.sort(list(found.values())), f"{len(names)} videos of {Path(fit_on).name} (sha256 {digest})"
+    return np.sort(list(found.values())), f"{len(names)} videos of {one_line(Path(fit_on).name)} (sha256 {digest})"
 
 
 def _blocks(features: FeatureSet, layer: str, rows: np.ndarray | None) -> Iterator[np.ndarray]:

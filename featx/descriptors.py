@@ -8,15 +8,24 @@ from featx.errors import UsageError
 
 __all__ = ["MaxAccumulator", "MeanAccumulator", "l2_normalise", "mean_descriptor"]
 
+FLOAT32 = np.finfo(np.float32)
+
 
 def l2_normalise(rows: np.ndarray) -> np.ndarray:
     """Scale every row of `rows` to unit length; a zero vector stays zero.
 
-    `rows` is float (n, D) or (D,); the result has its shape and is float32. Lengths are summed in float64.
+    `rows` is float (n, D) or (D,); the result has its shape and is float32. Lengths are summed in float64, and rows divided in
+    it where float32 has no number for the length, or not all digits of it.
     """
     rows = np.asarray(rows, dtype=np.float32)
     lengths = np.sqrt(np.einsum("...d,...d->...", rows, rows, dtype=np.float64))[..., None]
-    return rows / np.where(lengths > 0, lengths, 1).astype(np.float32)
+    lengths = np.where(lengths > 0, lengths, 1)
+    extreme = ((lengths > FLOAT32.max) | (lengths < FLOAT32.tiny))[..., 0]
+    if not extreme.any():
+        return rows / lengths.astype(np.float32)
+    unit = rows / np.where(extreme[..., None], 1, lengths).astype(np.float32)
+    unit[extreme] = rows[extreme] / lengths[extreme]
+    return unit
 
 
 class MeanAccumulator:

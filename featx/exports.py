@@ -11,7 +11,6 @@ Rows of clips go with the columns start_frame, end_frame, start_seconds, end_sec
 
 from __future__ import annotations
 
-import csv
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from featx import store
+from featx.csv_lines import csv_writer
 from featx.durable import new_file, new_folder, require_new
 from featx.errors import UnknownNameError, UsageError
 from featx.key_paths import check_keys, create
@@ -136,6 +136,7 @@ class Table:
             last = max(first + 1, int(np.searchsorted(ends, start + limit, side="right")))
             yield first, self.counts[first:last], read(self.layer, np.arange(start, int(ends[last - 1])))
             first = last
+        self.features.require_unchanged()  # what was verified is what was copied
 
 
 def _check_output(output: Path, format: str, form: Form) -> None:
@@ -159,7 +160,7 @@ def _write_npy(table: Table, folder: Path) -> None:
                 np.save(file, np.ascontiguousarray(rows), allow_pickle=False)
         if table.clips:
             with open(aside / CLIPS_CSV, "x", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
+                writer = csv_writer(file)
                 writer.writerow(("key", *CLIP_COLUMNS))
                 columns = [table.columns[name].tolist() for name in CLIP_COLUMNS]
                 writer.writerows(zip(table.row_keys(), *columns, strict=True))
@@ -185,7 +186,7 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 def _write_csv(table: Table, path: Path) -> None:
     with new_file(path) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(("key", *table.columns, *(f"{table.layer}_{i}" for i in range(table.num_dims))))
         places = zip(table.row_keys(), *(values.tolist() for values in table.columns.values()), strict=True)
         for rows in table.blocks():

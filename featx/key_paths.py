@@ -16,10 +16,14 @@ MAX_NAME_BYTES = 255  # what file systems take for one name
 def check_key(key: str) -> None:
     """Raise UsageError for a key that as a path would not stay below the folder, or is no path of one line."""
     parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts or key != "/".join(parts) or re.search(r"[\0-\x1f]", key):
+    if re.search(r"[\0-\x1f]", key):
         raise UsageError(
-            f"the key {key!r} would lead out of the folder, or is no path of one line; extract with keys relative to a folder, "
-            "without '--keys-from path'"
+            f"the key {key!r} is no path of one line, and so no name of a file; choose a format of one file"
+        )
+    if not parts or key.startswith("/") or ".." in parts or key != "/".join(parts):
+        raise UsageError(
+            f"the key {key!r} would lead out of the folder, or is no plain path; extract with keys relative to a "
+            "folder, without '--keys-from path'"
         )
 
 

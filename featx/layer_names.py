@@ -8,7 +8,16 @@ from pathlib import Path
 
 from featx.errors import UnknownNameError, UsageError
 
-__all__ = ["choose_layer", "split_layer"]
+__all__ = ["choose_layer", "is_layer_name", "split_layer"]
+
+
+def is_layer_name(name: str) -> bool:
+    """Whether a feature file can hold a layer so called, as a table of that name in HDF5."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
 
 
 def split_layer(path: str | os.PathLike) -> tuple[Path, str | None]:

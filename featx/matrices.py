@@ -2,7 +2,7 @@
 
     npy          float (V, D), the keys in a list of their own; or a folder with such a file a video, (D,) or (clips, D)
     npz          arrays `keys` (V,) and `features` (V, D); or one matrix, and the keys in a list
-    csv          a line a video: the key, then D numbers; a first line of names is passed over
+    csv          a line a video: the key, then D numbers; a first line without a number, or of columns' numbers, is passed over
     hdf5         two datasets, `keys` and `features` unless others are named; or one, and the keys in a list
     parquet      columns `key` and `features`, lists of D numbers, unless others are named
     activitynet  HDF5, a group a video with the dataset `c3d_features` (clips, D) unless another is named
@@ -15,8 +15,6 @@ that the user gives it in place of a checkpoint's.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from featx import parquet, store
+from featx.csv_lines import csv_reader
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
 from featx.features import Features
+from featx.layer_names import is_layer_name
 from featx.lists import read_text
 from featx.parts import Parts
 from featx.per_video import (
@@ -38,6 +38,7 @@ from featx.per_video import (
     clip_runs,
     imported,
     npy_folder,
+    shown_path,
     unit_rows,
     write_videos,
 )
@@ -167,7 +168,7 @@ def write_matrix(
         store.write_features(
             output,
             imported(name, layer),
-            (_video(key, os.fspath(path), layer, row) for key, row in zip(keys, unit, strict=True)),
+            (_video(key, shown_path(path), layer, row) for key, row in zip(keys, unit, strict=True)),
         )
         parts.drop_parts()
     return MatrixSummary(output, len(unit), unit.shape[1], int((~unit.any(axis=1)).sum()), layer)
@@ -176,14 +177,17 @@ def write_matrix(
 def _write_videos(output, videos: Iterable[Video], name, layer, path: Path, grid, overwrite) -> MatrixSummary:
     output = Path(output)
     store.require_replaceable(output)
-    options = {"name": name, "layer": layer, "path": os.fspath(path), "grid": grid, "overwrite": overwrite}
+    options = {"name": name, "layer": layer, "path": path, "grid": grid, "overwrite": overwrite}
     done = write_videos(output, videos, **options)
     return MatrixSummary(output, done.num_videos, done.num_dims, done.num_zero, layer, done.num_clips, done.averaged)
 
 
 def _check_layer(layer: str) -> None:
-    if not layer or "/" in layer or ":" in layer or " + " in layer:
-        raise UsageError(f"layer is '{layer}', but must be a name without '/', ':' and ' + '")
+    if not is_layer_name(layer) or ":" in layer or " + " in layer:
+        raise UsageError(
+            f"layer is '{layer}', but must be a name in UTF-8 that does not begin with '.', without '/', ':' and ' + '; choose "
+            "another"
+        )
 
 
 def _check_keys(keys: Sequence[str], num_rows: int, what: str) -> None:
@@ -236,7 +240,7 @@ def _read_npz(path: Path, wants_keys: bool, key_name: str, feature_name: str) ->
             if name not in names:
                 raise UnknownNameError(f"array in {path}:", name, names, "Name it, or give the keys with --keys.")
         try:
-            keys = [_text(key) for key in arrays[key_name].tolist()] if wants_keys else []
+            keys = _texts(arrays[key_name], path) if wants_keys else []
             clips = wants_keys and all(name in names for name in CLIP_COLUMNS)
             return keys, arrays[feature_name], {name: arrays[name] for name in CLIP_COLUMNS if clips}
         except ValueError as error:
@@ -260,34 +264,66 @@ def _load(path: Path):
 def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     keys, rows, places = [], [], []
     num_before = 1  # columns before the numbers
-    for number, cells in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), 1):
+    for number, cells in enumerate(csv_reader(path), 1):
         if not cells:
             continue
         if number == 1 and cells[1:5] == list(CLIP_COLUMNS):
             num_before = 5
         values = cells[num_before:] if wants_keys else cells
-        if number == 1 and len(values) > 1 and values == list(map(str, range(len(values)))):
-            continue  # columns that their program numbers from 0
+        if number == 1 and _is_header(cells[0] if wants_keys else "", values, path):
+            continue
         try:
             row = np.array(values, dtype=np.float64)
             places += [[float(cell) for cell in cells[1:num_before]]]
         except ValueError:
-            if not rows and number == 1:
-                continue  # a line of names
             raise FeatureFileError(f"{path}: line {number} holds something that is no number") from None
         if rows and len(row) != len(rows[0]):
             raise FeatureFileError(f"{path}: line {number} has {len(row)} numbers, the ones before {len(rows[0])}")
         keys.append(cells[0])
-        rows.append(row.astype(np.float32))
+        with np.errstate(over="ignore"):
+            rows.append(row.astype(np.float32))
+    if not rows:
+        raise FeatureFileError(f"{path}: no line holds features; write a line a video: its key, then its numbers")
     clips = wants_keys and num_before == 5
     columns = dict(zip(CLIP_COLUMNS, np.array(places).reshape(len(rows), 4).T, strict=True)) if clips else {}
     return keys if wants_keys else [], np.array(rows, dtype=np.float32).reshape(len(rows), -1), columns
 
 
+def _is_header(key: str, values: list[str], path: Path) -> bool:
+    """Whether a first line names columns: none of its values is a number, or all are their columns' numbers.
+
+    `key` is its first cell, "" where lines have no keys. Raises FeatureFileError where it could be a video as well: none may be
+    lost, and no header become one.
+    """
+    named = key in ("", "key")
+    if any(map(_is_number, values)):
+        from_0, from_1 = (values == list(map(str, range(first, first + len(values)))) for first in (0, 1))
+        if len(values) < 2 or not (from_0 or from_1) or (from_1 and not named and key != "0"):
+            return False
+        if named or from_1:
+            return True
+        raise FeatureFileError(
+            f"{path}: line 1, '{key}' and 0, 1, 2 …, is a header or a video; begin a header with 'key', or write 0.0, 1.0"
+        )
+    if not named and len(values) > 1 and len(set(values)) == 1:  # such as blanks, or NA: names of columns differ
+        raise FeatureFileError(
+            f"{path}: line 1, '{key}', holds no number; leave the video out, or begin a header with 'key'"
+        )
+    return bool(values)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # 1_0 is the first dimension of a layer called 1
+
+
 def _read_hdf5(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     rows = store.read_array(path, feature_name or FEATURE_DATASET)
-    keys = store.read_array(path, key_name or KEY_DATASET).tolist() if wants_keys else []
-    return [_text(key) for key in keys], rows, {}
+    keys = _texts(store.read_array(path, key_name or KEY_DATASET), path) if wants_keys else []
+    return keys, rows, {}
 
 
 def _read_parquet(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
@@ -295,7 +331,7 @@ def _read_parquet(path: Path, wants_keys: bool, key_name: str, feature_name: str
         path, (key_name or PARQUET_KEY) if wants_keys else None, feature_name or FEATURE_DATASET, CLIP_COLUMNS
     )
     found = list(blocks)
-    keys = [key for block in found for key in block[0]]
+    keys = [_text(key, path) for block in found for key in block[0]]
     rows = np.concatenate([block[2] for block in found]) if found else np.zeros((0, 0), np.float32)
     return (
         keys,
@@ -309,8 +345,23 @@ def _read_activitynet(path: Path, feature_name: str | None) -> Iterator[Video]:
     return ((key, values, None) for key, values in store.read_groups(path, **named))
 
 
-def _text(key: object) -> str:
-    return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else str(key)
+def _texts(keys: np.ndarray, path: Path) -> list[str]:
+    if keys.ndim != 1:
+        raise FeatureFileError(
+            f"{path}: the keys are {keys.dtype} {keys.shape}, but must be one a row; name what holds them"
+        )
+    return [_text(key, path) for key in keys.tolist()]
+
+
+def _text(key: object, path: Path) -> str:
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "surrogateescape")
+    if not isinstance(key, str | int) or isinstance(key, bool):
+        shown = repr(key)[:60]
+        raise FeatureFileError(
+            f"{path}: a key is {shown}, but must be text or a whole number; name what holds the keys"
+        )
+    return str(key)
 
 
 Reader = Callable[[Path, bool, str, str], Read]

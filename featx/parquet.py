@@ -54,6 +54,8 @@ def read(
 ) -> tuple[bool, Iterator[Block]]:
     """Whether a table has all the `columns` of clips, and its blocks; without a `key_name` keys are not read.
 
+    Keys are what the column holds, which may be no texts.
+
     Raises UnknownNameError for a column that is not there, FeatureFileError for a file that cannot be read, or whose features
     are not lists of one length.
     """
@@ -78,7 +80,7 @@ def read(
                 for name in {*wanted} - {feature_name}:
                     if batch.column(name).null_count:
                         raise FeatureFileError(f"{path}: the column {name} has gaps; leave such rows out")
-                keys = [str(key) for key in batch.column(key_name).to_pylist()] if key_name is not None else []
+                keys = batch.column(key_name).to_pylist() if key_name is not None else []
                 values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns if clips}
                 yield keys, values, _matrix(batch.column(feature_name), path, feature_name)
         except (OSError, pa.ArrowException) as error:

@@ -252,9 +252,9 @@ class Parts:
 
     @staticmethod
     def _merge(members: list[Path], output: Path) -> None:
-        for path in members:
-            store.verify(path)
+        verified = {path: store.verify(path) for path in members}
         with FeatureSet(members) as features:
+            features.require_unchanged(verified)
             store.merge(features, output)
 
 

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
+import lzma
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from featx import __version__
+from featx.csv_lines import csv_reader
 from featx.descriptors import l2_normalise, mean_descriptor
 from featx.errors import FeatureFileError, UsageError
 from featx.features import ClipTable, Features
-from featx.lists import read_text
 from featx.parts import written_anew
-from featx.plan import key_of
+from featx.plan import key_of, utf8
 from featx.provenance import Provenance
 
 __all__ = [
@@ -38,13 +39,17 @@ __all__ = [
     "clip_runs",
     "imported",
     "npy_folder",
+    "shown_path",
     "unit_rows",
     "write_videos",
 ]
 
 ENGINE = "imported"
 # what NumPy raises for a file of its own that is cut, changed, or claims more than memory
-BROKEN = (OSError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    *(OSError, EOFError, MemoryError, KeyError, TypeError, OverflowError, SyntaxError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
 CLIP_COLUMNS = tuple(ClipTable.__dataclass_fields__)
 CLIPS_CSV = "clips.csv"  # where the clips of a folder of npy files lie
 
@@ -83,7 +88,7 @@ class Counts:
 
 
 def write_videos(
-    output: Path, videos: Iterable[Video], *, name: str, layer: str, path: str, grid: Grid | None, overwrite: bool
+    output: Path, videos: Iterable[Video], *, name: str, layer: str, path: Path, grid: Grid | None, overwrite: bool
 ) -> Counts:
     """Write videos as they come into a feature file, in bounded memory.
 
@@ -109,7 +114,7 @@ def write_videos(
             _check_values(key, values, first, path)
             if with_table and table is None:
                 table = grid.table(len(values))
-            features = _features(key, values, table if with_table else None, layer, path, dtype)
+            features = _features(key, values, table if with_table else None, layer, shown_path(path), dtype)
             parts.add(features, made)
             num_videos += 1
             num_clips += features.num_clips
@@ -119,12 +124,26 @@ def write_videos(
 
 
 def check_key(key: str, seen: set[str], what: str) -> None:
-    """Raise UsageError for a key that is no line of text or stands among the `seen`, to which it is added."""
-    if not key.strip() or "\n" in key or "\0" in key:
-        raise UsageError(f"the key of row {len(seen) + 1} of {what} is '{key}', but must be a line of text")
+    """Raise UsageError for a key that is blank, no UTF-8 or stands among the `seen`, to which it is added."""
+    if not key.strip() or "\0" in key:
+        raise UsageError(f"the key of row {len(seen) + 1} of {what} is '{key}', but must be text; name the video")
+    if not _is_utf8(key):
+        raise UsageError(f"the key '{key}' of {what} is not UTF-8; save the keys as UTF-8 text")
     if key in seen:
         raise UsageError(f"the key '{key}' is given twice for {what}, but a video has one row; drop the others")
     seen.add(key)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def shown_path(path: str | os.PathLike) -> str:
+    """A path as feature files have it, always UTF-8; "" where there is none."""
+    return key_of(path, keep_suffix=True) if os.fspath(path) else ""
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
@@ -147,7 +166,7 @@ def imported(name: str, layer: str, **known: object) -> Provenance:
     settled: dict[str, object] = {"stride": -1, "fps": 0.0, "scale": 0.0, "mean": (), "std": (), "arguments": "{}"}
     settled |= {"save": "descriptors", "dtype": "float32", "engine": ENGINE, "pixels_version": 0}
     return Provenance(
-        checkpoint=name, layers=(layer,), featx_version=__version__, **{**numbers, **words, **settled, **known}
+        checkpoint=utf8(name), layers=(layer,), featx_version=__version__, **{**numbers, **words, **settled, **known}
     )
 
 
@@ -249,7 +268,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def _clip_tables(path: Path) -> dict[str, ClipTable]:
-    lines = csv.reader(io.StringIO(read_text(path), newline=""))
+    lines = csv_reader(path)
     if next(lines, None) != ["key", *CLIP_COLUMNS]:
         raise UsageError(
             f"{path}: its first line must be key,{','.join(CLIP_COLUMNS)}; write it so, or take the file away"

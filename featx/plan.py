@@ -19,7 +19,7 @@ from featx.lists import read_text
 from featx.segments import Segment, read_segments, unique_names, video_of
 from featx.shards import Shard
 
-__all__ = ["VideoItem", "key_of", "listed_start_frames", "of_shard", "plan_videos", "video_item"]
+__all__ = ["VideoItem", "key_of", "listed_start_frames", "of_shard", "plan_videos", "utf8", "video_item"]
 
 KEY_FORMS = ("name", "path")
 MAX_WAYS = 100  # on which links may lead to one folder
@@ -53,7 +53,7 @@ class VideoItem:
     @property
     def path_text(self) -> str:
         """The address less its secrets, or the path as valid UTF-8, escaped as keys are: what files and messages hold of it."""
-        return _utf8(remote.public_address(self.url)) if self.url else key_of(self.path, keep_suffix=True)
+        return utf8(remote.public_address(self.url)) if self.url else key_of(self.path, keep_suffix=True)
 
     def start_frames(self, first_number: int) -> tuple[int, ...] | None:
         """The listed starts counted from 0, where the first frame has the number `first_number`; None if none are listed.
@@ -148,10 +148,10 @@ def key_of(path: str | os.PathLike, keep_suffix: bool = False) -> str:
     """The key of a relative path: "/" between folders, no suffix, and always valid UTF-8, reversibly."""
     path = Path(path)
     text = (path if keep_suffix else path.with_suffix("")).as_posix()
-    return _utf8(re.sub(r"%(?=[0-9A-F]{2})", "%25", text))  # so that an escape in the key can only be ours
+    return utf8(re.sub(r"%(?=[0-9A-F]{2})", "%25", text))  # so that an escape in the key can only be ours
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
     """The text with ``%FF`` for a byte that is not UTF-8."""
     return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", text)
 

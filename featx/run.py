@@ -357,9 +357,9 @@ def merge(
             if parts.exists() and output not in paths and not overwrite:
                 raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
             groups = [group for path in paths for group in store.find_files(path)]
-            for file in (file for group in groups for file in group):
-                store.verify(file)
+            verified = {file: store.verify(file) for group in groups for file in group}
             with FeatureSet(*groups) as features:
+                features.require_unchanged(verified)
                 missing = missing_shards(features.provenance.shard)
                 if missing and not partial:
                     raise UsageError(f"{missing}; name its file too, or join what there is with '--partial'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -12,30 +13,46 @@ __all__ = ["check_output", "write_bytes", "write_text"]
 
 TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 
-# What the tables and the JSON of svm-eval, similarity, embed and search begin with: these are replaced, since the same
-# command makes them again
+# What the tables of svm-eval, embed and search begin with: these are replaced, since the same command makes them again
 TABLES = (
     b"name,features,dataset,dims,",
-    b"name,label,x,y\n",
+    b"name,label,x,y,method\n",
     b"query,rank,key,cosine",
     b"group,first,second,cosine",
-    b'{\n  "features": ',
-    b'{\n  "results": ',
+)
+# and the names in the JSON of svm-eval, of several results of it, and of similarity
+JSON_NAMES = (
+    {"features", "dataset", "backbone", "checkpoint", "layer", "C", "solver", "runs", "accuracy", "chance"},
+    {"results", "curves"},
+    {
+        "features",
+        "pairs",
+        "backbone",
+        "checkpoint",
+        "layers",
+        "norm",
+        "scaling",
+        "C",
+        "folds",
+        "roc",
+        "published_source",
+    },
 )
 
 
 def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, ...] = TABLES) -> None:
     """Raise UsageError where a file cannot be written: better now than after an hour's work.
 
-    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`: no list of the
-    user's, no video.
+    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`, or is JSON
+    with the names of ours: no list of the user's, no video.
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if text and path.is_file() and path.stat().st_size and not _head(path).startswith(own):
+    ours = _head(path).startswith(own) or (own == TABLES and _is_our_json(path))
+    if text and path.is_file() and path.stat().st_size and not ours:
         what = "table or JSON that featx wrote" if own == TABLES else "picture"
         raise UsageError(f"{path} exists and is no {what}; it is not replaced: choose another name")
     try:
@@ -51,6 +68,16 @@ def _head(path: Path) -> bytes:
             return file.read(128)
     except OSError:
         return b""
+
+
+def _is_our_json(path: Path) -> bool:
+    if not path.is_file() or not _head(path).startswith(b"{"):
+        return False
+    try:
+        held = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError):
+        return False
+    return any(held.keys() >= names for names in JSON_NAMES)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

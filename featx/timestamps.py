@@ -10,12 +10,12 @@ empty where a video has no clock.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from pathlib import Path
 
 from featx import store
+from featx.csv_lines import csv_writer
 from featx.durable import sync
 from featx.errors import UsageError
 
@@ -59,7 +59,7 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
                 raise UsageError(
                     f"{features_path} keeps no times of clips; extract with --timestamps, '--save clips' or '--save both'"
                 )
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv_writer(file)
             writer.writerow(HEADER)
             for key in features.keys:
                 table = features.clip_table(key)

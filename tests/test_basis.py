@@ -115,6 +115,9 @@ def test_truncate_is_the_smaller_fit():
         ((250, 4_096), "gram"),
         ((1_000_000, 8_192), "covariance"),
         ((12_000, 10_000), "covariance"),
+        ((12_000, 11_000), "gram"),
+        ((16_000, 16_000), "gram"),
+        ((16_001, 10_001), "randomised"),
         ((30_000, 25_088), "randomised"),
         ((20_000, 204_800), "randomised"),
     ],
@@ -123,11 +126,21 @@ def test_the_cheapest_exact_method_that_fits(shape, method):
     assert choose_method(*shape) == method
 
 
+def test_the_gram_matrix_serves_rows_that_are_more_than_their_dimensions(monkeypatch):
+    monkeypatch.setattr(basis_module, "COVARIANCE_DIMS", 10)
+    rows = make_rows((60, 20))
+    ours, theirs = fit_basis(array_source(rows), 6), sklearn_pca(rows, 6)
+    assert (ours.method, ours.error) == ("gram", 0)
+    np.testing.assert_allclose(ours.explained_variance, theirs.explained_variance_, rtol=1e-6)
+
+
 def test_refusals():
     rows = make_rows((20, 8))
     with pytest.raises(UsageError, match=r"dims is 9 for fc6, but PCA of 20 rows x 8 .* 1 to 8 dimensions"):
         fit_basis(array_source(rows), 9, origin=Origin(layer="fc6"))
-    with pytest.raises(UsageError, match="at least 2 rows"):
+    with pytest.raises(UsageError, match="dims is 0, .*; ask for 1 or more"):
+        fit_basis(array_source(rows), 0)
+    with pytest.raises(UsageError, match="at least 2 rows .*; fit on more videos"):
         fit_basis(array_source(rows[:1]), 1)
     rows[13, 2] = np.nan
     with pytest.raises(FeatureFileError, match="row 13 "):

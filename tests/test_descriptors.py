@@ -16,6 +16,18 @@ def test_lengths_do_not_overflow():
     np.testing.assert_allclose(l2_normalise(np.full((1, 4), 1e30, np.float32)), 0.5 * np.ones((1, 4)), rtol=1e-6)
 
 
+def test_rows_of_any_length_get_unit_length_and_the_others_keep_their_bits():
+    ordinary = np.array([[1, 2, 3], [1e-30, 0, 2e-30], [0, 0, 0]], np.float32)
+    extreme = np.array([[3e38, 3e38, 0], [1e-45, 1e-45, 1e-45], [3e-42, 0, 4e-42]], np.float32)
+    together = l2_normalise(np.concatenate([ordinary, extreme]))
+    assert np.array_equal(together[:3], l2_normalise(ordinary)) and together.dtype == np.float32
+    exact = extreme.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    np.testing.assert_allclose(together[3:], exact, rtol=1e-6)
+    np.testing.assert_allclose(l2_normalise(extreme[0]), exact[0], rtol=1e-6)
+    assert np.isnan(l2_normalise(np.array([[np.nan, 1]], np.float32))).any()
+
+
 @pytest.mark.parametrize("batch", [1, 3, 7, 40])
 def test_mean_is_the_float64_mean_whatever_the_batches(batch):
     features = np.random.default_rng(0).gamma(1, 100, (40, 9)).astype(np.float32)

@@ -129,7 +129,7 @@ def test_no_key_leads_out_of_the_folder(tmp_path, key):
     clips = {key: np.zeros((1, 4096), np.float32)}
     write_file(tmp_path / "f.h5", {"fc6": {key: np.eye(1, 4096)[0]}}, clips={"fc6": clips})
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match="would lead out of the folder, or is no path of one line"):
+    with pytest.raises(UsageError, match="would lead out of the folder, or is no plain path|is no path of one line"):
         export_c3d(tmp_path / "f.h5", tmp_path / "in" / "out")
     assert sorted(tmp_path.rglob("*")) == before
 

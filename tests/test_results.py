@@ -43,7 +43,19 @@ def test_a_table_of_an_evaluation_is_replaced(name, tmp_path):
         WRITERS[name](tmp_path / name)
 
 
-@pytest.mark.parametrize("text", ["key,label\na,b\n", '{"name": "my-card"}', '[\n  {\n    "key": "a"', "x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,label,x,y\na,b,1,2\n",
+        '{\n  "features": [1]\n}',
+        '{\n  "results": 1}',
+        "{",
+        "key,label\na,b\n",
+        '{"name": "my-card"}',
+        '[\n  {\n    "key": "a"',
+        "x",
+    ],
+)
 def test_a_list_of_the_users_is_not(text, tmp_path):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(

@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 import featx
 from featx import store
 from featx.errors import FeatureFileError, UnknownNameError, UsageError
+from featx.features import Failure
 from featx.neighbours import duplicates, nearest
 from featx.neighbours.queries import _words
 from featx.store import parts_folder, write_features
@@ -307,6 +308,19 @@ def test_too_many_pairs_and_thresholds_that_mean_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(duplicates, "MAX_PAIRS", 5)
     with pytest.raises(UsageError, match="more than 5 pairs have a cosine of 0.01 or more; raise the --threshold"):
         featx.find_duplicates(path, 0.01)
+    same = write_file(tmp_path / "same.h5", {"fc6": dict.fromkeys("abcd", np.ones(8))})
+    with pytest.raises(UsageError, match="more than 5 pairs are of equal features, which no --threshold tells apart"):
+        featx.find_duplicates(same, 1)
+
+
+def test_a_file_without_videos_is_said_to_hold_none(tmp_path):
+    path = tmp_path / "f.h5"
+    write_features(path, make_provenance(layers=("fc6",)), [], [Failure("a", "a.avi", "no frames")])
+    with pytest.raises(UsageError, match="the query 'a' finds nothing, since the file holds no videos"):
+        featx.search(path, ["a"])
+    for how in ({"dims": 1}, {"basis": path}):
+        with pytest.raises(UsageError, match="f.h5 holds no videos to project"):
+            featx.pca(path, tmp_path / "c.h5", **how)
 
 
 def test_the_words_on_how_a_query_is_made_tell_its_views():

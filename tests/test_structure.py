@@ -56,6 +56,7 @@ LEVELS = [
         "descriptors",
         "plan",
         "c3d_lists",
+        "csv_lines",
         "decode_worker",
         "lists",
         "clip_rows",

@@ -28,8 +28,10 @@ __all__ = ["command"]
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @json_option
 def command(features, output, as_json, **options) -> None:
-    """Make the descriptors of a feature file compact by exact PCA; clip features go along.
+    """Make the descriptors of a feature file compact by PCA; clip features go along.
 
+    It is exact up to 10,000 dimensions, and of any number where it is fitted on up to 16,000 videos. Beyond both it is
+    randomised, and its error is printed.
     The basis is saved in the output and can be reused on other files with --basis.
     """
     from featx.compact import pca

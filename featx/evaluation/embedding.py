@@ -5,7 +5,6 @@ feature file --(sample)--> rows --L2--> PCA to 50 --t-SNE--> points (n, 2)
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from featx.basis import array_source, fit_basis
+from featx.csv_lines import csv_writer
 from featx.descriptors import l2_normalise
 from featx.errors import FeatureFileError, UsageError
 from featx.evaluation.protocol import clip_name
@@ -65,12 +65,12 @@ class Embedding:
         return tuple(sorted(set(self.labels)))
 
     def save_csv(self, path: str | os.PathLike) -> None:
-        """Write a table of name, label, x, y."""
+        """Write a table of name, label, x, y, and of the method, which tells the file from anybody else's."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("name", "label", "x", "y"))
+        writer = csv_writer(text)
+        writer.writerow(("name", "label", "x", "y", "method"))
         for name, label, (x, y) in zip(self.names, self.labels, self.points.tolist(), strict=True):
-            writer.writerow((name, label, f"{x:.6g}", f"{y:.6g}"))
+            writer.writerow((name, label, f"{x:.6g}", f"{y:.6g}", self.method))
         write_text(path, text.getvalue())
 
 

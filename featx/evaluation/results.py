@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from featx.csv_lines import csv_writer
 from featx.small_files import check_output, write_bytes, write_text
 
 __all__ = [
@@ -222,7 +222,7 @@ def curve(result: SVMResult) -> Curve:
 def save_csv(path: str | os.PathLike, results: Iterable[SVMResult]) -> None:
     """Write several evaluations as one table, a line a split and one for the mean; accuracies in %."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_writer(text)
     writer.writerow(CSV_COLUMNS)
     for result in results:
         for run in result.runs:

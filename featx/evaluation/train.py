@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from featx.basis import array_source, check_dims, fit_basis
+from featx.csv_lines import csv_writer
 from featx.descriptors import l2_normalise
 from featx.errors import UsageError
 from featx.evaluation.choose_c import Settings
@@ -193,7 +194,7 @@ def as_entries(predictions: list[Prediction]) -> list[dict[str, object]]:
 def as_csv(predictions: list[Prediction]) -> str:
     """The text of a CSV file, a line a video."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_writer(text)
     top = len(predictions[0].labels) if predictions else 1
     names = [(f"label_{i}", f"score_{i}") if i > 1 else ("label", "score") for i in range(1, top + 1)]
     writer.writerow(["key", *(name for pair in names for name in pair)])

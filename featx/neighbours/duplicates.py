@@ -46,9 +46,7 @@ def find_pairs(
                 kept = exact >= threshold
                 num_found += int(kept.sum())
                 if num_found > MAX_PAIRS:
-                    raise UsageError(
-                        f"more than {MAX_PAIRS:,} pairs have a cosine of {threshold:g} or more; raise the --threshold"
-                    )
+                    raise UsageError(f"more than {MAX_PAIRS:,} pairs {_too_near(threshold)}")
                 first.append(p[kept])
                 second.append(q[kept])
                 found.append(exact[kept])
@@ -61,6 +59,14 @@ def find_pairs(
     return (
         tuple(Pair(name(p), name(q), cosine) for p, q, cosine in pairs),
         tuple(tuple(name(place) for place in group) for group in groups),
+    )
+
+
+def _too_near(threshold: float) -> str:
+    if threshold < 1:
+        return f"have a cosine of {threshold:g} or more; raise the --threshold, to 1 at most"
+    return (
+        "are of equal features, which no --threshold tells apart; choose another layer, or leave most such videos out"
     )
 
 

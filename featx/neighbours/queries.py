@@ -76,6 +76,8 @@ def _key_of(features: FeatureSet, name: str | os.PathLike) -> str | None:
     if os.path.exists(text):
         return None
     found = match_names([text], features.keys, by_base_name=False)
+    if not len(features):
+        raise UsageError(f"the query '{text}' finds nothing, since the file holds no videos; extract some first")
     if not found:
         raise UnknownNameError(
             "query",

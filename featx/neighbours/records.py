@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from featx.csv_lines import csv_writer
 from featx.features import Failure
 from featx.small_files import write_text
 
@@ -146,7 +146,7 @@ def _values(moment: Moment | None, names: Sequence[str]) -> list:
 
 def _save_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_writer(text)
     writer.writerow(header)
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -13,6 +13,7 @@ import numpy as np
 from featx.errors import FeatureFileError
 from featx.store.member import Member, reading
 from featx.store.reader import FeatureSet
+from featx.store.record import Stamp
 from featx.store.schema import BASIS, BLOCK_BYTES, crc
 
 __all__ = ["problems", "verify", "verify_set"]
@@ -21,14 +22,15 @@ UNIT_TOLERANCE = 1e-3
 SUMS = "checksums/"
 
 
-def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> None:
+def verify(path: str | os.PathLike, groups: tuple[str, ...] | None = None) -> Stamp:
     """Compare every block of one feature file with its checksum; raise FeatureFileError naming the first that differs.
 
-    `groups`: the groups to read, such as "videos", None for all. The attributes are always compared.
+    `groups`: the groups to read, such as "videos", None for all. The attributes are always compared. Returns which file it was.
     """
     member = Member.open(Path(path))
     try:
         _verify(member, groups)
+        return member.record.stamp
     finally:
         member.close()
 

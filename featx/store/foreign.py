@@ -7,9 +7,11 @@ import os
 import h5py
 import numpy as np
 
-from featx.errors import FeatureFileError, UnknownNameError
+from featx.errors import FeatureFileError, FeatxError, UnknownNameError
 
-__all__ = ["read_array", "read_stored"]
+__all__ = ["BROKEN", "name_of", "read_array", "read_stored"]
+
+BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)  # what HDF5 says of a damaged file
 
 MOST_TIMES = 1100  # that gzip, the closest packing which HDF5 brings along, makes numbers smaller, at most
 
@@ -19,7 +21,7 @@ def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
     try:
         with h5py.File(path, "r") as h5:
             names: list[str] = []
-            h5.visititems(lambda found, item: names.append(found) if isinstance(item, h5py.Dataset) else None)
+            h5.visititems(lambda found, item: names.append(name_of(found)) if isinstance(item, h5py.Dataset) else None)
             if name.strip("/") not in names:
                 if str(h5.attrs.get("format", "")) == "featx":
                     raise FeatureFileError(
@@ -27,8 +29,15 @@ def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
                     )
                 raise UnknownNameError(f"dataset in {path}:", name, names)
             return read_stored(h5[name], path)
-    except OSError as error:
-        raise FeatureFileError(f"{path}: not an HDF5 file, or cut short; name one, or its true --format") from error
+    except FeatxError:
+        raise
+    except BROKEN as error:
+        raise FeatureFileError(f"{path}: not an HDF5 file, or damaged; name one, or its true --format") from error
+
+
+def name_of(found: str | bytes) -> str:
+    """The name of an object, which HDF5 gives in bytes where it is not UTF-8."""
+    return found.decode("utf-8", "surrogateescape") if isinstance(found, bytes) else found
 
 
 def read_stored(dataset: h5py.Dataset, path: str | os.PathLike) -> np.ndarray:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from featx.errors import FeatureFileError, FeatxError, UnknownNameError, UsageError
-from featx.store.foreign import read_stored
+from featx.store.foreign import BROKEN, name_of, read_stored
 
 __all__ = ["group_names", "read_groups", "write_groups"]
 
@@ -76,14 +76,17 @@ def read_groups(path: str | os.PathLike, dataset: str = DATASET) -> Iterator[tup
                 raise FeatureFileError(f"{path}: a feature file already; it needs no import, every command reads it")
             for name in h5:
                 if not isinstance(h5.get(name, getlink=True), h5py.HardLink) or not isinstance(h5[name], h5py.Group):
-                    raise FeatureFileError(f"{path}: '{name}' is no group of a video; give the file's true --format")
+                    raise FeatureFileError(
+                        f"{path}: '{name_of(name)}' is no group of a video; give the file's true --format"
+                    )
                 group = h5[name]
                 link = group.get(dataset, getlink=True)
                 if not isinstance(link, h5py.HardLink) or not isinstance(group[dataset], h5py.Dataset):
-                    raise UnknownNameError(f"dataset in {path}, group {name}:", dataset, list(group), "Name it.")
+                    known = map(name_of, group)
+                    raise UnknownNameError(f"dataset in {path}, group {name_of(name)}:", dataset, known, "Name it.")
                 key = group.attrs.get(KEY)
-                yield key if isinstance(key, str) else name, read_stored(group[dataset], path)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+                yield key if isinstance(key, str) else name_of(name), read_stored(group[dataset], path)
+    except BROKEN as error:
         if isinstance(error, FeatxError):
             raise
         raise FeatureFileError(f"{path}: not an HDF5 file, or damaged; name one, or its true --format") from error

@@ -149,12 +149,12 @@ class Member:
 
     def array(self, name: str) -> np.ndarray:
         """A table as an array that is read when it is touched: numbers are memory-mapped."""
-        if self._is_text(name):
+        if self.is_text(name):
             return np.array(self.texts(name), dtype=object)
         table = self.table(name)
         if table.offset is None:
             return np.empty(table.shape, table.dtype)  # no values
-        return np.memmap(self._file(), table.dtype, mode="r", offset=table.offset, shape=table.shape)
+        return self._map(table)
 
     def rows(self, name: str, rows: int | slice) -> np.ndarray:
         """One row of a table of numbers, or some that follow one another, copied."""
@@ -167,14 +167,14 @@ class Member:
 
     def new(self, name: str, num_rows: int) -> np.ndarray:
         """An array for so many rows as a table has, its values undefined."""
-        if self._is_text(name):
+        if self.is_text(name):
             return np.empty(num_rows, object)
         table = self.table(name)
         return np.empty((num_rows, *table.shape[1:]), table.dtype)
 
     def take(self, name: str, rows: np.ndarray, out: np.ndarray, places: np.ndarray, room: np.ndarray) -> None:
         """Write some rows of a table, in any order, to `out[places]`. `room`: uint8 (n,), to read them into meanwhile."""
-        if self._is_text(name):
+        if self.is_text(name):
             out[places] = np.array(self.texts(name), dtype=object)[rows]
             return
         table = self.table(name)
@@ -193,7 +193,7 @@ class Member:
         if together and places[-1] - places[0] == num_rows - 1 and bool((places[1:] > places[:-1]).all()):
             self._read(out[places[0] : places[-1] + 1], table.offset + first * row_bytes)
         elif num_bytes > max(SPAN_BYTES, 2 * num_rows * row_bytes):  # few, and far from each other
-            out[places] = np.memmap(self._file(), table.dtype, "r", table.offset, table.shape)[rows]
+            out[places] = self._map(table)[rows]
         elif num_bytes > len(room) and num_rows > 1:
             half = num_rows // 2
             self._take(table, row_bytes, rows[:half], out, places[:half], room)
@@ -204,6 +204,28 @@ class Member:
             self._read(span, table.offset + first * row_bytes)
             out[places] = span if together else span[rows - first]
 
+    def _map(self, table: Table) -> np.memmap:
+        file = self._file()
+        try:
+            return np.memmap(file, table.dtype, "r", table.offset, table.shape)
+        except (ValueError, OSError) as error:
+            self.require_unchanged()  # the usual reason: it became shorter
+            raise FeatureFileError(
+                f"{self.path}: cannot be mapped into memory ({error}); close other programs"
+            ) from error
+
+    def require_unchanged(self, since: Stamp | None = None) -> None:
+        """Raise FeatureFileError where somebody wrote to the file since it was opened, or where it is not that of `since`."""
+        then = self.record.stamp
+        try:
+            now = Stamp.of(os.fstat(self._open[0].fileno()) if self._open else os.stat(self.path))
+        except OSError:  # it was removed, and what was read of it stays true
+            now = then
+        if (now[:2] == then[:2] and not then.is_same_file(now)) or not then.is_same_file(since or then):
+            raise FeatureFileError(
+                f"{self.path} was changed while it was read; 'featx check' tells whether it is whole"
+            )
+
     def _read(self, into: np.ndarray, offset: int) -> None:
         """Fill an array that lies in one piece from the file's bytes."""
         file, left = self._file(), memoryview(into.reshape(-1).view(np.uint8))
@@ -213,7 +235,8 @@ class Member:
                 raise FeatureFileError(f"{self.path}: damaged: it is shorter than it was; extract again")
             left, offset = left[count:], offset + count
 
-    def _is_text(self, name: str) -> bool:
+    def is_text(self, name: str) -> bool:
+        """Whether a table holds texts."""
         group, _, column = name.partition("/")
         return SCHEMA.get(group, {}).get(column) is STRING
 

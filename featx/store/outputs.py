@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from featx.frame_folders import IMAGE_SUFFIXES
 from featx.remote import require_no_address
 from featx.store.attributes import require_attributes
 
-__all__ = ["FEATURES", "MODEL", "require_output", "require_replaceable"]
+__all__ = ["FEATURES", "MODEL", "holds_features", "require_output", "require_replaceable"]
 
 FEATURES, MODEL = "featx", "featx-model"  # the attribute `format` of our files
 _WORDS = {FEATURES: "a feature file", MODEL: "a model"}
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SET_ASIDE = re.compile(r"\.damaged\d*$")  # by a run with --repair
 
 # names that say that a file is something else
 OTHER_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | frozenset({".txt", ".csv", ".json", ".lst", ".npy", ".npz"})
@@ -60,6 +64,23 @@ def require_replaceable(path: str | os.PathLike, form: str = FEATURES) -> None:
         raise UsageError(
             f"{path} exists and is not an HDF5 file; it is not replaced: choose another name for the output"
         )
+
+
+def holds_features(path: Path) -> bool:
+    """Whether a file in a folder is one of its feature files: any that is called so, *.h5, and any that is one by its content.
+
+    One that was set aside as damaged is none. Only the first bytes of files of other names are read, and few of those further.
+    """
+    if path.name.endswith(".h5"):
+        return path.exists()
+    if _SET_ASIDE.search(path.name) or not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(len(_SIGNATURE))
+    except OSError:  # what opens it next says why
+        return path.suffix.lower() in (".h5", ".hdf5")
+    return begins == _SIGNATURE and _format(path) in (FEATURES, None)
 
 
 def _format(path: Path) -> str | None:

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from featx.store.index import Index
 from featx.store.keys import Keys
 from featx.store.member import Member, reading
 from featx.store.order import arrange
+from featx.store.outputs import holds_features
+from featx.store.record import Stamp
 from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
 
 __all__ = ["FeatureSet", "find_files", "open_features"]
@@ -175,9 +177,19 @@ class FeatureSet:
         return max(member.shape(f"{group}/{layer}")[1] for member in self._members)
 
     def column(self, name: str) -> np.ndarray:
-        """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names."""
+        """A column of /videos, (V,), in the order of `keys`; strings as an object array. See SCHEMA for the names.
+
+        "first_clip" counts the clips of the whole set, as `clip_rows` and `clip_column` do, however many files it has.
+        """
         if name not in SCHEMA["videos"]:
             raise UnknownNameError("video column", name, SCHEMA["videos"])
+        if name == "first_clip" and self.provenance.has_clip_table:
+            counts = self._own_column("num_clips")
+            return np.cumsum(counts) - counts
+        return self._own_column(name)
+
+    def _own_column(self, name: str) -> np.ndarray:
+        """A column of /videos as its files have it: the first clips are rows of each video's own file."""
         return self._gather(f"videos/{name}", *self._places())
 
     def descriptors(self, layer: str) -> np.ndarray:
@@ -191,7 +203,7 @@ class FeatureSet:
         return self.rows(layer, np.arange(len(self)))
 
     def rows(self, layer: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Some rows of the design matrix, float32 (len(indices), D)."""
+        """Some rows of the design matrix, float32 (len(indices), D); `indices` may be a mask of V truth values."""
         return self._gather(self._descriptor_name(layer), *self._places(_within(indices, len(self))))
 
     def blocks(self, layer: str, rows: int = 4096) -> Iterator[np.ndarray]:
@@ -262,6 +274,14 @@ class FeatureSet:
         own = slice(first, first + count)
         return ClipTable(**{name: member.rows(f"clips/{name}", own) for name in SCHEMA["clips"]})
 
+    def require_unchanged(self, since: Mapping[Path, Stamp] | None = None) -> None:
+        """Raise FeatureFileError where somebody wrote to a file since it was opened, or since it was as `since` tells.
+
+        One that took its name after it was opened is another file.
+        """
+        for member in self._members:
+            member.require_unchanged(since[member.path] if since is not None else None)
+
     def close(self) -> None:
         """Close the files. Arrays that were handed out stay valid."""
         for member in self._members:
@@ -295,8 +315,8 @@ class FeatureSet:
     @cached_property
     def _clip_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of every video: how many clips, the first one's row in its own file, and how many up to its last one."""
-        counts = self.column("num_clips")
-        return counts, self.column("first_clip"), np.cumsum(counts)
+        counts = self._own_column("num_clips")
+        return counts, self._own_column("first_clip"), np.cumsum(counts)
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -323,7 +343,11 @@ class FeatureSet:
     def _gather(self, name: str, members: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows of one dataset, each from its own member."""
         if len(self._members) == 1:
-            return np.asarray(self._members[0].array(name)[rows])
+            one = self._members[0]
+            follow = rows.ndim == 1 and rows.size > 0 and bool((np.diff(rows) == 1).all())
+            if follow and not one.is_text(name):
+                return one.rows(name, slice(int(rows[0]), int(rows[-1]) + 1))
+            return np.asarray(one.array(name)[rows])
         if not len(members):
             return self._member_with_rows().new(name, 0)
         order = np.argsort(members.astype(np.int16 if len(self._members) < 2**15 else np.int64), kind="stable")
@@ -369,8 +393,19 @@ class FeatureSet:
 
 
 def _within(indices: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
-    """Places among so many, those below 0 counted from behind. Raises IndexError for one that is none."""
-    indices = np.asarray(indices, np.int64)
+    """Places among so many, those below 0 counted from behind; of a mask of so many truth values, where it is true.
+
+    Raises IndexError for one that is none, UsageError for what are no places.
+    """
+    indices = np.asarray(indices)
+    if indices.dtype == bool and indices.shape == (num_rows,):
+        return np.flatnonzero(indices)
+    if indices.size and indices.dtype.kind not in "iu":
+        raise UsageError(
+            f"rows are asked for by {indices.dtype} {indices.shape}, but must be whole numbers, or a mask of {num_rows} truth "
+            "values"
+        )
+    indices = indices.astype(np.int64)
     outside = (indices < -num_rows) | (indices >= num_rows)
     if outside.any():
         raise IndexError(f"row {indices[outside][0]} of {num_rows}")
@@ -386,7 +421,7 @@ def _grouped(files: Sequence[T], group_sizes: Sequence[int]) -> list[list[T]]:
 def find_files(path: str | os.PathLike) -> list[list[Path]]:
     """The files of a feature set, as the groups that `FeatureSet` takes: a file, and behind it its parts.
 
-    `path`: a file, or a folder of files. Raises FeatureFileError for a folder without any.
+    `path`: a file, or a folder of files, see `holds_features`. Raises FeatureFileError for a folder without any.
     """
     require_no_address(path, "fetch it first, with the folder of its parts if it has one")
     path = Path(path)
@@ -397,12 +432,12 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
         groups = [[path / name for name in names if name.endswith(".h5")]]
     else:  # a shard whose run is not over lies in its parts alone
         present = set(names)
-        shards = sorted({name for name in map(_whole_name, names) if name.endswith(".h5")})
+        shards = sorted(set(map(_whole_name, names)))
         groups = [_with_parts(path / name) if name + PARTS_SUFFIX in present else [path / name] for name in shards]
-        groups = [group for group in groups if group[0].exists()]
+        groups = [group for group in groups if len(group) > 1 or holds_features(group[0])]
     if not any(groups):
         raise FeatureFileError(
-            f"{path}: a folder without feature files (*.h5); a feature file is what 'featx extract -o' writes"
+            f"{path}: a folder without feature files; a feature file is what 'featx extract -o' writes"
         )
     return groups
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 
+from featx.layer_names import is_layer_name
 from featx.provenance import Provenance
 from featx.store.attributes import refused, shown
 from featx.store.schema import BASIS, CHECKSUM, OPTIONAL, SCHEMA
@@ -42,7 +43,7 @@ def require_tables(
     if sum(table.num_text_bytes for table in tables.values()) > num_file_bytes:
         raise refused(path, "its texts claim more bytes than the file has")
     for layer in provenance.layers:
-        if not layer or "/" in layer or layer.startswith("."):
+        if not is_layer_name(layer):
             raise refused(path, f"'{shown(layer)}' is no name of a layer")
     expected = {f"{group}/{name}": dtype for group in ("videos", "failures") for name, dtype in SCHEMA[group].items()}
     if provenance.has_clip_table:

@@ -126,6 +126,7 @@ def _rewrite(
             writer.matrix(f"bins/{layer}", len(source), *_mapped_bins(source, layer, apply, rows, empty))
         for layer, values in bases.items():
             writer.basis(layer, values)
+        source.require_unchanged()  # what was verified is what was copied
 
 
 def _as_stored(rows: np.ndarray, dtype: np.dtype, layer: str) -> np.ndarray:
@@ -188,7 +189,9 @@ class _Writer:
             self.h5 = h5py.File(self.aside, "w", libver=("earliest", "v110"))
             self._descriptor = os.open(self.aside, os.O_RDWR)
         except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+            self.aside.unlink(missing_ok=True)
+            why = os.strerror(error.errno) if error.errno else error  # HDF5's own text is of several lines
+            raise UsageError(f"cannot write {path}: {why}; choose another place") from error
         self._reserved_bytes = 0
         try:
             self._reserve(2**17)
