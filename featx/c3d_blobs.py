@@ -30,7 +30,7 @@ from featx.features import ClipTable, Features
 from featx.key_paths import check_key
 from featx.parts import written_anew
 from featx.plan import key_of
-from featx.provenance import Provenance
+from featx.provenance import ENDED, Provenance
 
 __all__ = ["ExportSummary", "ImportSummary", "export_c3d", "import_c3d"]
 
@@ -308,4 +308,5 @@ def _imported(card: Checkpoint, layers: tuple[str, ...]) -> Provenance:
         engine=ENGINE,
         batch_size=0,
         pixels_version=0,
+        run=ENDED,
     )

@@ -138,7 +138,7 @@ def _left(
     """How the output was made, None without one, and the videos that it does not hold; it is only read."""
     if not (output.exists() or any(store.parts_folder(output).glob("part-*.h5"))):
         return None, items
-    with store.open_features(output) as done:
+    with store.open_features(output, warn=False) as done:
         if len(done) == 0:  # of failed videos only, which bind no settings
             return None, items
         flags = {"retry_failed": retry_failed, "refresh": refresh, "compare_hashes": content_hash}

@@ -20,7 +20,7 @@ from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import FeatureSet
 
-__all__ = ["Parts", "written_anew"]
+__all__ = ["Parts", "is_being_written", "written_anew"]
 
 PART_SECONDS = 5.0  # what was finished longer ago is not repeated after a crash
 PART_BYTES = 64 * 2**20  # and no more than this waits in memory
@@ -94,7 +94,7 @@ class Parts:
 
     def open(self) -> FeatureSet:
         """Everything written so far."""
-        return store.open_features(self.output)
+        return store.open_features(self.output, warn=False)
 
     def discard(self) -> None:
         """Remove the output, its parts and what waits. Raises UsageError where the output is a file of another kind."""
@@ -136,8 +136,10 @@ class Parts:
                         self._write_failed = True
 
     def write_empty(self, provenance: Provenance) -> None:
-        """Write a part that holds no video."""
-        store.write_features(self._next_path(), provenance, ())
+        """Write a part that holds no video: it counts for what it tells of the run, as the last word."""
+        with self._guard:
+            store.write_features(self._next_path(), provenance, ())
+            self._on_written()
 
     def flush(self, provenance: Provenance) -> None:
         """Write what waits as one part, and merge parts where they have become many."""
@@ -256,6 +258,21 @@ class Parts:
             store.verify(path)
         with FeatureSet(members) as features:
             store.merge(features, output)
+
+
+def is_being_written(output: Path) -> bool:
+    """Whether a run holds the lock of an output."""
+    try:
+        lock = os.open(store.parts_folder(output) / ".lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(lock)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from featx.features import ClipTable, Features
 from featx.lists import read_text
 from featx.parts import written_anew
 from featx.plan import key_of
-from featx.provenance import Provenance
+from featx.provenance import ENDED, Provenance
 
 __all__ = [
     "BROKEN",
@@ -145,7 +145,7 @@ def imported(name: str, layer: str, **known: object) -> Provenance:
         "",
     )
     settled: dict[str, object] = {"stride": -1, "fps": 0.0, "scale": 0.0, "mean": (), "std": (), "arguments": "{}"}
-    settled |= {"save": "descriptors", "dtype": "float32", "engine": ENGINE, "pixels_version": 0}
+    settled |= {"save": "descriptors", "dtype": "float32", "engine": ENGINE, "pixels_version": 0, "run": ENDED}
     return Provenance(
         checkpoint=name, layers=(layer,), featx_version=__version__, **{**numbers, **words, **settled, **known}
     )

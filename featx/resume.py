@@ -61,13 +61,13 @@ def recorded(output: Path, repair: bool, on_note: Callable[[str], None]) -> Prov
         parts.require_sound(repair, on_note)
     if not _exists(output):
         return None
-    with store.open_features(output) as features:
+    with store.open_features(output, warn=False) as features:
         return features.provenance
 
 
 def holds_no_video(output: Path) -> bool:
     """Whether nothing would be lost with an output: every video in it failed."""
-    with store.open_features(output) as features:
+    with store.open_features(output, warn=False) as features:
         return len(features) == 0
 
 

@@ -54,7 +54,10 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
     require_timestamps_place(path, features_path)
     aside, num_clips = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
     try:
-        with store.open_features(features_path) as features, open(aside, "w", newline="", encoding="utf-8") as file:
+        with (
+            store.open_features(features_path, warn=False) as features,
+            open(aside, "w", newline="", encoding="utf-8") as file,
+        ):
             if not features.provenance.has_clip_table:
                 raise UsageError(
                     f"{features_path} keeps no times of clips; extract with --timestamps, '--save clips' or '--save both'"
