@@ -226,7 +226,7 @@ def _blob_shapes(
 
 def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[str, dict[int, dict[str, Path]]]:
     """key -> start -> layer -> file, of the layers asked for, or of all of the card's."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"no such folder: {folder}")
     layer_of = {name: layer for layer in card.layers for name in (layer, blob_suffix(card.name, layer))}
     videos: dict[str, dict[int, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))

@@ -282,6 +282,8 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
     So nobody reads half of them, nor mixes them with what stood there before. Raises UsageError where the output, or parts of
     it, exist, unless `overwrite`; where it is a file of another kind; and while another run is writing it.
     """
+    aside = output.with_name(f".{output.name}.unfinished")
+    store.require_output(aside)
     with Parts(output) as old:  # no run may be writing it
         if old.exists() and not overwrite:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
@@ -290,7 +292,7 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
             old.compact()  # what stood there before stays whole until the new file takes its place
         except FeatxError:  # it is damaged, or does not belong together; then nothing is whole
             pass
-        with Parts(output.with_name(f".{output.name}.unfinished")) as new:
+        with Parts(aside) as new:
             new.discard()  # of a run that died
             try:
                 yield new

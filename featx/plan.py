@@ -16,6 +16,7 @@ from featx.containers import VIDEO_SUFFIXES
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
+from featx.reachable import hindrance
 from featx.segments import Segment, read_segments, unique_names, video_of
 from featx.shards import Shard
 
@@ -112,10 +113,12 @@ def plan_videos(
         if (other.path, other.url) != (item.path, item.url) and (
             listed_apart or other.url or item.url or not _same_file(other.path, item.path)
         ):
-            raise UsageError(
-                f"two videos have the key '{item.key}': {_shown(other)} and {_shown(item)}; "
-                "rename one, or take whole paths as keys with '--keys-from path'"
-            )
+            remedy = "rename one, or take whole paths as keys with '--keys-from path'"
+            if _shown(other) == _shown(item):  # the query may sign a request, and is written in part only
+                remedy = (
+                    "they differ in what is not written of an address; extract them one by one to files of their own"
+                )
+            raise UsageError(f"two videos have the key '{item.key}': {_shown(other)} and {_shown(item)}; {remedy}")
         if (other.segment, other.label) != (item.segment, item.label):
             raise UsageError(
                 f"'{item.key}' is listed twice, with the labels '{other.label}' and '{item.label}', or times less than a "
@@ -129,7 +132,7 @@ def plan_videos(
 def video_item(path: str | os.PathLike) -> VideoItem:
     """The item of one video alone: its key is the file's stem, or the name of the folder of images."""
     path = Path(path)
-    return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
+    return VideoItem(key_of(path.resolve().name, keep_suffix=True) if os.path.isdir(path) else key_of(path.name), path)
 
 
 def of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
@@ -159,9 +162,9 @@ def _utf8(text: str) -> str:
 def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: bool) -> Iterator[VideoItem]:
     for given in inputs:
         named = Path(given)
-        if remote.is_address(str(given)) and not named.exists():
+        if remote.is_address(str(given)) and not os.path.exists(named):
             yield from _at_address(str(given), whole_paths, allow_urls)
-        elif named.is_dir():
+        elif os.path.isdir(named):
             found = list(_videos_below(named))
             if not found:
                 raise UsageError(
@@ -178,24 +181,27 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
             raise UsageError(f"{named} is no video; if it is a list of videos, a path a line, name it with --list")
         elif named.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{named} is an image; name its folder, whose numbered images are one video")
-        elif named.exists():
+        elif os.path.exists(named):
             yield VideoItem(key_of(named if whole_paths else named.name, whole_paths), named)
+        elif why := hindrance(named):
+            raise UsageError(f"{named} cannot be read: {why}; check the path, and who may read it")
         else:
             raise UsageError(f"no such file or folder: {named}; check the path, or name a list of videos with --list")
     for list_file in map(Path, lists):
         lines = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
         urls = [line for line in lines if remote.is_address(line) and not os.path.exists(line)]
+        addresses = set(urls)
         for url in urls:
             _require_allowed(url, allow_urls)
             if url.endswith("/"):
                 raise UsageError(f"the list {list_file} names the folder {url}, but a line is a video; name it outside")
             yield _url_item(url, whole_paths)
-        paths = [Path(line) for line in lines if line not in set(urls)]
+        paths = [Path(line) for line in lines if line not in addresses]
         if urls and not paths:
             continue
         if not paths:
             raise UsageError(f"the list {list_file} names no videos; write a path a line")
-        if all(is_clip_line(str(path)) and not path.exists() for path in paths):
+        if all(is_clip_line(str(path)) and not os.path.exists(path) for path in paths):
             raise UsageError(f"the list {list_file} holds 'path start_frame label' a line; name it with --c3d-list")
         for key, path in zip(_listed_keys(paths, list_file, whole_paths), paths, strict=True):
             yield VideoItem(key, path)
@@ -279,7 +285,7 @@ def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> I
         remote.require_no_address(path, "fetch it first, or list whole videos with --list")
     common = "" if whole_paths else os.path.commonpath([path.parent for path in paths])
     for path in paths:
-        yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or path.is_dir())
+        yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or os.path.isdir(path))
 
 
 def _videos_below(top: Path) -> Iterator[tuple[Path, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,7 +216,7 @@ def _changed(item: VideoItem, size_bytes: int, mtime_ns: int, sha256: str = "") 
 
 def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str, start_seconds: float, end_seconds: float) -> bool:
     """Whether a list now names other clips of a video, other times or another label, than the output holds."""
-    if (item.listed_starts is None and item.segment is None) or not item.path.exists():
+    if (item.listed_starts is None and item.segment is None) or not os.path.exists(item.path):
         return False
     if item.label != label:
         return True

@@ -84,6 +84,7 @@ LEVELS = [
         "machine",
         "profile",
         "progress",
+        "reachable",
         "remote",
         "resize",
         "scratch",

@@ -19,6 +19,7 @@ from featx import provenance as _provenance
 from featx.errors import FeatureFileError, LacksWarning, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
 from featx.provenance import BEGUN, ENDED
+from featx.reachable import hindrance
 from featx.remote import require_no_address
 from featx.shards import joined, missing_shards
 from featx.store.handles import Handles
@@ -423,9 +424,11 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     """
     require_no_address(path, "fetch it first, with the folder of its parts if it has one")
     path = Path(path)
+    if why := hindrance(path):
+        raise FeatureFileError(f"{path} cannot be read: {why}; check the path, and who may read it")
     if not path.is_dir():
         return [_with_parts(path)]
-    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    names = _names_in(path)
     if path.name.endswith(PARTS_SUFFIX):
         groups = [[path / name for name in names if name.endswith(".h5")]]
     else:  # a shard whose run is not over lies in its parts alone
@@ -440,13 +443,21 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     return groups
 
 
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise FeatureFileError(f"{folder} cannot be read: {error.strerror}; check who may read it") from error
+
+
 def _whole_name(name: str) -> str:
     return name.removesuffix(PARTS_SUFFIX)
 
 
 def _with_parts(path: Path) -> list[Path]:
     """A file, and behind it its parts."""
-    parts = sorted(parts_folder(path).glob("part-*.h5"))
+    folder = parts_folder(path)
+    parts = sorted(folder.glob("part-*.h5")) if os.path.isdir(folder) else []
     return [path, *parts] if path.exists() or not parts else parts
 
 
