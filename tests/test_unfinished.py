@@ -134,6 +134,12 @@ def test_readers_say_what_is_missing(tmp_path, capsys):
     assert state(tmp_path / "p.h5") == (BEGUN, 2)
 
 
+def test_one_file_is_named_once(tmp_path):
+    path = finished(tmp_path / "f.h5", "a", run=BEGUN)
+    with pytest.warns(LacksWarning, match=f"^{path} is not all there: the run has not come to its end$"):
+        featx.open(path).close()
+
+
 def test_what_is_whole_is_opened_in_silence(tmp_path, recwarn):
     with featx.open(finished(tmp_path / "f.h5", "a", failures=[("b", "damaged")])) as features:
         assert not features.lacks and features.failures == [Failure("b", "/videos/b.avi", "damaged")]

@@ -128,7 +128,8 @@ class FeatureSet:
         """What is not there of what the runs were to write, in a line: unfinished files, missing shards; "" for nothing."""
         names = [str(path) for path in self.unfinished]
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-        said = f"{', '.join(names[:MAX_NAMED])}{more}: the run has not come to its end" if names else ""
+        which = f"{', '.join(names[:MAX_NAMED])}{more}: " if len(self.outputs) > 1 else ""
+        said = f"{which}the run has not come to its end" if names else ""
         return "; ".join(filter(None, (said, missing_shards(self.provenance.shard))))
 
     @cached_property
