@@ -25,7 +25,7 @@ from featx.errors import FeatureFileError, UsageError
 from featx.features import ClipTable, Features
 from featx.lists import read_text
 from featx.parts import written_anew
-from featx.plan import key_of
+from featx.plan import folders_below, key_of
 from featx.provenance import ENDED, Provenance
 
 __all__ = [
@@ -87,8 +87,9 @@ def write_videos(
 ) -> Counts:
     """Write videos as they come into a feature file, in bounded memory.
 
-    Raises UsageError for keys that stand twice or are no line of text, and where some videos have descriptors and some clip
-    features; FeatureFileError for features of several lengths, and for values that are not finite.
+    Raises UsageError for keys that stand twice or are no line of text, where some videos have descriptors and some clip
+    features, and for clip features that the type of the first ones would round; FeatureFileError for features of several
+    lengths, and for values that are not finite.
     """
     videos = iter(videos)
     first = next(videos, None)
@@ -107,6 +108,11 @@ def write_videos(
         for key, values, table in itertools.chain([first], videos):
             check_key(key, seen, path)
             _check_values(key, values, first, path)
+            if dtype == np.float16 and not np.can_cast(values.dtype, dtype):
+                raise UsageError(
+                    f"{path}: '{key}' holds {values.dtype}, but '{first[0]}' float16, in which its values would be rounded; "
+                    "save all videos in one type"
+                )
             if with_table and table is None:
                 table = grid.table(len(values))
             features = _features(key, values, table if with_table else None, layer, path, dtype)
@@ -210,9 +216,8 @@ def npy_folder(folder: Path) -> Iterator[Video]:
     paths, tables = [], {}
     # of a video without clips, which no line tells of
     nowhere = clip_table({name: np.zeros(0) for name in CLIP_COLUMNS}, folder)
-    for at, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=False):
-        folders.sort()
-        paths += [Path(at, name) for name in names if name.lower().endswith(".npy") and not name.startswith(".")]
+    for at, names in folders_below(folder):
+        paths += [at / name for name in names if name.lower().endswith(".npy") and not name.startswith(".")]
     if not paths:
         raise UsageError(f"no npy files in {folder}; name a folder that holds one a video")
     if (folder / CLIPS_CSV).exists():
@@ -240,12 +245,6 @@ def npy_folder(folder: Path) -> Iterator[Video]:
             f"{folder / CLIPS_CSV} tells where the clips of '{min(tables)}' lie, but there is no npy file of it; the folder is "
             "not whole: add the file, or take the lines away"
         )
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise UsageError(
-        f"cannot read the folder {error.filename}: {error.strerror}; its videos would be missing"
-    ) from error
 
 
 def _clip_tables(path: Path) -> dict[str, ClipTable]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from featx import remote
 from featx.c3d_lists import is_clip_line, read_c3d_lists
@@ -20,10 +21,11 @@ from featx.reachable import hindrance
 from featx.segments import Segment, read_segments, unique_names, video_of
 from featx.shards import Shard
 
-__all__ = ["VideoItem", "key_of", "listed_start_frames", "of_shard", "plan_videos", "video_item"]
+__all__ = ["VideoItem", "folders_below", "key_of", "listed_start_frames", "of_shard", "plan_videos", "video_item"]
 
 KEY_FORMS = ("name", "path")
 MAX_WAYS = 100  # on which links may lead to one folder
+Found = TypeVar("Found")
 LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
 
 
@@ -165,7 +167,7 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
         if remote.is_address(str(given)) and not os.path.exists(named):
             yield from _at_address(str(given), whole_paths, allow_urls)
         elif os.path.isdir(named):
-            found = list(_videos_below(named))
+            found = list(_below(named, _search))
             if not found:
                 raise UsageError(
                     f"no videos in {named}; looked for folders of numbered images (.jpg .png), and files "
@@ -288,8 +290,27 @@ def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> I
         yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or os.path.isdir(path))
 
 
-def _videos_below(top: Path) -> Iterator[tuple[Path, bool]]:
-    """Search a folder and those below it: (path, whether it is a folder of images).
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, each with the names of its files, sorted; links are followed as for videos.
+
+    Raises UsageError for a folder that cannot be read.
+    """
+    return _below(top, lambda folder: _names_in(folder, hidden=True))
+
+
+def _names_in(folder: Path, hidden: bool) -> tuple[list[tuple[Path, list[str]]], list[Path]]:
+    """A folder with the names of its files, and the folders in it."""
+    try:
+        with os.scandir(folder) as scan:  # its entries know without another look which are folders
+            entries = sorted((e.name, _is_folder(e)) for e in scan if hidden or not e.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    files = [name for name, is_dir in entries if not is_dir]
+    return [(folder, files)], [folder / name for name, is_dir in entries if is_dir]
+
+
+def _below(top: Path, search: Callable[[Path], tuple[list[Found], list[Path]]]) -> Iterator[Found]:
+    """What a search of a folder and those below it finds; it tells of each what it holds, and which folders.
 
     A link back up ends there. Links side by side can make any number of ways to one folder, so there is a limit.
     """
@@ -305,8 +326,8 @@ def _videos_below(top: Path) -> Iterator[tuple[Path, bool]]:
             raise UsageError(
                 f"links lead to the folder {folder} on more than {MAX_WAYS} ways; name the folders of the videos instead"
             )
-        videos, folders = _search(folder)
-        yield from videos
+        found, folders = search(folder)
+        yield from found
         below = above | {identity} if folders else above
         waiting += [(path, below) for path in reversed(folders)]
 
@@ -325,17 +346,12 @@ def _unreadable(folder: Path, error: OSError) -> UsageError:
 
 def _search(folder: Path) -> tuple[list[tuple[Path, bool]], list[Path]]:
     """What one folder holds: videos, as (path, whether it is a folder of images), and folders."""
-    try:
-        with os.scandir(folder) as scan:  # its entries know without another look which are folders
-            entries = sorted((entry.name, _is_folder(entry)) for entry in scan if not entry.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    videos = [name for name, is_dir in entries if not is_dir and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
-    folders = [name for name, is_dir in entries if is_dir]
+    ((_, names),), folders = _names_in(folder, hidden=False)
+    videos = [name for name in names if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
     # beside folders, one image whose name happens to end in a number is a picture of something, not a video of one frame
-    if not videos and holds_frames((name for name, is_dir in entries if not is_dir), at_least=2 if folders else 1):
-        return [(folder, True)], [folder / name for name in folders]
-    return [(folder / name, False) for name in videos], [folder / name for name in folders]
+    if not videos and holds_frames(names, at_least=2 if folders else 1):
+        return [(folder, True)], folders
+    return [(folder / name, False) for name in videos], folders
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
