@@ -383,7 +383,7 @@ def _require_whole(features: FeatureSet, output: Path) -> None:
         raise UsageError(f"{missing}; name its file too, or join what there is with '--partial'")
     remedy = "or join what there is with '--partial'"
     for path in features.outputs:
-        if path != output and is_being_written(path):  # the lock of `output` is our own
+        if os.path.realpath(path) != os.path.realpath(output) and is_being_written(path):  # our own lock is no other's
             raise UsageError(f"a run is writing {path}; wait for it, {remedy}")
     if features.unfinished:
         raise UsageError(
