@@ -29,8 +29,8 @@ from featx.extractor import provenance_of
 from featx.features import ClipTable, Features
 from featx.key_paths import check_key
 from featx.parts import written_anew
-from featx.plan import key_of
-from featx.provenance import Provenance
+from featx.plan import folders_below, key_of
+from featx.provenance import ENDED, Provenance
 
 __all__ = ["ExportSummary", "ImportSummary", "export_c3d", "import_c3d"]
 
@@ -226,17 +226,16 @@ def _blob_shapes(
 
 def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[str, dict[int, dict[str, Path]]]:
     """key -> start -> layer -> file, of the layers asked for, or of all of the card's."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"no such folder: {folder}")
     layer_of = {name: layer for layer in card.layers for name in (layer, blob_suffix(card.name, layer))}
     videos: dict[str, dict[int, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     folder_of: dict[str, str] = {}
-    for at, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=False):
-        folders.sort()
-        below = Path(at).relative_to(folder)
+    for at, names in folders_below(folder):
+        below = at.relative_to(folder)
         key = key_of(below if below.parts else folder.resolve().name, keep_suffix=True)
-        for name in sorted(name for name in names if not name.startswith(".")):
-            path = Path(at, name)
+        for name in (name for name in names if not name.startswith(".")):
+            path = at / name
             layer = layer_of.get(name.rpartition(".")[2])
             match = _BLOB_NAME.fullmatch(name)
             if match is None:
@@ -266,12 +265,6 @@ def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[s
         wanted = ", ".join(f".{blob_suffix(card.name, layer)}" for layer in layers or card.layers)
         raise UsageError(f"no features of the C3D tool in {folder}; looked for files such as 000016 with {wanted}")
     return videos
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise UsageError(
-        f"cannot read the folder {error.filename}: {error.strerror}; its clips would be missing"
-    ) from error
 
 
 def _read_video(
@@ -308,4 +301,5 @@ def _imported(card: Checkpoint, layers: tuple[str, ...]) -> Provenance:
         engine=ENGINE,
         batch_size=0,
         pixels_version=0,
+        run=ENDED,
     )

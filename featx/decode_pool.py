@@ -11,14 +11,15 @@ import json
 import math
 import mmap
 import os
+import resource
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import numpy as np
 
 from featx.decode_worker import HEADER_BYTES, NUM_SLOTS
 from featx.errors import FeatxError, one_line
+from featx.interrupt import signal_name
 from featx.job_supply import JobSupply
 from featx.yuv import YuvForm
 
@@ -43,6 +45,7 @@ SLOT_BYTES = 8 * 2**20  # grown for larger frames
 TIMEOUT_SECONDS = 60.0
 HELD_POLL_SECONDS = 0.001  # how often memory is looked after that a device still copies from
 KEEP_BYTES = 384 * 2**20  # a worker that holds more after a video is replaced; an ordinary one holds some 80 MB
+WORKER_FILES, OTHER_FILES = 5, 160  # that a worker keeps open here, and room for all else: feature files, models
 MAX_LOST_STARTS = 3  # so often a worker may be killed from outside before it has begun
 
 
@@ -142,7 +145,7 @@ class DecodePool:
         num_slots: int = NUM_SLOTS,
     ) -> None:
         self._gpu, self._num_slots = gpu, num_slots
-        self._num_workers, self._timeout_seconds = num_workers, timeout_seconds
+        self._num_workers, self._timeout_seconds = min(num_workers, _allowed_workers(num_workers)), timeout_seconds
         self._poll_seconds = min(1.0, timeout_seconds / 4)
         self._num_lost_starts = 0
         self._workers: list[_WorkerProcess] = []  # started when there is work for them
@@ -277,8 +280,14 @@ class DecodePool:
         return self._busy_before + sum(worker.busy_seconds() for worker in self._workers)
 
     def _start(self) -> _WorkerProcess:
+        try:
+            self._workers.append(_WorkerProcess(self._gpu, self._num_slots))
+        except OSError as error:
+            raise FeatxError(
+                f"a decode worker cannot start: {error.strerror or error}; there are {len(self._workers)} already; allow "
+                "more open files (ulimit -n) or processes (ulimit -u)"
+            ) from error
         self.num_started += 1
-        self._workers.append(_WorkerProcess(self._gpu, self._num_slots))
         return self._workers[-1]
 
     def _end(self, worker: _WorkerProcess) -> None:
@@ -320,17 +329,20 @@ class _WorkerProcess:
     def __init__(self, gpu: str | None, num_slots: int) -> None:
         self._num_slots = num_slots
         self._arena = _anonymous_file()
-        os.ftruncate(self._arena, HEADER_BYTES + num_slots * SLOT_BYTES)
-        self._map()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, _OWN_FOLDER, str(self._arena), *([] if gpu is None else [gpu])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            pass_fds=[self._arena],
-            start_new_session=True,  # so that a Ctrl-C at the terminal does not reach it while it starts
-        )
+        with ExitStack() as opened:  # is undone where the next thing fails
+            opened.callback(os.close, self._arena)
+            os.ftruncate(self._arena, HEADER_BYTES + num_slots * SLOT_BYTES)
+            self._map()
+            self._errors = opened.enter_context(tempfile.TemporaryFile())
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, _OWN_FOLDER, str(self._arena), *([] if gpu is None else [gpu])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                pass_fds=[self._arena],
+                start_new_session=True,  # so that a Ctrl-C at the terminal does not reach it while it starts
+            )
+            opened.pop_all()
         self.stdout = self._process.stdout
         self._unread = b""
         self.ready = False  # it has started and said so
@@ -415,7 +427,7 @@ class _WorkerProcess:
         """Why a dead worker died."""
         code = self._process.wait()
         if code < 0:
-            return f"the decoder crashed ({signal.Signals(-code).name})"
+            return f"the decoder crashed ({signal_name(-code)})"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return "the decoder failed: " + (lines[-1] if lines else f"exit code {code}")
@@ -440,6 +452,21 @@ def _anonymous_file() -> int:
         return os.memfd_create("featx-frames")
     file = tempfile.TemporaryFile()  # noqa: SIM115 - its descriptor is duplicated and outlives it
     return os.dup(file.fileno())
+
+
+def _allowed_workers(num_workers: int) -> int:
+    """How many workers may have their files open at once; the system is asked for as many as are wanted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = OTHER_FILES + num_workers * WORKER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return num_workers
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    except (OSError, ValueError):  # some systems allow less than they say
+        pass
+    return max(1, (soft - OTHER_FILES) // WORKER_FILES)
 
 
 def default_num_workers() -> int:

@@ -7,6 +7,8 @@ FeatxError                    anything featx refuses to do; the message gives th
 ├── CheckpointError           weights that are missing, damaged, or not the card's
 ├── FeatureFileError          a feature file that is damaged, or not one at all
 └── VideoError                one video that cannot be turned into frames or clips; costs that video only
+
+LacksWarning                  features are read of which some are missing, since a run has not ended or a shard is not there
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ __all__ = [
     "CheckpointError",
     "FeatureFileError",
     "FeatxError",
+    "LacksWarning",
     "ProvenanceError",
     "UnknownNameError",
     "UsageError",
@@ -56,6 +59,10 @@ class FeatxError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+class LacksWarning(UserWarning):
+    """Features are read that are not all there; the line says what is missing."""
 
 
 class UsageError(FeatxError, ValueError):

@@ -24,6 +24,7 @@ from featx.estimate import Estimate, reckon, require_machines
 from featx.extractor import Extractor
 from featx.measure import measure
 from featx.plan import VideoItem, of_shard, plan_videos
+from featx.reachable import hindrance
 from featx.remote import is_address
 from featx.shards import parse_shard, shard_number
 from featx.workers import open_extractor
@@ -136,9 +137,11 @@ def _left(
     on_note: Callable[[str], None],
 ) -> tuple[object, list[VideoItem]]:
     """How the output was made, None without one, and the videos that it does not hold; it is only read."""
-    if not (output.exists() or any(store.parts_folder(output).glob("part-*.h5"))):
+    if why := hindrance(output):
+        raise UsageError(f"cannot write {output}: {why}; choose another place for -o")
+    if not (os.path.exists(output) or any(store.parts_folder(output).glob("part-*.h5"))):
         return None, items
-    with store.open_features(output) as done:
+    with store.open_features(output, warn=False) as done:
         if len(done) == 0:  # of failed videos only, which bind no settings
             return None, items
         flags = {"retry_failed": retry_failed, "refresh": refresh, "compare_hashes": content_hash}

@@ -39,6 +39,7 @@ from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
+from featx.reachable import hindrance
 from featx.segments import Segment
 from featx.views import Views
 
@@ -222,8 +223,8 @@ class Extractor:
         Its key is the file's stem, or the folder's name.
         """
         path = Path(path)
-        if not path.exists():
-            raise UsageError(f"no such video: {path}")
+        if not os.path.exists(path):
+            raise UsageError(f"{hindrance(path) or 'no such video'}: {path}")
         (result,) = self.extract_many([video_item(path)])
         if isinstance(result, Failure):
             raise VideoError(f"{path}: {result.reason}")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "Interrupts"]
+__all__ = ["Interrupted", "Interrupts", "signal_name"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Somebody waits at a terminal, or will press Ctrl-C again; who sends SIGTERM mostly sends SIGKILL 10 or 30 seconds later.
@@ -26,6 +26,14 @@ NOTE_SECONDS = 5.0  # what is still in flight is told so often
 JOIN_SECONDS = (
     2.0  # nobody may read what it tells, or a second signal have come while the lock of a progress bar was taken
 )
+
+
+def signal_name(number: int) -> str:
+    """What a signal is called; those for real time have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Interrupted(KeyboardInterrupt):

@@ -24,7 +24,7 @@ def split_layer(path: str | os.PathLike) -> tuple[Path, str | None]:
     """Take "features.h5:fc7" apart; a path that exists as it stands has no layer."""
     path = Path(path)
     head, colon, layer = os.fspath(path).rpartition(":")
-    if not colon or not head or not layer or "/" in layer or path.exists():
+    if not colon or not head or not layer or "/" in layer or os.path.exists(path):
         return path, None
     return Path(head), layer
 

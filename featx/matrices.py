@@ -94,8 +94,8 @@ def import_matrix(
     path = Path(path)
     if format not in (*FORMATS, *VIDEO_FORMATS):
         raise UnknownNameError("format", format, (*FORMATS, *VIDEO_FORMATS))
-    folder = format == "npy" and path.is_dir()
-    if not path.is_file() and not folder:
+    folder = format == "npy" and os.path.isdir(path)
+    if not os.path.isfile(path) and not folder:
         raise UsageError(f"no such file: {path}")
     _check_layer(layer)
     if (length is None) != (stride is None):

@@ -20,7 +20,7 @@ from featx.features import Failure, Features
 from featx.provenance import Provenance
 from featx.store import FeatureSet
 
-__all__ = ["Parts", "written_anew"]
+__all__ = ["Parts", "is_being_written", "written_anew"]
 
 PART_SECONDS = 5.0  # what was finished longer ago is not repeated after a crash
 PART_BYTES = 64 * 2**20  # and no more than this waits in memory
@@ -94,7 +94,7 @@ class Parts:
 
     def open(self) -> FeatureSet:
         """Everything written so far."""
-        return store.open_features(self.output)
+        return store.open_features(self.output, warn=False)
 
     def discard(self) -> None:
         """Remove the output, its parts and what waits. Raises UsageError where the output is a file of another kind."""
@@ -136,8 +136,10 @@ class Parts:
                         self._write_failed = True
 
     def write_empty(self, provenance: Provenance) -> None:
-        """Write a part that holds no video."""
-        store.write_features(self._next_path(), provenance, ())
+        """Write a part that holds no video: it counts for what it tells of the run, as the last word."""
+        with self._guard:
+            store.write_features(self._next_path(), provenance, ())
+            self._on_written()
 
     def flush(self, provenance: Provenance) -> None:
         """Write what waits as one part, and merge parts where they have become many."""
@@ -258,6 +260,21 @@ class Parts:
             store.merge(features, output)
 
 
+def is_being_written(output: Path) -> bool:
+    """Whether a run holds the lock of an output."""
+    try:
+        lock = os.open(store.parts_folder(output) / ".lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(lock)
+
+
 @contextmanager
 def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
     """Yield Parts that take the name `output` when the ``with`` block ends well, or vanish; until then nothing of them shows.
@@ -265,6 +282,8 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
     So nobody reads half of them, nor mixes them with what stood there before. Raises UsageError where the output, or parts of
     it, exist, unless `overwrite`; where it is a file of another kind; and while another run is writing it.
     """
+    aside = output.with_name(f".{output.name}.unfinished")
+    store.require_output(aside)
     with Parts(output) as old:  # no run may be writing it
         if old.exists() and not overwrite:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
@@ -273,7 +292,7 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
             old.compact()  # what stood there before stays whole until the new file takes its place
         except FeatxError:  # it is damaged, or does not belong together; then nothing is whole
             pass
-        with Parts(output.with_name(f".{output.name}.unfinished")) as new:
+        with Parts(aside) as new:
             new.discard()  # of a run that died
             try:
                 yield new

@@ -26,8 +26,8 @@ from featx.descriptors import l2_normalise, mean_descriptor
 from featx.errors import FeatureFileError, UsageError
 from featx.features import ClipTable, Features
 from featx.parts import written_anew
-from featx.plan import key_of, utf8
-from featx.provenance import Provenance
+from featx.plan import folders_below, key_of, utf8
+from featx.provenance import ENDED, Provenance
 
 __all__ = [
     "BROKEN",
@@ -92,8 +92,9 @@ def write_videos(
 ) -> Counts:
     """Write videos as they come into a feature file, in bounded memory.
 
-    Raises UsageError for keys that stand twice or are no line of text, and where some videos have descriptors and some clip
-    features; FeatureFileError for features of several lengths, and for values that are not finite.
+    Raises UsageError for keys that stand twice or are no line of text, where some videos have descriptors and some clip
+    features, and for clip features that the type of the first ones would round; FeatureFileError for features of several
+    lengths, and for values that are not finite.
     """
     videos = iter(videos)
     first = next(videos, None)
@@ -112,6 +113,11 @@ def write_videos(
         for key, values, table in itertools.chain([first], videos):
             check_key(key, seen, path)
             _check_values(key, values, first, path)
+            if dtype == np.float16 and not np.can_cast(values.dtype, dtype):
+                raise UsageError(
+                    f"{path}: '{key}' holds {values.dtype}, but '{first[0]}' float16, in which its values would be rounded; "
+                    "save all videos in one type"
+                )
             if with_table and table is None:
                 table = grid.table(len(values))
             features = _features(key, values, table if with_table else None, layer, shown_path(path), dtype)
@@ -164,7 +170,7 @@ def imported(name: str, layer: str, **known: object) -> Provenance:
         "",
     )
     settled: dict[str, object] = {"stride": -1, "fps": 0.0, "scale": 0.0, "mean": (), "std": (), "arguments": "{}"}
-    settled |= {"save": "descriptors", "dtype": "float32", "engine": ENGINE, "pixels_version": 0}
+    settled |= {"save": "descriptors", "dtype": "float32", "engine": ENGINE, "pixels_version": 0, "run": ENDED}
     return Provenance(
         checkpoint=utf8(name), layers=(layer,), featx_version=__version__, **{**numbers, **words, **settled, **known}
     )
@@ -229,9 +235,8 @@ def npy_folder(folder: Path) -> Iterator[Video]:
     paths, tables = [], {}
     # of a video without clips, which no line tells of
     nowhere = clip_table({name: np.zeros(0) for name in CLIP_COLUMNS}, folder)
-    for at, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=False):
-        folders.sort()
-        paths += [Path(at, name) for name in names if name.lower().endswith(".npy") and not name.startswith(".")]
+    for at, names in folders_below(folder):
+        paths += [at / name for name in names if name.lower().endswith(".npy") and not name.startswith(".")]
     if not paths:
         raise UsageError(f"no npy files in {folder}; name a folder that holds one a video")
     if (folder / CLIPS_CSV).exists():
@@ -259,12 +264,6 @@ def npy_folder(folder: Path) -> Iterator[Video]:
             f"{folder / CLIPS_CSV} tells where the clips of '{min(tables)}' lie, but there is no npy file of it; the folder is "
             "not whole: add the file, or take the lines away"
         )
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise UsageError(
-        f"cannot read the folder {error.filename}: {error.strerror}; its videos would be missing"
-    ) from error
 
 
 def _clip_tables(path: Path) -> dict[str, ClipTable]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from featx import remote
 from featx.c3d_lists import is_clip_line, read_c3d_lists
@@ -16,13 +17,24 @@ from featx.containers import VIDEO_SUFFIXES
 from featx.errors import UsageError, VideoError
 from featx.frame_folders import IMAGE_SUFFIXES, first_number, holds_frames
 from featx.lists import read_text
+from featx.reachable import hindrance
 from featx.segments import Segment, read_segments, unique_names, video_of
 from featx.shards import Shard
 
-__all__ = ["VideoItem", "key_of", "listed_start_frames", "of_shard", "plan_videos", "utf8", "video_item"]
+__all__ = [
+    "VideoItem",
+    "folders_below",
+    "key_of",
+    "listed_start_frames",
+    "of_shard",
+    "plan_videos",
+    "utf8",
+    "video_item",
+]
 
 KEY_FORMS = ("name", "path")
 MAX_WAYS = 100  # on which links may lead to one folder
+Found = TypeVar("Found")
 LIST_SUFFIXES = (".txt", ".csv", ".lst", ".json", ".h5")
 
 
@@ -112,10 +124,12 @@ def plan_videos(
         if (other.path, other.url) != (item.path, item.url) and (
             listed_apart or other.url or item.url or not _same_file(other.path, item.path)
         ):
-            raise UsageError(
-                f"two videos have the key '{item.key}': {_shown(other)} and {_shown(item)}; "
-                "rename one, or take whole paths as keys with '--keys-from path'"
-            )
+            remedy = "rename one, or take whole paths as keys with '--keys-from path'"
+            if _shown(other) == _shown(item):  # the query may sign a request, and is written in part only
+                remedy = (
+                    "they differ in what is not written of an address; extract them one by one to files of their own"
+                )
+            raise UsageError(f"two videos have the key '{item.key}': {_shown(other)} and {_shown(item)}; {remedy}")
         if (other.segment, other.label) != (item.segment, item.label):
             raise UsageError(
                 f"'{item.key}' is listed twice, with the labels '{other.label}' and '{item.label}', or times less than a "
@@ -129,7 +143,7 @@ def plan_videos(
 def video_item(path: str | os.PathLike) -> VideoItem:
     """The item of one video alone: its key is the file's stem, or the name of the folder of images."""
     path = Path(path)
-    return VideoItem(key_of(path.resolve().name, keep_suffix=True) if path.is_dir() else key_of(path.name), path)
+    return VideoItem(key_of(path.resolve().name, keep_suffix=True) if os.path.isdir(path) else key_of(path.name), path)
 
 
 def of_shard(items: list[VideoItem], shard: Shard | None) -> list[VideoItem]:
@@ -159,10 +173,10 @@ def utf8(text: str) -> str:
 def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: bool) -> Iterator[VideoItem]:
     for given in inputs:
         named = Path(given)
-        if remote.is_address(str(given)) and not named.exists():
+        if remote.is_address(str(given)) and not os.path.exists(named):
             yield from _at_address(str(given), whole_paths, allow_urls)
-        elif named.is_dir():
-            found = list(_videos_below(named))
+        elif os.path.isdir(named):
+            found = list(_below(named, _search))
             if not found:
                 raise UsageError(
                     f"no videos in {named}; looked for folders of numbered images (.jpg .png), and files "
@@ -178,24 +192,27 @@ def _named(inputs: Sequence, lists: Sequence, whole_paths: bool, allow_urls: boo
             raise UsageError(f"{named} is no video; if it is a list of videos, a path a line, name it with --list")
         elif named.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{named} is an image; name its folder, whose numbered images are one video")
-        elif named.exists():
+        elif os.path.exists(named):
             yield VideoItem(key_of(named if whole_paths else named.name, whole_paths), named)
+        elif why := hindrance(named):
+            raise UsageError(f"{named} cannot be read: {why}; check the path, and who may read it")
         else:
             raise UsageError(f"no such file or folder: {named}; check the path, or name a list of videos with --list")
     for list_file in map(Path, lists):
         lines = [line.strip() for line in read_text(list_file).split("\n") if line.strip()]
         urls = [line for line in lines if remote.is_address(line) and not os.path.exists(line)]
+        addresses = set(urls)
         for url in urls:
             _require_allowed(url, allow_urls)
             if url.endswith("/"):
                 raise UsageError(f"the list {list_file} names the folder {url}, but a line is a video; name it outside")
             yield _url_item(url, whole_paths)
-        paths = [Path(line) for line in lines if line not in set(urls)]
+        paths = [Path(line) for line in lines if line not in addresses]
         if urls and not paths:
             continue
         if not paths:
             raise UsageError(f"the list {list_file} names no videos; write a path a line")
-        if all(is_clip_line(str(path)) and not path.exists() for path in paths):
+        if all(is_clip_line(str(path)) and not os.path.exists(path) for path in paths):
             raise UsageError(f"the list {list_file} holds 'path start_frame label' a line; name it with --c3d-list")
         for key, path in zip(_listed_keys(paths, list_file, whole_paths), paths, strict=True):
             yield VideoItem(key, path)
@@ -279,11 +296,30 @@ def _listed_keys(paths: Sequence[Path], list_file: Path, whole_paths: bool) -> I
         remote.require_no_address(path, "fetch it first, or list whole videos with --list")
     common = "" if whole_paths else os.path.commonpath([path.parent for path in paths])
     for path in paths:
-        yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or path.is_dir())
+        yield key_of(path.relative_to(common) if common else path, keep_suffix=whole_paths or os.path.isdir(path))
 
 
-def _videos_below(top: Path) -> Iterator[tuple[Path, bool]]:
-    """Search a folder and those below it: (path, whether it is a folder of images).
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, each with the names of its files, sorted; links are followed as for videos.
+
+    Raises UsageError for a folder that cannot be read.
+    """
+    return _below(top, lambda folder: _names_in(folder, hidden=True))
+
+
+def _names_in(folder: Path, hidden: bool) -> tuple[list[tuple[Path, list[str]]], list[Path]]:
+    """A folder with the names of its files, and the folders in it."""
+    try:
+        with os.scandir(folder) as scan:  # its entries know without another look which are folders
+            entries = sorted((e.name, _is_folder(e)) for e in scan if hidden or not e.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    files = [name for name, is_dir in entries if not is_dir]
+    return [(folder, files)], [folder / name for name, is_dir in entries if is_dir]
+
+
+def _below(top: Path, search: Callable[[Path], tuple[list[Found], list[Path]]]) -> Iterator[Found]:
+    """What a search of a folder and those below it finds; it tells of each what it holds, and which folders.
 
     A link back up ends there. Links side by side can make any number of ways to one folder, so there is a limit.
     """
@@ -299,8 +335,8 @@ def _videos_below(top: Path) -> Iterator[tuple[Path, bool]]:
             raise UsageError(
                 f"links lead to the folder {folder} on more than {MAX_WAYS} ways; name the folders of the videos instead"
             )
-        videos, folders = _search(folder)
-        yield from videos
+        found, folders = search(folder)
+        yield from found
         below = above | {identity} if folders else above
         waiting += [(path, below) for path in reversed(folders)]
 
@@ -319,17 +355,12 @@ def _unreadable(folder: Path, error: OSError) -> UsageError:
 
 def _search(folder: Path) -> tuple[list[tuple[Path, bool]], list[Path]]:
     """What one folder holds: videos, as (path, whether it is a folder of images), and folders."""
-    try:
-        with os.scandir(folder) as scan:  # its entries know without another look which are folders
-            entries = sorted((entry.name, _is_folder(entry)) for entry in scan if not entry.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    videos = [name for name, is_dir in entries if not is_dir and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
-    folders = [name for name, is_dir in entries if is_dir]
+    ((_, names),), folders = _names_in(folder, hidden=False)
+    videos = [name for name in names if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
     # beside folders, one image whose name happens to end in a number is a picture of something, not a video of one frame
-    if not videos and holds_frames((name for name, is_dir in entries if not is_dir), at_least=2 if folders else 1):
-        return [(folder, True)], [folder / name for name in folders]
-    return [(folder / name, False) for name in videos], [folder / name for name in folders]
+    if not videos and holds_frames(names, at_least=2 if folders else 1):
+        return [(folder, True)], folders
+    return [(folder / name, False) for name in videos], folders
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

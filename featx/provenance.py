@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 from featx.errors import ProvenanceError
 
-__all__ = ["ADDED_LATER", "FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
+__all__ = ["ADDED_LATER", "BEGUN", "ENDED", "FORMAT_VERSION", "PIXELS_VERSION", "Provenance"]
 
 # raised when readers of older files would misread new ones
 FORMAT_VERSION = 1
@@ -16,10 +16,12 @@ PIXELS_VERSION = 3
 
 # May differ between files that belong together: they change nothing, or only the last bits of a number.
 # Shards differ by their nature; what of them belongs together is told by `featx.shards`.
-_MAY_DIFFER = {"featx_version", "engine", "batch_size", "shard"}
+_MAY_DIFFER = {"featx_version", "engine", "batch_size", "shard", "run"}
 
 # Attributes that files may lack which were written before there were any; what they then were made with is the default.
-ADDED_LATER = {"crops", "flip", "aggregate", "bins", "clip_times", "shard"}
+ADDED_LATER = {"crops", "flip", "aggregate", "bins", "clip_times", "shard", "run"}
+
+BEGUN, ENDED = "begun", "ended"  # the attribute `run`
 
 MAX_NAMED = 3  # so many differing fields are told with both values: another net differs in ten
 
@@ -36,6 +38,8 @@ class Provenance:
     averaged, see `featx.views`; `aggregate` is how clip features became a descriptor, see `featx.aggregation`, and `bins` 0
     stands for "not asked for"; `clip_times` 1 says that clip tables are kept though clip features are not.
     `shard` tells which shards of the videos the file holds, "" for all of them or none, see `featx.shards`.
+    `run` is "begun" in what a run writes before it has come to its end, "ended" afterwards, "" where nobody told; of a file and
+    its parts the last word counts.
     `checkpoint_sha256` "" and `pixels_version` 0 mark what another program extracted.
     """
 
@@ -74,6 +78,7 @@ class Provenance:
     bins: int = 0
     clip_times: int = 0
     shard: str = ""
+    run: str = ""
     pixels_version: int = PIXELS_VERSION
     format_version: int = FORMAT_VERSION
     format: str = "featx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,13 +62,13 @@ def recorded(output: Path, repair: bool, on_note: Callable[[str], None]) -> Prov
         parts.require_sound(repair, on_note)
     if not _exists(output):
         return None
-    with store.open_features(output) as features:
+    with store.open_features(output, warn=False) as features:
         return features.provenance
 
 
 def holds_no_video(output: Path) -> bool:
     """Whether nothing would be lost with an output: every video in it failed."""
-    with store.open_features(output) as features:
+    with store.open_features(output, warn=False) as features:
         return len(features) == 0
 
 
@@ -215,7 +216,7 @@ def _changed(item: VideoItem, size_bytes: int, mtime_ns: int, sha256: str = "") 
 
 def _listed_otherwise(item: VideoItem, done: FeatureSet, label: str, start_seconds: float, end_seconds: float) -> bool:
     """Whether a list now names other clips of a video, other times or another label, than the output holds."""
-    if (item.listed_starts is None and item.segment is None) or not item.path.exists():
+    if (item.listed_starts is None and item.segment is None) or not os.path.exists(item.path):
         return False
     if item.label != label:
         return True

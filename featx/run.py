@@ -19,10 +19,10 @@ from featx.fetch_ahead import CACHE_BYTES
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.part_writer import PartWriter
-from featx.parts import Parts
+from featx.parts import Parts, is_being_written
 from featx.plan import VideoItem, of_shard, plan_videos
 from featx.profile import Profile
-from featx.provenance import Provenance
+from featx.provenance import BEGUN, ENDED, Provenance
 from featx.run_progress import RunProgress
 from featx.scratch import require_cache, scratch_folder
 from featx.shards import missing_shards, parse_shard
@@ -155,7 +155,7 @@ def extract_to(
     require_cache(cache, cache_bytes)
     with bar, open_extractor(backbone, **options) as extractor:
         extractor.prepare(items or planned, on_note)
-        provenance = replace(extractor.provenance, shard=str(own or ""))
+        provenance = replace(extractor.provenance, shard=str(own or ""), run=BEGUN)
         if extractor.engine.note:
             on_note(extractor.engine.note)
         if before is not None and before.differences(provenance) and resume.holds_no_video(output):
@@ -166,10 +166,12 @@ def extract_to(
             resume.require_continuation(before, asked, output, on_note)
         with Parts(output, on_written) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
+            is_ended = False
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
             elif parts.exists():
                 with parts.open() as done:
+                    is_ended = not done.unfinished
                     provenance.require_agreement(done.provenance, "in this run", f"in {output}", "Try again.")
                     todo = resume.missing(
                         done,
@@ -186,8 +188,12 @@ def extract_to(
                     resume.note_other_keys(done, items, on_note)
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
+            if items and is_ended:
+                parts.write_empty(provenance)  # so that it tells from now on that it is not all there
+                is_ended = False
             items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
             flight, stopwatch, began = _Flight(interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            is_stopped = False
             writer = PartWriter(parts)
             with _fetched_folder(cache, parts, items) as folder, flight.interrupts.graceful(flight.keys, on_note):
                 urls = UrlVideos(folder, content_hash, flight.is_to_end, cache_bytes, on_error == "stop")
@@ -201,6 +207,7 @@ def extract_to(
                         flight.land(result.key)
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
+                            is_stopped = True
                             on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
                             break
                 finally:
@@ -210,9 +217,9 @@ def extract_to(
             if summary.stopped_by:
                 summary.parts_left = parts.count()
             else:
-                if not parts.exists():  # a shard without videos; every other plan leaves a row or a failure a video
-                    parts.write_empty(made_by(extractor, provenance))
                 with stopwatch.time("write"):
+                    if not (is_ended or is_stopped):
+                        parts.write_empty(replace(made_by(extractor, provenance), run=ENDED))
                     summary.parts_left = len(parts.finish())
             ended, decoders = time.monotonic(), extractor.num_decoders
             summary.profile = Profile.of(
@@ -339,11 +346,12 @@ def merge(
 ) -> int:
     """Join feature sets into one feature file and return the number of videos; in bounded memory.
 
-    Shards must be all there, unless `partial`; the file then tells which ones it holds, and the others may be joined to it.
+    Shards must be all there, and every run must have come to its end, unless `partial`; the file then tells which shards it
+    holds, so that the others may be joined to it, and that it is not finished.
 
     One input that is the output itself is compacted: its parts go into it. Raises UsageError where a video stands in two
-    inputs, for a missing shard, and where `output` exists and is no input, unless `overwrite`; ProvenanceError where inputs do
-    not belong together, or hold one shard twice.
+    inputs, for a missing shard, for an input that is not finished, and where `output` exists and is no input, unless
+    `overwrite`; ProvenanceError where inputs do not belong together, or hold one shard twice.
     """
     output = Path(output)
     paths = [Path(path) for path in inputs]
@@ -360,10 +368,25 @@ def merge(
             verified = {file: store.verify(file) for group in groups for file in group}
             with FeatureSet(*groups) as features:
                 features.require_unchanged(verified)
-                missing = missing_shards(features.provenance.shard)
-                if missing and not partial:
-                    raise UsageError(f"{missing}; name its file too, or join what there is with '--partial'")
+                if not partial:
+                    _require_whole(features, output)
                 store.merge(features, output)
             parts.drop_parts()
-    with store.open_features(output) as merged:
+    with store.open_features(output, warn=False) as merged:
         return len(merged)
+
+
+def _require_whole(features: FeatureSet, output: Path) -> None:
+    """Raise UsageError unless all shards are there, and every run that makes a part of it has come to its end."""
+    missing = missing_shards(features.provenance.shard)
+    if missing:
+        raise UsageError(f"{missing}; name its file too, or join what there is with '--partial'")
+    remedy = "or join what there is with '--partial'"
+    for path in features.outputs:
+        if os.path.realpath(path) != os.path.realpath(output) and is_being_written(path):  # our own lock is no other's
+            raise UsageError(f"a run is writing {path}; wait for it, {remedy}")
+    if features.unfinished:
+        raise UsageError(
+            f"{features.unfinished[0]} is not finished: its run has not come to its end; go on with the same 'featx extract', "
+            f"{remedy}"
+        )

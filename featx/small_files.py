@@ -47,12 +47,12 @@ def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, .
     with the names of ours: no list of the user's, no video.
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
     ours = _head(path).startswith(own) or (own == TABLES and _is_our_json(path))
-    if text and path.is_file() and path.stat().st_size and not ours:
+    if text and os.path.isfile(path) and path.stat().st_size and not ours:
         what = "table or JSON that featx wrote" if own == TABLES else "picture"
         raise UsageError(f"{path} exists and is no {what}; it is not replaced: choose another name")
     try:

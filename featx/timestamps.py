@@ -29,9 +29,9 @@ def require_timestamps_place(path: str | os.PathLike, output: str | os.PathLike)
     path = Path(path)
     if os.path.realpath(path) == os.path.realpath(output):
         raise UsageError(f"{path} is the feature file itself; give --timestamps another name, such as {path}.csv")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder; give --timestamps the name of a file, such as {path / 'clips.csv'}")
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):
         raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
     if os.path.lexists(path):
         if not path.is_file():
@@ -54,7 +54,10 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
     require_timestamps_place(path, features_path)
     aside, num_clips = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
     try:
-        with store.open_features(features_path) as features, open(aside, "w", newline="", encoding="utf-8") as file:
+        with (
+            store.open_features(features_path, warn=False) as features,
+            open(aside, "w", newline="", encoding="utf-8") as file,
+        ):
             if not features.provenance.has_clip_table:
                 raise UsageError(
                     f"{features_path} keeps no times of clips; extract with --timestamps, '--save clips' or '--save both'"

@@ -452,16 +452,16 @@ def _open(path: str | os.PathLike, flow: bool = False, hwaccel: HWAccel | None =
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise VideoError("an image; its folder stands for the video, so name that")
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise VideoError("cannot be opened: not a regular file")  # a pipe would be waited for without an end
-        if path.is_file() and path.stat().st_size == 0:
+        if os.path.isfile(path) and path.stat().st_size == 0:
             raise VideoError("an empty file")
         # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page
         options = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
         return av.open("file:" + os.fspath(path), metadata_errors="replace", container_options=options, hwaccel=hwaccel)
     except (av.error.FFmpegError, OSError) as error:
         reason = next((text for kind, text in _OPEN_REASONS.items() if isinstance(error, kind)), _text(error))
-        if path.is_file() and (lost := missing_bytes(path)):
+        if os.path.isfile(path) and (lost := missing_bytes(path)):
             reason = f"cut short, {lost} bytes are missing at its end"
         raise VideoError(f"cannot be opened: {reason}") from error
 

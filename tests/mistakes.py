@@ -5,7 +5,7 @@ An entry is (arguments, the value that is wrong, the rule that it breaks, the re
 
 from __future__ import annotations
 
-from mistakes_of_extract import LIST_BACKBONES, MISTAKES_OF_EXTRACT, NOT_FEATURES
+from mistakes_of_extract import LIST_BACKBONES, LONG, MISTAKES_OF_EXTRACT, NOT_FEATURES
 
 __all__ = ["FAILURES", "MISTAKES"]
 
@@ -252,6 +252,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 -o s3://bucket/f.h5", "s3://bucket/f.h5", "takes files of a disk", "send it there"),
         ("", "'INPUT...'", "missing argument", "see 'featx merge --help'"),
         ("one.h5 more.h5", "'-o'", "missing option", "see 'featx merge --help'"),
+        (f"{LONG} -o f.h5", LONG, "File name too long", "check the path"),
         ("one.h5 absent.h5 -o f.h5", "absent.h5", "no such file", "what 'featx extract -o' writes"),
         ("one.h5 res3d.h5 -o f.h5", "checkpoint is 'c3d-sports1m'", "made in different ways", "Leave one of them out"),
         ("one.h5 strided.h5 -o f.h5", "stride is 8 in one.h5, 4 in strided.h5", "different ways", "Leave one of them"),
@@ -294,6 +295,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("folder", "folder", "without feature files", "what 'featx extract -o' writes"),
         ("model.h5", "model.h5", "not a feature file", "what 'featx extract -o' writes"),
         ("one.h5 --layers", "'--layers'", "no such option", "see 'featx info --help'"),
+        (LONG, LONG, "File name too long", "check the path"),
     ],
     "models": [
         ("resnet", "'resnet'", "unknown architecture", "'featx models' lists them"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LIST_BACKBONES", "MISTAKES_OF_EXTRACT", "NOT_FEATURES"]
+__all__ = ["LIST_BACKBONES", "LONG", "MISTAKES_OF_EXTRACT", "NOT_FEATURES"]
 
 NOT_FEATURES = ("not an HDF5 file", "what 'featx extract -o' writes")
+LONG = 300 * "x"  # a name that no disk takes
 LIST_BACKBONES = "'featx weights list' lists them"
 
 MISTAKES_OF_EXTRACT: list[tuple[str, str, str, str]] = [
@@ -26,6 +27,10 @@ MISTAKES_OF_EXTRACT: list[tuple[str, str, str, str]] = [
         "only http and https addresses",
         "fetch it yourself",
     ),
+    (f"{LONG} -o f.h5", LONG, "File name too long", "check the path"),
+    (f"clip.avi -o {LONG}", LONG, "File name too long", "another place for -o"),
+    (f"clip.avi -o {LONG[:243]}", "has 243 bytes", "13 more while it is written", "of at most 242"),
+    ("s3://key:wo/rd@bucket/v/ -o f.h5", "s3://…@bucket", "holds a password", "fsspec's own configuration"),
     ("s3://key:word@bucket/v/ -o f.h5", "s3://…@bucket", "holds a password", "fsspec's own configuration"),
     ("--list address.txt -o f.h5", "s3://bucket/a.mp4", "is an address", "--allow-urls"),
     (

@@ -218,3 +218,14 @@ def test_ordering_many_videos_takes_little_memory(monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < 200 * len(videos) + 200_000, f"{peak / len(videos):.0f} bytes a video"
+
+
+def test_a_failure_tells_which_state_of_the_file_failed(tmp_path):
+    """So that the next run knows it for the same, and does not try it again unasked."""
+    ends = {"001": [Lost("it was ended by SIGSEGV")] * deal.MAX_LOSSES}
+    results, _ = run([on("a", lacks=("002.mp4",), ends=ends)], 4, folder=tmp_path, num=1)
+    failed = {key: result for key, result in results.items() if isinstance(result, Failure)}
+    assert failed.keys() == {"001", "002"}
+    for key, failure in failed.items():
+        status = (tmp_path / f"{key}.mp4").stat()
+        assert (failure.size_bytes, failure.mtime_ns) == (status.st_size, status.st_mtime_ns)

@@ -58,7 +58,8 @@ def world(tmp_path_factory):
         path = folder / f"many/{name}.h5"
         path.parent.mkdir(exist_ok=True)
         own = {"fc6": {key: CLIPS[key] for key in keys}}
-        write_file(path, {"fc6": {key: ROWS[key] for key in keys}}, clips=own, save="both", engine="torch-cpu")
+        rows = {"fc6": {key: ROWS[key] for key in keys}}
+        write_file(path, rows, clips=own, save="both", engine="torch-cpu", run="ended")
     (folder / "pairs.csv").write_text(
         "first,second,same,fold\nrun/0,run/1,1,1\njump/0,run/1,0,1\nrun/2,run/3,1,2\nrun/2,jump/3,0,2\n"
     )

@@ -89,6 +89,36 @@ def test_descriptors_in_a_folder_come_to_unit_length_or_stay_as_they_are(tmp_pat
         np.testing.assert_allclose(matrix[0], unit, atol=1e-7)
 
 
+def test_linked_folders_are_read_and_a_link_back_up_ends_there(tmp_path):
+    source, elsewhere = (
+        npy_folder(tmp_path / "in", {"a": np.ones(3)}),
+        npy_folder(tmp_path / "other", {"b": np.ones(3)}),
+    )
+    (source / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(source)
+    (source / "c.npy").symlink_to(elsewhere / "b.npy")
+    import_matrix(source, tmp_path / "f.h5", "npy")
+    with featx.open(tmp_path / "f.h5") as features:
+        assert features.keys == ["a", "c", "linked/b"]
+
+
+@pytest.mark.parametrize("finer", ["<f4", "<f8", "<i4"])
+def test_the_type_of_the_first_video_rounds_no_other(tmp_path, finer):
+    """float16 holds 1.0004 as 1; what is coarser than the first loses nothing."""
+    fine = np.array([[1.0004, 2049]]).astype(finer)
+    source = npy_folder(tmp_path / "in", {"a": np.ones((1, 2), "<f2"), "b": fine})
+    with pytest.raises(UsageError, match=f"'b' holds {np.dtype(finer)}, but 'a' float16, .* one type"):
+        import_matrix(source, tmp_path / "f.h5", "npy", length=16, stride=8)
+    assert not (tmp_path / "f.h5").exists()
+    np.save(source / "0.npy", fine.astype("<f4"))
+    np.save(source / "b.npy", np.ones((1, 2), ">f2"))
+    import_matrix(source, tmp_path / "f.h5", "npy", length=16, stride=8)
+    with featx.open(tmp_path / "f.h5") as features:
+        assert features.provenance.dtype == "float32" and np.array_equal(
+            features["0"].clips["features"], fine.astype("<f4")
+        )
+
+
 def test_the_command_guesses_what_a_folder_holds_and_tells_of_means(tmp_path, capsys):
     source = npy_folder(tmp_path / "in", clip_rows())
     code, out, _ = run(capsys, "import", source, "-o", tmp_path / "f.h5")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from featx.errors import UsageError
+from featx.errors import UsageError, VideoError
 from featx.plan import key_of, plan_videos
+from featx.video import read_header
 
 
 @pytest.fixture
@@ -137,3 +138,46 @@ def test_a_deep_tree_is_searched_to_its_end(tmp_path):
         assert [item.path for item in plan_videos(tmp_path)] == [path / "a.mp4"]
     finally:
         sys.setrecursionlimit(limit)
+
+
+def test_a_listed_name_that_no_disk_takes_costs_its_video_alone(tree):
+    long = 300 * "x"
+    (tree / "list.txt").write_text(f"{tree}/dog/000.mp4\n{tree}/dog/{long}.mp4\n")
+    assert keys([], lists=[tree / "list.txt"]) == ["000", long]
+    (_, item) = plan_videos([], lists=[tree / "list.txt"])
+    with pytest.raises(VideoError, match="cannot be opened: File name too long"):
+        read_header(item.path)
+    with pytest.raises(UsageError, match="xxx.mp4 cannot be read: File name too long"):
+        keys([tree / f"{long}.mp4"])
+
+
+class Line(str):
+    """A line that counts how often it is looked up."""
+
+    num_hashed = 0
+
+    def __hash__(self):
+        Line.num_hashed += 1
+        return super().__hash__()
+
+    def strip(self):
+        return self
+
+
+def test_a_list_of_addresses_is_planned_in_one_pass(monkeypatch):
+    lines = [Line(f"https://host/{i:03d}.mp4") for i in range(300)]
+
+    class Text(str):
+        def split(self, _):
+            return lines
+
+    monkeypatch.setattr("featx.plan.read_text", lambda path: Text())
+    assert len(plan_videos([], lists=["l.txt"], allow_urls=True)) == 300
+    assert Line.num_hashed < 20 * 300
+
+
+def test_addresses_that_differ_in_what_is_not_written_are_told_so(tmp_path):
+    (tmp_path / "l.txt").write_text("https://host/a.mp4?pwd=1\nhttps://host/a.mp4?pwd=2\n")
+    with pytest.raises(UsageError, match="https://host/a.mp4; they differ in what is not written") as told:
+        plan_videos([], lists=[tmp_path / "l.txt"], allow_urls=True, keys_from="path")
+    assert "pwd" not in str(told.value)

@@ -47,6 +47,14 @@ def at_once(monkeypatch):
         ("https://user:word@host/a.mp4#part", "https://…@host/a.mp4"),
         ("s3://key:word@bucket/a.mp4", "s3://…@bucket/a.mp4"),
         ("a file?key=1", "a file?key=1"),
+        ("https://host/a.mp4?pwd=1&pw=2&md5=3&code=4&hash=5&h=6&ID=7", "https://host/a.mp4?ID=7"),
+        ("s3://AKIA1:ab/cdSECRET@bucket/x.mp4", "s3://…@bucket/x.mp4"),
+        ("s3://AKIA1:ab@cd/SECRET@bucket/x.mp4", "s3://…@bucket/x.mp4"),
+        ("s3://AKIA1:12/cdSECRET@bucket/x.mp4", "s3://…@bucket/x.mp4"),
+        ("https://user:pa/ss?w@host/x.mp4", "https://…@host/x.mp4"),
+        ("https://user:pa/ss", "https://…"),
+        ("http://127.0.0.1:80/a@b.mp4", "http://127.0.0.1:80/a@b.mp4"),
+        ("http://[::1]:80/a@b.mp4", "http://[::1]:80/a@b.mp4"),
     ],
 )
 def test_what_could_be_a_secret_is_not_shown(address, public):
@@ -59,11 +67,18 @@ def test_an_address_of_another_kind_and_a_password_are_refused():
     for address in ("ftp://a/b.mp4", "file:///etc/passwd", "s3:///a.mp4", "https:///x", "simplecache://a/b"):
         with pytest.raises(UsageError, match="only http and https"):
             remote.require_address(address)
-    for address in ("s3://key:word@bucket/a.mp4", "https://u:word@h/x.mp4"):
+    for address in (
+        "s3://key:word@bucket/a.mp4",
+        "https://u:word@h/x.mp4",
+        "gs://k:a/word@b/x",
+        "http://u:/word/a@h/x",
+    ):
         with pytest.raises(UsageError, match="holds a password") as told:
             remote.require_address(address)
-        assert "word@" not in str(told.value)
-    assert remote.require_address("gs://bucket/a@b.mp4")
+        assert "word" not in str(told.value).replace("password", "")
+    arn = "s3://arn:aws:s3:eu-west-1:12:accesspoint/mine/a@b.mp4"
+    for address in ("gs://bucket/a@b.mp4", "http://h:80/a@b.mp4", "http://[::1]:80/a@b.mp4", arn):
+        assert remote.require_address(address) == address == remote.public_address(address)
     with pytest.raises(UsageError, match="s3://bucket/a.h5 is an address"):
         remote.require_no_address("s3:/bucket/a.h5", "fetch it")
 

@@ -178,7 +178,7 @@ def shards(videos, tmp_path_factory):
 def test_shards_joined_are_one_run(videos, shards, tmp_path):
     files, whole = shards
     for k, file in enumerate(files, 1):
-        with featx.open(file) as features:
+        with featx.open(file, warn=False) as features:
             assert features.keys == [f"v{i}" for i in range(5) if by_hand(f"v{i}", 3) == k]
             assert features.provenance.shard == f"{k}/3"
     assert merge(files, tmp_path / "all.h5") == 5
@@ -194,7 +194,7 @@ def test_a_missing_shard_is_named_and_may_come_later(shards, tmp_path):
         merge([files[0], files[2]], tmp_path / "some.h5")
     assert not (tmp_path / "some.h5").exists()
     merge([files[0], files[2]], tmp_path / "some.h5", partial=True)
-    with featx.open(tmp_path / "some.h5") as some:
+    with featx.open(tmp_path / "some.h5", warn=False) as some:
         assert some.provenance.shard == "1,3/3"
     with pytest.raises(ProvenanceError, match="shard 3/3 stands in .*some.h5 and in .*out.3.h5"):
         merge([tmp_path / "some.h5", files[2]], tmp_path / "all.h5", partial=True)
@@ -208,7 +208,7 @@ def test_a_shard_without_videos_is_a_file(videos, tmp_path):
     summary = extract_to(videos, tmp_path / "f.h5", shard=f"{empty}/49")
     assert (summary.num_planned, summary.exit_code) == (0, 0)
     assert extract_to(videos, tmp_path / "f.h5", shard=f"{empty}/49").num_planned == 0
-    with featx.open(tmp_path / "f.h5") as features:
+    with featx.open(tmp_path / "f.h5", warn=False) as features:
         assert not len(features) and features.provenance.shard == f"{empty}/49"
     with pytest.raises(UsageError, match="holds shard .* and this run makes all videos"):
         extract_to(videos, tmp_path / "f.h5")

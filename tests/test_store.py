@@ -122,7 +122,7 @@ def test_files_made_differently_do_not_mix(tmp_path):
     assert "batch_size" not in str(error.value)
 
 
-FREE = {"featx_version", "engine", "batch_size", "shard"}  # all that files of one set may differ in
+FREE = {"featx_version", "engine", "batch_size", "shard", "run"}  # all that files of one set may differ in
 
 
 def changed(name):

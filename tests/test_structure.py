@@ -85,6 +85,7 @@ LEVELS = [
         "machine",
         "profile",
         "progress",
+        "reachable",
         "remote",
         "resize",
         "scratch",

@@ -301,6 +301,26 @@ def test_messages_come_through_a_pipe_with_their_arrays(monkeypatch):
     read_end.close()
 
 
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("import os; os.kill(os.getpid(), 35)", "it was ended by signal 35"),
+        (
+            "import os, struct; os.write(1, struct.pack('<2Q', 3, 0) + b'abc'); import time; time.sleep(99)",
+            "cannot be read",
+        ),
+    ],
+)
+def test_whatever_ends_a_worker_is_heard(monkeypatch, program, told):
+    monkeypatch.setattr(local, "_PROGRAM", program)
+    heard = queue.SimpleQueue()
+    worker = local.LocalWorker("cpu", lambda worker, event: heard.put(event))
+    event = heard.get(timeout=60)
+    monkeypatch.setattr(local, "END_SECONDS", 0.1)
+    worker.close()
+    assert isinstance(event, Lost) and told in event.reason
+
+
 def test_devices_of_a_run(monkeypatch):
     assert worker_devices("cpu") == ("cpu",) and worker_devices("cpu, cpu,cpu") == ("cpu",) * 3
     for num_gpus, every in ((1, ("cuda",)), (3, ("cuda:0", "cuda:1", "cuda:2"))):

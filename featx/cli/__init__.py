@@ -6,7 +6,9 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,7 +16,7 @@ from click.shell_completion import CompletionItem
 from featx import __version__
 from featx.cli.completion import VARIABLE, complete
 from featx.cli.help import CONTEXT_SETTINGS, Group, examples_of
-from featx.errors import FeatxError, UsageError, one_line
+from featx.errors import FeatxError, LacksWarning, UsageError, one_line
 from featx.interrupt import Interrupts
 
 # command name -> module of featx.cli; the module's `command` is the click command
@@ -130,7 +132,7 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(complete(cli, os.environ[VARIABLE]))
     try:
         _refuse_empty(sys.argv[1:] if args is None else args)
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, _warnings_as_notes():
             code = _run(args, interrupts)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
@@ -152,6 +154,25 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Print what is not all there as a line on stderr, once."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LacksWarning)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+            if not issubclass(category, LacksWarning):
+                show_others(message, category, *where, **more)
+            elif str(message) not in told:
+                told.add(str(message))
+                click.echo(one_line(f"note: {message}"), err=True)
+
+        warnings.showwarning = show
+        yield
 
 
 def _run(args: list[str] | None, interrupts: Interrupts) -> object:

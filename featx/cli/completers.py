@@ -81,7 +81,7 @@ def _feature_file(ctx: click.Context) -> str:
 def _layers_of_file(ctx: click.Context) -> list[str]:
     from featx.store import open_features
 
-    with open_features(Path(_feature_file(ctx))) as features:
+    with open_features(Path(_feature_file(ctx)), warn=False) as features:
         return list(features.layers)
 
 
@@ -92,7 +92,7 @@ def _layers_of_import(ctx: click.Context) -> list[str]:
 def _keys(ctx: click.Context) -> list[str]:
     from featx.store import open_features
 
-    with open_features(Path(_feature_file(ctx))) as features:
+    with open_features(Path(_feature_file(ctx)), warn=False) as features:
         return list(features.keys) if len(features) <= MAX_KEYS else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -57,7 +58,7 @@ def command(source: Path, output: Path, format: str | None, as_json: bool, **opt
     the mean of a video's rows is kept.
     What such files do not tell, such as the frame rate, stays unknown. The output cannot be continued by 'featx extract'.
     """
-    if not source.exists():
+    if not os.path.exists(source):
         raise UsageError(f"no such file or folder: {source}; check the path")
     format = format or _guess(source)
     matrix_only = {name: options.pop(name) for name in MATRIX_OPTIONS}
@@ -90,7 +91,7 @@ def command(source: Path, output: Path, format: str | None, as_json: bool, **opt
 
 
 def _guess(source: Path) -> str:
-    if source.is_dir():
+    if os.path.isdir(source):
         return "npy" if next(source.rglob("*.npy"), None) is not None else "c3d"
     suffix = {".h5": "hdf5", ".hdf5": "hdf5"}.get(source.suffix.lower(), source.suffix.lower().lstrip("."))
     if suffix not in FORMATS[1:]:

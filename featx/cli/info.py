@@ -62,7 +62,7 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
 
     import featx
 
-    with featx.open(file) as features:
+    with featx.open(file, warn=False) as features:
         provenance = dataclasses.asdict(features.provenance)
         facts = {
             "videos": len(features),
@@ -79,6 +79,7 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
                 key: damage for key, damage in zip(features.keys, features.column("damage"), strict=True) if damage
             },
             "failures": [dataclasses.asdict(failure) for failure in features.failures],
+            "lacks": features.lacks,
             "files": [str(path) for path in features.paths],
         }
         if as_json:
@@ -95,6 +96,8 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             + [f"{facts['bins']} bins of time"] * features.has_bins
         )
         click.echo(f"holds     {kept}: " + ", ".join(f"{layer} {dims}" for layer, dims in facts["layers"].items()))
+        if facts["lacks"]:
+            click.echo(one_line(f"lacks     {facts['lacks']}"))
         for layer, fitted_on in facts["reduced_by_pca"].items():
             click.echo(one_line(f"PCA       {layer}, fitted on {fitted_on}"))
         if facts["damaged"]:

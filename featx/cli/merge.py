@@ -21,14 +21,16 @@ Examples:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option(
-    "--partial", is_flag=True, help="Join shards though some are missing; the file tells which ones it holds."
+    "--partial",
+    is_flag=True,
+    help="Join what there is, though shards are missing or runs have not ended; the file tells so.",
 )
 @json_option
 def command(inputs: tuple[Path, ...], output: Path, overwrite: bool, partial: bool, as_json: bool) -> None:
     """Join feature files, or a file with its parts, into one file.
 
     INPUT is a feature file or a folder of them; they must have been made in the same way. Of shards ('featx extract --shard')
-    all must be there, each once. `featx merge F.h5 -o F.h5` takes the
+    all must be there, each once; every run must have come to its end. `featx merge F.h5 -o F.h5` takes the
     parts in F.h5.parts into F.h5.
     """
     from featx.run import merge

@@ -9,6 +9,7 @@ PCA         the basis of a compact feature file was fitted on videos that test
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 
@@ -99,7 +100,7 @@ def _basis(protocol: Protocol, request: Request, fitted_on: str) -> list[str]:
 def _fitted_names(request: Request, fitted_on: str) -> list[str] | None:
     """The names of the list that the basis was fitted on, if that list lies in the folder of splits; else None."""
     digest = re.search(r"sha256 ([0-9a-f]{64})", fitted_on)
-    if digest and request.folder is not None and request.folder.is_dir():
+    if digest and request.folder is not None and os.path.isdir(request.folder):
         for path in sorted(request.folder.glob("*.txt")):
             if hashlib.sha256(path.read_bytes()).hexdigest() == digest[1]:
                 return list(dict.fromkeys(split_label(line)[0] for line in read_lines(path)))

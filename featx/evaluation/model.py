@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -83,7 +82,7 @@ class SVMModel:
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write the model to a file. Raises UsageError where it exists, unless `overwrite`, or cannot be written."""
-        if Path(path).exists() and not overwrite:
+        if os.path.exists(path) and not overwrite:
             raise UsageError(f"{path} exists; choose another name, or allow it with --overwrite")
         facts = {
             "classes": self.classes,

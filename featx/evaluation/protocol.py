@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ class Request:
         self.no_folds(dataset)
         if self.folder is None:
             raise UsageError(f"{dataset} needs its list files; give the folder of {holds} with --splits")
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise UsageError(f"{self.folder} is no folder; --splits takes the folder of {holds}")
         return self.folder
 
@@ -88,7 +89,7 @@ class Request:
         self.no_folds(dataset)
         if self.folder is None:
             raise UsageError(f"{dataset} needs its list file; give {holds} with --splits")
-        if not self.folder.is_file():
+        if not os.path.isfile(self.folder):
             raise UsageError(f"{self.folder} is no file; --splits takes {holds}")
         return self.folder
 

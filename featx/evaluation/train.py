@@ -80,7 +80,7 @@ def svm_fit(
     settings = Settings(C, solver, seed, device)
     check_output(output, text=False)
     require_replaceable(output, MODEL)
-    if Path(output).exists() and not overwrite:
+    if os.path.exists(output) and not overwrite:
         raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
     if (labels is None) == (dataset is None):
         said = "no labels are named" if labels is None else f"labels are {labels} and those of {dataset}"
@@ -161,7 +161,7 @@ def check_predictions(path: str | os.PathLike, overwrite: bool = False) -> None:
     """Raise UsageError where `write_predictions` is not to write: labels may have been corrected by hand since."""
     path = Path(path)
     check_output(path, text=False)
-    if path.is_file() and path.stat().st_size:
+    if os.path.isfile(path) and path.stat().st_size:
         if path.suffix.lower() not in TEXT_SUFFIXES:
             raise UsageError(
                 f"{path} exists and is not named as a table or JSON ({', '.join(TEXT_SUFFIXES)}); it is not replaced: choose "

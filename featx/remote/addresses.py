@@ -1,7 +1,7 @@
 """Addresses: scheme://host/path, or scheme://bucket/key in a store; and what of them may stand in a file.
 
-An address can hold a secret: a password before the host, a signature in the query. A password is refused; parameters of a query
-that look like a secret are used to fetch, and never written: not into a feature file, not into a message.
+An address can hold a secret: a password before the host, a signature in the query. A password is refused; of a query only the
+few parameters that say which video it is (SHOWN) are written into a feature file or a message, the others only used to fetch.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ SCHEMES = {
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _COLLAPSED = re.compile(rf"(?:{'|'.join(SCHEMES)}):/+[^/]")  # what pathlib makes of an address
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
-# names of parameters that sign a request or prove who asks, of any service; and no number or name of a video is so long
-_SECRET = re.compile(
-    r"sig|token|key|cred|secret|auth|pass|policy|expires|session|jwt|hmac|ticket|^hdn|^(x-)?(amz|goog|ms)|^s[a-z]$",
-    re.I,
+# Parameters of a query that may be shown: those that number or name a video. Any other may sign a request or prove who asks,
+# whatever its service calls it.
+SHOWN = frozenset(
+    "v id n i no number index item part video vid videoid video_id clip file filename name episode season camera cam "
+    "start end t format quality resolution".split()
 )
-MAX_VALUE = 40  # characters
+MAX_VALUE = 40  # characters; no number or name of a video is longer
+# what a host, or a bucket, can have behind a colon: a port, or what the names of access points are made of
+_COLONS = re.compile(r"(\[[^\]]*\]?|[^:]*)(:\d+)?|arn:aws[a-z-]*:s3[a-z0-9-]*:[^@]*", re.I)
 
 
 def is_address(text: object) -> bool:
@@ -64,16 +67,16 @@ def require_address(address: str) -> str:
             f"{public_address(address)}: only http and https addresses, and those of stores (s3, gs), are read; fetch it "
             "yourself"
         )
+    if _has_password(address):
+        raise UsageError(
+            f"{public_address(address)} holds a password, which the feature file would keep; leave it out: fsspec's own "
+            "configuration is the place for it"
+        )
     if is_http(address):
         try:
             urlsplit(address).netloc.encode("idna")
         except ValueError as error:  # a bracket that is not closed, or a name that can be no host's
             raise UsageError(f"{public_address(address)} is no address: {_reason(error)}; correct it") from None
-    if "@" in host:
-        raise UsageError(
-            f"{scheme}://…@{host.rpartition('@')[2]} holds a password, which the feature file would keep; leave it out: "
-            "fsspec's own configuration is the place for it"
-        )
     return address
 
 
@@ -98,10 +101,9 @@ def public_address(address: str) -> str:
     match = _SCHEME.match(address)
     if match is None:
         return address
-    host, slash, rest = address[match.end() :].partition("/")
-    if "@" in host:
-        host = "…@" + host.rpartition("@")[2]
-    address = f"{match[0]}{host}{slash}{rest}"
+    if _has_password(address):  # which may hold any character
+        _, at, rest = address[match.end() :].rpartition("@")
+        address = f"{match[0]}…{at}{rest if at else ''}"
     if _scheme(address) not in ("http", "https"):  # a key of a store may hold any character, and has no query
         return address
     try:
@@ -111,7 +113,7 @@ def public_address(address: str) -> str:
     query = [
         (name, value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if not _SECRET.search(name) and len(value) <= MAX_VALUE and ";" not in name + value
+        if name.lower() in SHOWN and len(value) <= MAX_VALUE and ";" not in name + value
     ]
     return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
@@ -119,6 +121,13 @@ def public_address(address: str) -> str:
 def public_text(text: str) -> str:
     """A text, such as a library's error, with every address in it made public."""
     return _IN_TEXT.sub(lambda match: public_address(match[0]), text)
+
+
+def _has_password(address: str) -> bool:
+    """Whether a name and a password stand before the host, also where the password holds a "/", as those of stores do."""
+    host = _SCHEME.sub("", address, count=1).partition("/")[0]
+    colons = _COLONS.fullmatch(host)
+    return "@" in host or colons is None or bool(colons[2] and not is_http(address))
 
 
 def quoted(address: str) -> str:

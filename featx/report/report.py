@@ -70,7 +70,7 @@ def write_report(
         raise UnknownNameError("method", method, METHODS)
     if folder is not None and not thumbnails:
         raise UsageError(f"videos is {folder}, but without thumbnails no video is looked for; leave one of them out")
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not os.path.isdir(folder):
         raise UsageError(f"no such folder: {folder}; name the one that the videos lie in")
     path, own_layer = split_layer(features_path)
     with open_features(path) as features:
@@ -107,12 +107,12 @@ def write_report(
 def _check(output: Path, overwrite: bool) -> None:
     if output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"the output {output} is a page of HTML; name it such as {output.with_suffix('.html').name}")
-    if output.is_dir():
+    if os.path.isdir(output):
         raise UsageError(f"{output} is a folder; name a file, such as {output / 'report.html'}")
     if os.path.lexists(output) and not overwrite:
         raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
     folder = output.absolute().parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"cannot write {output}: its folder does not exist; make it first")
     try:
         with tempfile.TemporaryFile(dir=folder):

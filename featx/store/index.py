@@ -45,7 +45,7 @@ from featx.store.tables import Table
 
 __all__ = ["Index"]
 
-MAGIC = b"featx index 001\n"  # another number where a Record holds or means something else
+MAGIC = b"featx index 002\n"  # another number where a Record holds or means something else
 NO_ORDER, ALL_ROWS = 2**64 - 1, 2**64 - 2
 SETTLED_NS = (
     3 * 10**9

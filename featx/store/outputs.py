@@ -12,6 +12,7 @@ import h5py
 from featx.containers import VIDEO_SUFFIXES
 from featx.errors import FeatureFileError, UsageError
 from featx.frame_folders import IMAGE_SUFFIXES
+from featx.reachable import hindrance
 from featx.remote import require_no_address
 from featx.store.attributes import require_attributes
 
@@ -22,6 +23,7 @@ _WORDS = {FEATURES: "a feature file", MODEL: "a model"}
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SET_ASIDE = re.compile(r"\.damaged\d*$")  # by a run with --repair
+ASIDE = "..1234567.tmp"  # what the name of a file is longer by while it is written: the number of a process at most
 
 # names that say that a file is something else
 OTHER_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | frozenset({".txt", ".csv", ".json", ".lst", ".npy", ".npz"})
@@ -34,6 +36,8 @@ def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
     """
     require_no_address(path, "write to one, and send it there; 'featx extract' alone writes to stores itself")
     path = Path(path)
+    if why := hindrance(path):
+        raise UsageError(f"cannot write {path}: {why}; choose another place for -o")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give -o the name of a file, such as {path / 'features.h5'}")
     if path.suffix.lower() in OTHER_SUFFIXES:
@@ -49,11 +53,25 @@ def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
                 f"{path} exists and is {what}; {_WORDS[form]} does not replace it: choose another name for -o"
             )
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    size, allowed = len(os.fsencode(path.name)), _longest_name(above)
+    if size + len(ASIDE) > allowed:
+        raise UsageError(
+            f"cannot write {path}: its name has {size} bytes, and {len(ASIDE)} more while it is written, but its disk allows "
+            f"{allowed}; choose a name of at most {allowed - len(ASIDE)}"
+        )
     try:
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
         raise UsageError(f"cannot write beside {path}: {error.strerror}; choose another place for -o") from error
+
+
+def _longest_name(folder: Path) -> int:
+    """The bytes that a name in a folder may have."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):
+        return 255
 
 
 def require_replaceable(path: str | os.PathLike, form: str = FEATURES) -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,10 +16,12 @@ from typing import TypeVar
 import numpy as np
 
 from featx import provenance as _provenance
-from featx.errors import FeatureFileError, ProvenanceError, UnknownNameError, UsageError
+from featx.errors import FeatureFileError, LacksWarning, ProvenanceError, UnknownNameError, UsageError
 from featx.features import ClipTable, Failure, Features
+from featx.provenance import BEGUN, ENDED
+from featx.reachable import hindrance
 from featx.remote import require_no_address
-from featx.shards import joined
+from featx.shards import joined, missing_shards
 from featx.store.handles import Handles
 from featx.store.index import Index
 from featx.store.keys import Keys
@@ -36,6 +39,7 @@ PIECE_BYTES, AHEAD_BYTES = (
     2**16,
     64 * 2**20,
 )  # what is worth opening a file for, and what is read of all of them at most
+MAX_NAMED = 3  # unfinished files that a message names
 ROOM_BYTES = 2**20  # for rows on their way from a file to their places
 
 T = TypeVar("T")
@@ -50,6 +54,8 @@ class FeatureSet:
     Up to MAX_OPEN files stay open, and are read as they were then; of more, each is opened when it is read, and a file that was
     replaced meanwhile is an error. `place`, the folder of so many, is remembered, see `featx.store.index`.
 
+    `outputs` names what each group is called by, `unfinished` those whose run has not come to its end.
+
     Raises FeatureFileError for a file that is damaged, ProvenanceError where files do not belong together, and UsageError
     for a key in two groups.
     """
@@ -63,7 +69,12 @@ class FeatureSet:
         try:
             num_new = self._open(list(itertools.chain(*groups)), index)
             provenance = _provenance.common((str(m.path), m.provenance) for m in self._members)
-            self.provenance = replace(provenance, shard=self._shard(sizes))
+            files_of = {_output_of(group): group for group in _grouped(self._members, sizes) if group}
+            self.outputs = tuple(files_of)
+            self.unfinished = tuple(output for output, group in files_of.items() if _is_unfinished(group))
+            all_ended = all(group[-1].provenance.run == ENDED for group in files_of.values())
+            run = BEGUN if self.unfinished else ENDED if all_ended else ""
+            self.provenance = replace(provenance, shard=self._shard(sizes), run=run)
             known_order = index.order(sizes) if index is not None and not num_new else None
             files = [(member.path, member.record) for member in self._members]
             self._order = known_order or arrange(_grouped(files, sizes))
@@ -113,6 +124,15 @@ class FeatureSet:
     def paths(self) -> list[Path]:
         """The files that make up the set."""
         return [member.path for member in self._members]
+
+    @property
+    def lacks(self) -> str:
+        """What is not there of what the runs were to write, in a line: unfinished files, missing shards; "" for nothing."""
+        names = [str(path) for path in self.unfinished]
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        which = f"{', '.join(names[:MAX_NAMED])}{more}: " if len(self.outputs) > 1 else ""
+        said = f"{which}the run has not come to its end" if names else ""
+        return "; ".join(filter(None, (said, missing_shards(self.provenance.shard))))
 
     @cached_property
     def keys(self) -> Keys:
@@ -418,6 +438,21 @@ def _grouped(files: Sequence[T], group_sizes: Sequence[int]) -> list[list[T]]:
     return [list(itertools.islice(left, size)) for size in group_sizes]
 
 
+def _is_unfinished(group: Sequence[Member]) -> bool:
+    """Whether the run that writes a file and its parts has not come to its end: the last of them tells.
+
+    Earlier versions told nothing; a file of theirs counts as whole, parts alone do not.
+    """
+    run = group[-1].provenance.run
+    return run != ENDED and (run != "" or group[0].path.parent.name.endswith(PARTS_SUFFIX))
+
+
+def _output_of(group: Sequence[Member]) -> Path:
+    """What a file and its parts, or parts alone, are called by."""
+    folder = group[0].path.parent
+    return folder.with_name(_whole_name(folder.name)) if folder.name.endswith(PARTS_SUFFIX) else group[0].path
+
+
 def find_files(path: str | os.PathLike) -> list[list[Path]]:
     """The files of a feature set, as the groups that `FeatureSet` takes: a file, and behind it its parts.
 
@@ -425,9 +460,11 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     """
     require_no_address(path, "fetch it first, with the folder of its parts if it has one")
     path = Path(path)
+    if why := hindrance(path):
+        raise FeatureFileError(f"{path} cannot be read: {why}; check the path, and who may read it")
     if not path.is_dir():
         return [_with_parts(path)]
-    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    names = _names_in(path)
     if path.name.endswith(PARTS_SUFFIX):
         groups = [[path / name for name in names if name.endswith(".h5")]]
     else:  # a shard whose run is not over lies in its parts alone
@@ -442,19 +479,31 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     return groups
 
 
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise FeatureFileError(f"{folder} cannot be read: {error.strerror}; check who may read it") from error
+
+
 def _whole_name(name: str) -> str:
     return name.removesuffix(PARTS_SUFFIX)
 
 
 def _with_parts(path: Path) -> list[Path]:
     """A file, and behind it its parts."""
-    parts = sorted(parts_folder(path).glob("part-*.h5"))
+    folder = parts_folder(path)
+    parts = sorted(folder.glob("part-*.h5")) if os.path.isdir(folder) else []
     return [path, *parts] if path.exists() or not parts else parts
 
 
-def open_features(path: str | os.PathLike) -> FeatureSet:
+def open_features(path: str | os.PathLike, *, warn: bool = True) -> FeatureSet:
     """Open a feature set: a file (with its sibling parts, if any), or a folder of feature files.
 
+    `warn`: give a LacksWarning where a shard is missing, or a run has not come to its end.
     Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
     """
-    return FeatureSet(*find_files(path), place=Path(path))
+    features = FeatureSet(*find_files(path), place=Path(path))
+    if warn and features.lacks:
+        warnings.warn(LacksWarning(f"{path} is not all there: {features.lacks}"), stacklevel=2)
+    return features

@@ -70,7 +70,7 @@ def parts_folder(path: str | os.PathLike) -> Path:
 
 def free_bytes(path: Path) -> int:
     """What the disk of a path, or of the nearest folder above it that exists, has room for."""
-    while not path.exists():
+    while not os.path.exists(path):
         path = path.parent
     return shutil.disk_usage(path).free
 

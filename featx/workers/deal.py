@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from featx.errors import UsageError
 from featx.features import Failure, Features
+from featx.frame_folders import file_stamp
 from featx.plan import VideoItem
 from featx.workers.protocol import (
     Absent,
@@ -147,7 +148,7 @@ class Deal:
                 self._lost.append(item)
                 self._lost_on[item.key] = seat.worker.machine
                 continue
-            yield Failure(item.key, item.path_text, f"{told}; of the last, on {seat.worker.name}: {lost.reason}")
+            yield _failure(item, f"{told}; of the last, on {seat.worker.name}: {lost.reason}")
 
     def _elsewhere(self, seat: Seat, failure: Failure) -> Iterator[Failure]:
         """Take back a video that a worker's machine does not have; its Failure where it is nowhere."""
@@ -204,7 +205,7 @@ class Deal:
                 del self._absent[key]
                 told = f"it cannot be read on {', '.join(places.values())}, though it can be where the run was started"
                 reason = f"{told}; every machine must see videos under the same path ({failure.reason})"
-                yield Failure(item.key, item.path_text, reason)
+                yield _failure(item, reason)
 
     def _make_room(self) -> None:
         """What was fetched, and lost, takes room that others wait for which are still to be fetched: it cannot be the last.
@@ -296,3 +297,12 @@ class _Supply:
                     return
         except BaseException as error:
             self._put((self, error))
+
+
+def _failure(item: VideoItem, reason: str) -> Failure:
+    """The failure of a video, which stays one until its file changes."""
+    try:
+        stamp = (item.size_bytes, item.mtime_ns) if item.url else file_stamp(item.path)
+    except OSError:
+        stamp = (0, 0)
+    return Failure(item.key, item.path_text, reason, *stamp)

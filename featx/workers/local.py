@@ -7,7 +7,6 @@ It is started as a program of its own, as decode workers are, so that a user's s
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from featx.errors import one_line
+from featx.interrupt import signal_name
 from featx.plan import VideoItem
 from featx.workers.protocol import Hear, Lost
 from featx.workers.wire import read_message, write_message
@@ -110,6 +111,9 @@ class LocalWorker:
         except EOFError:
             if not self._closed:
                 self._hear(self, Lost(self._last_words()))
+        except Exception as error:  # what it said cannot be taken; without a word the run would wait for ever
+            if not self._closed:
+                self._hear(self, Lost(one_line(f"what it said cannot be read: {error or type(error).__name__}")))
         finally:
             self._process.stdout.close()
             self._errors.close()
@@ -117,7 +121,7 @@ class LocalWorker:
     def _last_words(self) -> str:
         code = self._process.wait()
         if code < 0:
-            return f"it was ended by {signal.Signals(-code).name}"
+            return f"it was ended by {signal_name(-code)}"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {code}"

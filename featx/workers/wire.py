@@ -7,7 +7,9 @@ Both ends are this very featx, so a pickle is as good as any form, and follows t
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import pickle
 import struct
 import tempfile
@@ -51,6 +53,21 @@ def _read(pipe: BinaryIO, size: int) -> bytearray | mmap.mmap:
 
 
 def _mapped(size: int) -> mmap.mmap:
-    with tempfile.TemporaryFile() as file:
-        file.truncate(size)
-        return mmap.mmap(file.fileno(), size)
+    try:
+        with tempfile.TemporaryFile() as file:
+            _reserve(file.fileno(), size)
+            return mmap.mmap(file.fileno(), size)
+    except OSError:  # the disk has no room: then it is memory that the system cannot write out
+        return mmap.mmap(-1, size)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Make a file so large, with all of its space: pages that a full disk has none for would end the reader."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):  # of file systems without it
+                raise
+    os.truncate(descriptor, size)
