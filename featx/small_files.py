@@ -71,7 +71,7 @@ def _head(path: Path) -> bytes:
 
 
 def _is_our_json(path: Path) -> bool:
-    if not path.is_file() or not _head(path).startswith(b"{"):
+    if not os.path.isfile(path) or not _head(path).startswith(b"{"):
         return False
     try:
         held = json.loads(path.read_bytes())

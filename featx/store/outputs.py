@@ -90,8 +90,8 @@ def holds_features(path: Path) -> bool:
     One that was set aside as damaged is none. Only the first bytes of files of other names are read, and few of those further.
     """
     if path.name.endswith(".h5"):
-        return path.exists()
-    if _SET_ASIDE.search(path.name) or not path.is_file():
+        return os.path.exists(path)
+    if _SET_ASIDE.search(path.name) or not os.path.isfile(path):
         return False
     try:
         with open(path, "rb") as file:
