@@ -136,7 +136,7 @@ def _left(
     on_note: Callable[[str], None],
 ) -> tuple[object, list[VideoItem]]:
     """How the output was made, None without one, and the videos that it does not hold; it is only read."""
-    if not (output.exists() or any(store.parts_folder(output).glob("part-*.h5"))):
+    if not (output.exists() or store.parts_of(output)):
         return None, items
     with store.open_features(output) as done:
         if len(done) == 0:  # of failed videos only, which bind no settings

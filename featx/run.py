@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from featx.fetch_ahead import CACHE_BYTES
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.part_writer import PartWriter
-from featx.parts import Parts
+from featx.parts import FETCHED, Parts
 from featx.plan import VideoItem, of_shard, plan_videos
 from featx.profile import Profile
 from featx.provenance import Provenance
@@ -106,7 +106,7 @@ def extract_to(
     on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[Summary], None] = lambda summary: None,
     on_result: Callable[[Features | Failure], None] = lambda result: None,
-    on_written: Callable[[], None] = lambda: None,
+    on_written: Callable[[Collection[str]], None] = lambda leaving: None,
     **options: object,
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
@@ -123,7 +123,8 @@ def extract_to(
     `ray`, `ray_workers`, `ray_cpus`, `ray_gpus`: extract on a Ray cluster, see `featx.workers.ray_cluster.RayRequest`.
     `cache`: the folder where videos of addresses lie while they are decoded, in place of the output's own, and `cache_bytes`
     what they may take of it. An `output` that is an address of a store (``s3://bucket/features.h5``) is made in a folder below
-    `cache`, or of featx's, and written there part by part, see `featx.uploads`; `on_written` is called after every part.
+    `cache`, or of featx's, and written there part by part, see `featx.uploads`; `on_written`: see
+    `featx.parts`.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -245,7 +246,7 @@ def _fetched_folder(
 ) -> AbstractContextManager[Path]:
     """Where videos of addresses lie while they are decoded."""
     if cache is None or not any(item.url for item in items):
-        return nullcontext(parts.folder / "fetched")
+        return nullcontext(parts.folder / FETCHED)
     return scratch_folder(cache)
 
 

@@ -141,10 +141,10 @@ def killed_after(num_parts, monkeypatch, write=uploads.RemoteOutput.write):
     monkeypatch.setattr(parts, "PART_SECONDS", 0.0)
     count = []
 
-    def counted(self):
+    def counted(self, leaving=()):
         if len(count) >= num_parts:
             raise Killed
-        write(self)
+        write(self, leaving)
         count.append(1)
 
     monkeypatch.setattr(uploads.RemoteOutput, "write", counted)

@@ -24,7 +24,7 @@ from featx.store.index import Index
 from featx.store.keys import Keys
 from featx.store.member import Member, reading
 from featx.store.order import arrange
-from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
+from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, is_part, parts_of
 
 __all__ = ["FeatureSet", "find_files", "open_features"]
 
@@ -394,7 +394,7 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
         return [_with_parts(path)]
     names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
     if path.name.endswith(PARTS_SUFFIX):
-        groups = [[path / name for name in names if name.endswith(".h5")]]
+        groups = [[path / name for name in names if is_part(name)]]
     else:  # a shard whose run is not over lies in its parts alone
         present = set(names)
         shards = sorted({name for name in map(_whole_name, names) if name.endswith(".h5")})
@@ -413,7 +413,7 @@ def _whole_name(name: str) -> str:
 
 def _with_parts(path: Path) -> list[Path]:
     """A file, and behind it its parts."""
-    parts = sorted(parts_folder(path).glob("part-*.h5"))
+    parts = parts_of(path)
     return [path, *parts] if path.exists() or not parts else parts
 
 

@@ -1,0 +1,148 @@
+"""parts.py: which files of an output a run owns; what others removed is noticed, and what is not featx's is left alone."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from feature_files import make_provenance
+
+from featx import parts, store
+from featx.errors import FeatxError, UsageError
+from featx.features import Features
+from featx.parts import Parts
+
+MADE = make_provenance()
+
+
+def video(key: str, value: float = 1.0) -> Features:
+    row = np.array([value, 0], np.float32)
+    return Features(key, f"/videos/{key}.avi", 16, 1, 25.0, 0.64, descriptors={"fc6": row})
+
+
+def keys_of(output):
+    with store.open_features(output) as features:
+        return list(features.keys)
+
+
+def write(output, *keys, finish=True):
+    with Parts(output) as own:
+        for key in keys:
+            own.add(video(key), MADE)
+            own.flush(MADE)
+        if finish:
+            own.finish()
+
+
+def ways_to_lose(output):
+    """What others may remove while a run is on that found a, and wrote b and c."""
+    folder = store.parts_folder(output)
+    return {
+        "the output": lambda: output.unlink(),
+        "a part": lambda: (folder / "part-00000000.h5").unlink(),
+        "the newest part": lambda: (folder / "part-00000001.h5").unlink(),
+        "the parts": lambda: shutil.rmtree(folder),
+        "all": lambda: shutil.rmtree(output.parent),
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "more"),
+    [("the output", False), ("a part", True), ("the newest part", True), ("the parts", True), ("all", False)],
+)
+def test_what_others_removed_during_a_run_is_noticed(tmp_path, what, more):
+    output = tmp_path / "out/f.h5"
+    write(output, "a")
+    with Parts(output) as own:
+        for key in "bc":
+            own.add(video(key), MADE)
+            own.flush(MADE)
+        ways_to_lose(output)[what]()
+        if more:
+            own.add(video("d"), MADE)
+        with pytest.raises(FeatxError, match="removed .*the same command goes on"):
+            own.flush(MADE)
+        for again in (lambda: own.flush_all(MADE), own.finish, own.compact):
+            with pytest.raises(FeatxError, match="removed"):
+                again()
+    left = {"the output": "bc", "a part": "ac", "the newest part": "ab", "the parts": "a", "all": ""}[what]
+    kept = left + "d" * (more and what not in ("the parts", "all"))
+    if kept:
+        assert keys_of(output) == list(kept)
+        write(output, *set("abcd").difference(kept))
+        assert keys_of(output) == list("abcd") and [path.name for path in output.parent.iterdir()] == ["f.h5"]
+    else:
+        assert not output.parent.exists()
+
+
+def test_the_file_of_an_output_is_not_made_anew_beside_another_run(tmp_path):
+    """Its lock lies in a folder that is gone: a second run is let in, and the first one must not write into its parts."""
+    output = tmp_path / "f.h5"
+    with Parts(output) as first:
+        shutil.rmtree(store.parts_folder(output))
+        with Parts(output) as second:
+            second.add(video("a"), MADE)
+            second.flush(MADE)
+            first.add(video("b"), MADE)
+            with pytest.raises(FeatxError, match=r"f.h5.parts was removed or replaced while this run wrote there"):
+                first.flush(MADE)
+            with pytest.raises(FeatxError, match="removed or replaced"):
+                first.write_empty(MADE)
+            first.close()
+            first.close = lambda: None
+            with pytest.raises(UsageError, match="another run is writing"):  # the second one's lock stays
+                Parts(output)
+            second.finish()
+    assert keys_of(output) == ["a"]
+
+
+def test_who_sends_parts_on_is_told_before_they_go(tmp_path, monkeypatch):
+    """Each time the named files are still there, and all videos stand in the others, too."""
+    monkeypatch.setattr(parts, "MERGE_PARTS", 3)
+    output, told = tmp_path / "f.h5", []
+
+    def on_written(leaving):
+        rest = [path for path in own._files() if path.name not in leaving]
+        held = {key for path in rest for key in keys_of(path)}
+        told.append((sorted(leaving), sorted(held)))
+
+    with Parts(output, on_written) as own:
+        for key in "abc":
+            own.add(video(key), MADE)
+            own.flush(MADE)
+        own.finish()
+    numbered = [f"part-{i:08d}.h5" for i in range(3)]
+    assert told == [([], ["a"]), ([], ["a", "b"]), (numbered[:2], ["a", "b", "c"]), (numbered[2:], ["a", "b", "c"])]
+    told.clear()
+    with Parts(output, on_written) as own:
+        own.discard()
+        own.add(video("x"), MADE)
+        own.flush(MADE)
+        own.finish()
+    assert told == [(["f.h5"], ["x"]), (["part-00000000.h5"], ["x"])]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_files_of_others_beside_the_parts_stay(tmp_path, refused):
+    output = tmp_path / "f.h5"
+    folder = store.parts_folder(output)
+    write(output, "a", finish=False)
+    names = ["notes.txt", "part-00000001 (conflicted copy).h5", ".part-00000000.h5.tmp", ".mine.tmp"]
+    for name in names:
+        (folder / name).write_text("mine")
+    own_leftovers = [folder / ".part-00000007.h5.123.tmp", tmp_path / ".f.h5.123.tmp"]
+    for path in own_leftovers:
+        path.write_text("half")
+    if refused:
+        shutil.move(folder / "part-00000000.h5", output)
+        with Parts(output):  # and nothing is written
+            pass
+    else:
+        write(output, "b")
+    assert keys_of(output) == ["a"] + ["b"] * (not refused) == keys_of(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names) and not any(
+        p.exists() for p in own_leftovers
+    )
+    write(output, "c")
+    assert "c" in keys_of(output) and len(list(folder.iterdir())) == len(names)
