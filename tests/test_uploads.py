@@ -28,10 +28,14 @@ def below(system):
     return [name.removeprefix("/uploads/") for name in system.find("/uploads") if not name.endswith("writer")]
 
 
-def write(place, *keys):
+def write(place, *keys, losing=False):
     with Parts(place.output, place.write) as own:
         for key in keys:
             own.add(video(key), MADE)
+            own.flush(MADE)
+        if losing:
+            store.parts_of(place.output)[0].unlink()
+            own.add(video("c"), MADE)
             own.flush(MADE)
 
 
@@ -44,13 +48,7 @@ def keys_there(system, folder):
 def test_what_others_removed_here_during_a_run_stays_in_the_store(there, tmp_path):
     (tmp_path / "got/f.h5.parts").mkdir(parents=True)
     with pytest.raises(FeatxError, match="removed by others"), RemoteOutput(ADDRESS, tmp_path, print) as place:
-        with Parts(place.output, place.write) as own:
-            for key in "ab":
-                own.add(video(key), MADE)
-                own.flush(MADE)
-            store.parts_of(place.output)[0].unlink()
-            own.add(video("c"), MADE)
-            own.flush(MADE)
+        write(place, "a", "b", losing=True)
     assert keys_there(there, tmp_path / "got") == ["a", "b"]
     notes = []
     with RemoteOutput(
