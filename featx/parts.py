@@ -267,6 +267,15 @@ class Parts:
             self._own(self.output)
             self._remove(parts)
 
+    def make_whole(self) -> None:
+        """Take the parts into the output that a file is about to replace, which then is one rename: no reader, and nobody who
+        comes after a kill, finds the new file with the old parts, which would have the last word.
+
+        Parts that are damaged, or do not belong together, stay: with them nothing was whole, nor can be read unsaid.
+        """
+        with suppress(FeatureFileError, UsageError):
+            self.compact()
+
     def require_sound(self, set_aside: bool, on_note: Callable[[str], None]) -> None:
         """Compare what was written with its checksums, of a large output only the columns that a run goes by.
 
@@ -338,10 +347,7 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
         if old.exists() and not overwrite:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
         store.require_replaceable(output)
-        try:
-            old.compact()  # what stood there before stays whole until the new file takes its place
-        except FeatxError:  # it is damaged, or does not belong together; then nothing is whole
-            pass
+        old.make_whole()
         with Parts(output.with_name(f".{output.name}.unfinished")) as new:
             new.discard()  # of a run that died
             try:

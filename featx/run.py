@@ -357,6 +357,8 @@ def merge(
         else:
             if parts.exists() and output not in paths and not overwrite:
                 raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
+            if output not in paths:
+                parts.make_whole()
             groups = [group for path in paths for group in store.find_files(path)]
             for file in (file for group in groups for file in group):
                 store.verify(file)

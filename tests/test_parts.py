@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from feature_files import make_provenance
 
+import featx
 from featx import parts, store
 from featx.errors import FeatxError, UsageError
 from featx.features import Features
 from featx.parts import Parts
+from featx.run import merge
 
 MADE = make_provenance()
 
@@ -146,3 +148,37 @@ def test_files_of_others_beside_the_parts_stay(tmp_path, refused):
     )
     write(output, "c")
     assert "c" in keys_of(output) and len(list(folder.iterdir())) == len(names)
+
+
+class Died(BaseException):
+    """A process ends here, as if by kill -9."""
+
+
+@pytest.mark.parametrize("how", ["merge", "pca", "import"])
+def test_what_replaces_an_output_is_never_mixed_with_its_old_parts(tmp_path, monkeypatch, how):
+    """A part has the last word; after a kill between the new file's name and the parts' end it would have it still."""
+    output, new = tmp_path / "f.h5", tmp_path / "new.h5"
+    write(output, "a")
+    write(output, "b", finish=False)  # an interrupted run
+    store.write_features(new, MADE, [video("b", 0.5), video("c", 0.25), video("d", 2.0)])
+    np.save(tmp_path / "rows.npy", np.eye(3, dtype=np.float32))
+    (tmp_path / "rows.txt").write_text("b\nc\nd\n")
+    replace = {
+        "merge": lambda: merge([new], output, overwrite=True),
+        "pca": lambda: featx.pca(new, output, dims=1, overwrite=True),
+        "import": lambda: featx.import_matrix(
+            tmp_path / "rows.npy", output, "npy", keys=tmp_path / "rows.txt", name="mine", overwrite=True
+        ),
+    }[how]
+
+    def die(self):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "drop_parts", die)
+        with pytest.raises(Died):
+            replace()
+    with store.open_features(output) as features:
+        assert list(features.keys) == ["b", "c", "d"] and len(features.paths) == 1
+        if how == "merge":
+            assert features.descriptors("fc6")[0, 0] == 0.5
