@@ -41,7 +41,7 @@ class Parts:
     """
 
     def __init__(self, output: Path, on_written: Callable[[Collection[str]], None] = lambda leaving: None) -> None:
-        self.output, self._on_written = output, on_written
+        self.output, self._on_written = store.real_file(output), on_written
         self.folder = store.parts_folder(output)
         self._waiting: list[Features] = []
         self._failed: list[Failure] = []
@@ -348,6 +348,7 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
         store.require_replaceable(output)
         old.make_whole()
+        output = old.output
         with Parts(output.with_name(f".{output.name}.unfinished")) as new:
             new.discard()  # of a run that died
             try:

@@ -161,13 +161,12 @@ def test_what_replaces_an_output_is_never_mixed_with_its_old_parts(tmp_path, mon
     write(output, "a")
     write(output, "b", finish=False)  # an interrupted run
     store.write_features(new, MADE, [video("b", 0.5), video("c", 0.25), video("d", 2.0)])
-    np.save(tmp_path / "rows.npy", np.eye(3, dtype=np.float32))
-    (tmp_path / "rows.txt").write_text("b\nc\nd\n")
+    matrix = _matrix(tmp_path)
     replace = {
         "merge": lambda: merge([new], output, overwrite=True),
         "pca": lambda: featx.pca(new, output, dims=1, overwrite=True),
         "import": lambda: featx.import_matrix(
-            tmp_path / "rows.npy", output, "npy", keys=tmp_path / "rows.txt", name="mine", overwrite=True
+            matrix, output, "npy", keys=tmp_path / "rows.txt", name="mine", overwrite=True
         ),
     }[how]
 
@@ -182,3 +181,29 @@ def test_what_replaces_an_output_is_never_mixed_with_its_old_parts(tmp_path, mon
         assert list(features.keys) == ["b", "c", "d"] and len(features.paths) == 1
         if how == "merge":
             assert features.descriptors("fc6")[0, 0] == 0.5
+
+
+def test_an_output_that_is_a_link_stays_one_and_its_file_is_written(tmp_path):
+    """By either name it is the same output: one lock, the same parts."""
+    real, link = tmp_path / "disk/real.h5", tmp_path / "links/f.h5"
+    link.parent.mkdir()
+    link.symlink_to("../disk/real.h5")  # of a file that is yet to be
+    write(link, "a")
+    write(link, "b", finish=False)
+    with Parts(link), pytest.raises(UsageError, match="another run is writing"):
+        Parts(real)
+    for name in (link, real, link.parent, real.parent):
+        assert keys_of(name) == ["a", "b"], name
+    write(real, "c")
+    merge([link], link)
+    assert link.is_symlink() and keys_of(link) == ["a", "b", "c"]
+    assert [path.name for folder in (link.parent, real.parent) for path in folder.iterdir()] == ["f.h5", "real.h5"]
+    merge([real], link, overwrite=True)
+    featx.import_matrix(_matrix(tmp_path), link, "npy", keys=tmp_path / "rows.txt", overwrite=True)
+    assert link.is_symlink() and keys_of(real) == ["b", "c", "d"]
+
+
+def _matrix(folder):
+    np.save(folder / "rows.npy", np.eye(3, dtype=np.float32))
+    (folder / "rows.txt").write_text("b\nc\nd\n")
+    return folder / "rows.npy"

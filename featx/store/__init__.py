@@ -21,7 +21,7 @@ from featx.store.model_file import read_model, write_model
 from featx.store.outputs import MODEL, require_output, require_replaceable
 from featx.store.pieces import Piece, pieces
 from featx.store.reader import FeatureSet, find_files, open_features
-from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, hdf5_version, is_part, parts_folder, parts_of
+from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, hdf5_version, is_part, parts_folder, parts_of, real_file
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "read_array",
     "read_groups",
     "read_model",
+    "real_file",
     "require_output",
     "require_replaceable",
     "verify",

@@ -392,13 +392,16 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     path = Path(path)
     if not path.is_dir():
         return [_with_parts(path)]
-    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+    with os.scandir(path) as entries:  # name -> whether it is a link, whose parts lie elsewhere
+        names = dict(sorted((entry.name, entry.is_symlink()) for entry in entries if not entry.name.startswith(".")))
     if path.name.endswith(PARTS_SUFFIX):
         groups = [[path / name for name in names if is_part(name)]]
     else:  # a shard whose run is not over lies in its parts alone
-        present = set(names)
         shards = sorted({name for name in map(_whole_name, names) if name.endswith(".h5")})
-        groups = [_with_parts(path / name) if name + PARTS_SUFFIX in present else [path / name] for name in shards]
+        groups = [
+            _with_parts(path / name) if name + PARTS_SUFFIX in names or names.get(name) else [path / name]
+            for name in shards
+        ]
         groups = [group for group in groups if group[0].exists()]
     if not any(groups):
         raise FeatureFileError(

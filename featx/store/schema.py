@@ -67,9 +67,14 @@ PARTS_SUFFIX = ".parts"
 _PART = re.compile(r"part-[0-9]+\.h5")
 
 
+def real_file(path: str | os.PathLike) -> Path:
+    """The file that is read and written under a name: where that is a link, the one it leads to, else itself."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 def parts_folder(path: str | os.PathLike) -> Path:
-    """The folder beside a feature file that holds the parts not yet merged into it."""
-    return Path(os.fspath(path) + PARTS_SUFFIX)
+    """The folder beside a feature file, not beside a link to it, that holds the parts not yet merged into it."""
+    return Path(os.fspath(real_file(path)) + PARTS_SUFFIX)
 
 
 def is_part(name: str) -> bool:

@@ -32,6 +32,7 @@ from featx.store.schema import (
     attributes_crc,
     crc,
     free_bytes,
+    real_file,
     to_attribute,
 )
 
@@ -191,7 +192,7 @@ class _Writer:
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
         require_replaceable(path)
-        self.path = path
+        self.path = path = real_file(path)  # a link that the user names stays one
         self.aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             if not path.parent.name.endswith(
