@@ -9,11 +9,12 @@ import pytest
 from feature_files import make_provenance
 
 import featx
-from featx import parts, store
-from featx.errors import FeatxError, UsageError
+from featx import integrity, parts, store
+from featx.errors import FeatureFileError, FeatxError, UsageError
 from featx.features import Features
 from featx.parts import Parts
 from featx.run import merge
+from featx.store import reader
 
 MADE = make_provenance()
 
@@ -207,3 +208,32 @@ def _matrix(folder):
     np.save(folder / "rows.npy", np.eye(3, dtype=np.float32))
     (folder / "rows.txt").write_text("b\nc\nd\n")
     return folder / "rows.npy"
+
+
+@pytest.mark.parametrize(("how", "as_folder"), [("open", False), ("open", True), ("check", False)])
+def test_a_run_that_joins_its_parts_meanwhile_is_no_error(tmp_path, monkeypatch, how, as_folder):
+    """Between the look at what there is and the opening of it."""
+    output = tmp_path / "f.h5"
+    write(output, "a", "b", finish=False)
+    write(tmp_path / "g.h5", "c")
+    list_parts, listed = reader.parts_of, []
+
+    def and_then_joined(path):
+        found = list_parts(path)
+        if not listed:
+            listed.append(found)
+            write(output)
+        return found
+
+    monkeypatch.setattr(reader, "parts_of", and_then_joined)
+    monkeypatch.setattr(integrity, "_problems_of", store.problems)  # in this process, which is faster
+    path = tmp_path if as_folder else output
+    if how == "open":
+        assert keys_of(path) == ["a", "b"] + ["c"] * as_folder
+    else:
+        report = integrity.check(path)
+        assert report.is_good and report.num_videos == 2 + as_folder
+    assert len(listed[0]) == 2 and not listed[0][0].exists()
+    monkeypatch.setattr(reader, "find_files", lambda path: [[tmp_path / "absent.h5"]])
+    with pytest.raises(FeatureFileError, match="absent.h5: no such file"):
+        store.open_features(tmp_path / "absent.h5")

@@ -22,11 +22,11 @@ from featx.shards import joined
 from featx.store.handles import Handles
 from featx.store.index import Index
 from featx.store.keys import Keys
-from featx.store.member import Member, reading
+from featx.store.member import Member, Moved, reading
 from featx.store.order import arrange
 from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, is_part, parts_of
 
-__all__ = ["FeatureSet", "find_files", "open_features"]
+__all__ = ["FeatureSet", "find_files", "open_features", "while_joined"]
 
 # of more files than this none stays open: a process may have 1,024, and each takes two, and one more while it is mapped
 MAX_OPEN = 64
@@ -35,6 +35,8 @@ PIECE_BYTES, AHEAD_BYTES = (
     64 * 2**20,
 )  # what is worth opening a file for, and what is read of all of them at most
 ROOM_BYTES = 2**20  # for rows on their way from a file to their places
+
+MAX_LOOKS = 10  # for files that are joined between being listed and being opened
 
 T = TypeVar("T")
 
@@ -402,7 +404,7 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
             _with_parts(path / name) if name + PARTS_SUFFIX in names or names.get(name) else [path / name]
             for name in shards
         ]
-        groups = [group for group in groups if group[0].exists()]
+        groups = [group for group in groups if group[0].parent != path or group[0].exists()]
     if not any(groups):
         raise FeatureFileError(
             f"{path}: a folder without feature files (*.h5); a feature file is what 'featx extract -o' writes"
@@ -425,4 +427,17 @@ def open_features(path: str | os.PathLike) -> FeatureSet:
 
     Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
     """
-    return FeatureSet(*find_files(path), place=Path(path))
+    return while_joined(path, lambda groups: FeatureSet(*groups, place=Path(path)))
+
+
+def while_joined(path: str | os.PathLike, use: Callable[[list[list[Path]]], T]) -> T:
+    """What `use` makes of `find_files(path)`; it is asked again where it raises Moved since a run has just joined files."""
+    for _ in range(MAX_LOOKS - 1):
+        groups = find_files(path)
+        try:
+            return use(groups)
+        except Moved:
+            if all(file.exists() for group in groups for file in group) or find_files(path) != groups:
+                continue
+            raise
+    return use(find_files(path))
