@@ -171,7 +171,9 @@ def extract_to(
                 parts.discard()
             elif parts.exists():
                 with parts.open() as done:
-                    provenance.require_agreement(done.provenance, "in this run", f"in {output}", "Try again.")
+                    if done.provenance != before:  # another run began it, or went on with it, since we looked
+                        asked = replace(provenance, batch_size=options.get("batch_size") or provenance.batch_size)
+                        resume.require_continuation(done.provenance, asked, output, on_note)
                     todo = resume.missing(
                         done,
                         items,
