@@ -136,7 +136,7 @@ def extract_to(
         raise UsageError(f"on_error is '{on_error}', but must be skip or stop")
     started = time.monotonic()
     output = Path(output)
-    bar = RunProgress(progress)
+    bar, interrupts = RunProgress(progress), interrupts or Interrupts()
     on_note, on_planned, on_result = bar.around(on_note, on_planned, on_result)
     (store.require_replaceable if overwrite else store.require_output)(output)
     if timestamps is not None:
@@ -165,10 +165,11 @@ def extract_to(
         if before is not None:
             asked = replace(provenance, batch_size=options["batch_size"])
             resume.require_continuation(before, asked, output, on_note)
-        with Parts(output, on_written) as parts:
+        with interrupts.told(), Parts(output, on_written) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
+                interrupts.begun_anew = overwrite
             elif parts.exists():
                 with parts.open() as done:
                     if done.provenance != before:  # another run began it, or went on with it, since we looked
@@ -190,7 +191,7 @@ def extract_to(
             _require_room(output, items, extractor, on_note)
             on_planned(summary)
             items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
-            flight, stopwatch, began = _Flight(interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            flight, stopwatch, began = _Flight(interrupts), extractor.stopwatch, time.monotonic()
             writer = PartWriter(parts)
             with _fetched_folder(cache, parts, items) as folder, flight.interrupts.graceful(flight.keys, on_note):
                 urls = UrlVideos(folder, content_hash, flight.is_to_end, cache_bytes, on_error == "stop")
@@ -204,7 +205,7 @@ def extract_to(
                         flight.land(result.key)
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
-                            on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
+                            on_note(f"stopped at '{result.key}' (--on-error stop); {interrupts.goes_on}")
                             break
                 finally:
                     with stopwatch.time("write"):

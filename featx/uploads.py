@@ -27,6 +27,7 @@ from uuid import uuid4
 from featx import remote, store
 from featx.checkpoints.cache import cache_folder
 from featx.errors import FeatxError, UsageError, VideoError
+from featx.interrupt import Interrupts
 from featx.scratch import require_cache
 from featx.small_files import write_text
 
@@ -46,7 +47,8 @@ def to_a_store(extract_to: Callable[..., Result]) -> Callable[..., Result]:
             return extract_to(inputs, output, *args, **options)
         on_note, cache = options.get("on_note", lambda note: None), options.get("cache")
         require_cache(cache)
-        with RemoteOutput(output, cache, on_note) as place:
+        interrupts = options["interrupts"] = options.get("interrupts") or Interrupts()
+        with interrupts.told(), RemoteOutput(output, cache, on_note) as place:
             options["on_note"] = lambda note: on_note(place.told(note))
             summary = extract_to(inputs, place.output, *args, on_written=place.write, **options)
             place.write()
