@@ -301,7 +301,7 @@ def _require_room(
     """Raise FeatxError where the disk has no room for what `items` give at least; say so where it hardly has."""
     sizes = file_sizes(extractor)
     needed = videos_bytes(items, sizes) + len(items) * sizes.clip_bytes  # a clip a video, at least
-    free = max(store.free_bytes(output.absolute().parent) - store.SPARE_BYTES, 0)
+    free = max(store.free_bytes(store.real_file(output).absolute().parent) - store.SPARE_BYTES, 0)
     if needed > free:
         raise FeatxError(
             f"{output} needs {_megabytes(needed)} for {len(items)} videos, but its disk has {_megabytes(free)} free; "

@@ -75,6 +75,7 @@ class RemoteOutput:
         self.folder = (Path(place) if place is not None else cache_folder()) / "outputs" / digest
         self.output = self.folder / name
         self._store = remote.open_store(address)
+        self._leaving: set[str] = set()  # what a run that died was about to remove there
         self._own_id = ""  # kept here with the files: nobody else has written there while the store tells it
         self._written: dict[
             str, list[int]
@@ -120,6 +121,7 @@ class RemoteOutput:
         """
         self._require_own()
         here = {name: path for name, path in self._here().items() if name not in leaving}
+        leaving = self._leaving.union(leaving)
         lost = [name for name in self._written if name not in here and name not in leaving]
         if lost:
             raise FeatxError(
@@ -138,6 +140,7 @@ class RemoteOutput:
         for name in gone:
             self._remove(name)
             del self._written[name]
+        self._leaving = set()
 
     def finish(self) -> None:
         """Everything is in the store: nothing stays here."""
@@ -151,6 +154,7 @@ class RemoteOutput:
         there = self._there()
         if own_id and own_id == self._owner() and not self._has_lost(written, there):
             self._own_id, self._written = own_id, {name: written.get(name, []) for name in there}
+            self._leaving = set(there).difference(written, self._here())
             return
         if self._here():
             self._on_note(

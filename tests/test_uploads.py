@@ -28,8 +28,10 @@ def below(system):
     return [name.removeprefix("/uploads/") for name in system.find("/uploads") if not name.endswith("writer")]
 
 
-def write(place, *keys, losing=False):
+def write(place, *keys, losing=False, anew=False):
     with Parts(place.output, place.write) as own:
+        if anew:
+            own.discard()
         for key in keys:
             own.add(video(key), MADE)
             own.flush(MADE)
@@ -63,9 +65,11 @@ def test_what_others_removed_here_during_a_run_stays_in_the_store(there, tmp_pat
     assert "f.h5.parts/part-00000002.h5" in below(there)
 
 
-@pytest.mark.parametrize("at", [2, 5, 8])
-def test_a_run_that_dies_while_it_joins_goes_on_with_all(there, tmp_path, monkeypatch, at):
-    """At any step between writing the joined part here and removing the old ones in both places."""
+@pytest.mark.parametrize(("at", "anew"), [(2, False), (5, False), (8, False), (6, True)])
+def test_a_run_that_dies_while_it_joins_goes_on_with_all(there, tmp_path, monkeypatch, at, anew):
+    """At any step between writing the joined part here and removing the old ones in both places; also the first of a run that
+    began anew.
+    """
 
     class Died(BaseException):
         pass
@@ -87,13 +91,13 @@ def test_a_run_that_dies_while_it_joins_goes_on_with_all(there, tmp_path, monkey
             monkeypatch.setattr(place, method, dying(getattr(place, method)))
         monkeypatch.setattr("featx.uploads.remote.put", dying(remote.put))
         monkeypatch.setattr(parts.Path, "unlink", dying(parts.Path.unlink))
-        write(place, "c")
+        write(place, "c", anew=anew)
         raise Died  # it has done all
     monkeypatch.undo()
     notes = []
     with RemoteOutput(ADDRESS, tmp_path, notes.append) as place:
         with Parts(place.output, place.write) as own:
-            assert keys_of(place.output) == list("abc") and not notes
+            assert keys_of(place.output) == (["c"] if anew else list("abc")) and not notes
             own.finish()
         place.write()
     assert below(there) == ["f.h5"]
