@@ -186,9 +186,11 @@ class RemoteOutput:
         aside = path.with_name(f".{path.name}.fetched.tmp")
         try:
             remote.fetch(self._address_of(name), aside)
-        except VideoError as error:
+        except FeatxError as error:
             aside.unlink(missing_ok=True)
-            raise FeatxError(f"{self._address_of(name)} {error}") from None
+            if isinstance(error, VideoError):
+                raise FeatxError(f"{self._address_of(name)} {error}") from None
+            raise
         os.replace(aside, path)
         self._written[name] = _stamp(path)
 

@@ -133,13 +133,13 @@ def test_a_full_disk_of_this_machine_is_no_fault_of_a_video(server, tmp_path, mo
         else:
             patch.setattr(download, "_require_room", full)
         item = VideoItem("v", Path("whole.mp4"), url=url)
-        with pytest.raises(FeatxError, match="where videos are fetched to, .*; the same command goes on") as told:
+        with pytest.raises(FeatxError, match="where fetched files lie, .*; the same command goes on") as told:
             list(fetch_ahead.FetchAhead(tmp_path / "fetched", 2 * 10**18).fetched([item]))
         assert not isinstance(told.value, VideoError)
         assert ("No space left" in str(told.value)) == (how == "cannot be written")
         assert ("1,000,000,000,000,000,000 bytes" in str(told.value)) == ("length" in how)
         if how == "no room":
-            with pytest.raises(FeatxError, match="where videos are fetched to"):
+            with pytest.raises(FeatxError, match="where fetched files lie"):
                 featx.extract_to(url, output, allow_urls=True)
             assert not output.exists()
     if how == "no room":

@@ -90,8 +90,8 @@ def _copy(
 def own_disk_error(folder: Path, what: str) -> FeatxError:
     """What ends a run whose fetched videos cannot be kept here: it is no fault of theirs, and none is taken for failed."""
     return FeatxError(
-        f"{folder}, where videos are fetched to, {what}; make room, or choose another folder with --cache; the same command "
-        "goes on"
+        f"{folder}, where fetched files lie, {what}; make room, or choose another folder, with --cache or for a command "
+        "without it with $TMPDIR; the same command goes on"
     )
 
 
