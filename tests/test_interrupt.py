@@ -167,15 +167,13 @@ def test_the_command_line_tells_how_to_go_on(clips_folder, tmp_path, capsys, mon
     assert "the same command without --overwrite goes on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_an_error_of_a_run_that_began_anew_says_which_command_goes_on(clips_folder, tmp_path, monkeypatch, overwrite):
+def test_an_error_of_a_run_that_began_anew_says_which_command_goes_on(clips_folder, tmp_path, monkeypatch):
     def full(*_):
         raise FeatxError("no room; what was written before stays, and the same command goes on")
 
     monkeypatch.setattr("featx.parts.store.write_features", full)
-    told = "the same command without --overwrite goes on" if overwrite else "the same command goes on"
-    with pytest.raises(FeatxError, match=f"^no room; what was written before stays, and {told}$"):
-        run.extract_to(clips_folder / "dog/001.avi", tmp_path / "f.h5", overwrite=overwrite)
+    with pytest.raises(FeatxError, match="^no room; .* stays, and the same command without --overwrite goes on$"):
+        run.extract_to(clips_folder / "dog/001.avi", tmp_path / "f.h5", overwrite=True)
 
 
 def test_decode_workers_leave_signals_to_their_parent(clips_folder):

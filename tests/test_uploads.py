@@ -65,7 +65,7 @@ def test_what_others_removed_here_during_a_run_stays_in_the_store(there, tmp_pat
     assert "f.h5.parts/part-00000002.h5" in below(there)
 
 
-@pytest.mark.parametrize(("at", "anew"), [(2, False), (5, False), (8, False), (6, True)])
+@pytest.mark.parametrize(("at", "anew"), [(2, False), (5, False), (6, True)])
 def test_a_run_that_dies_while_it_joins_goes_on_with_all(there, tmp_path, monkeypatch, at, anew):
     """At any step between writing the joined part here and removing the old ones in both places; also the first of a run that
     began anew.
