@@ -103,6 +103,7 @@ def pca(
                 for layer in chosen
             }
             saved = {layer: b.to_dict() for layer, b in bases.items()}
+            parts.make_whole()
             write_transformed(features, output_path, bases, bases=saved, overwrite=overwrite)
             parts.drop_parts()
         num_clips = features.num_clips if features.has_clips else 0

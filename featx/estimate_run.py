@@ -139,7 +139,7 @@ def _left(
     """How the output was made, None without one, and the videos that it does not hold; it is only read."""
     if why := hindrance(output):
         raise UsageError(f"cannot write {output}: {why}; choose another place for -o")
-    if not (os.path.exists(output) or any(store.parts_folder(output).glob("part-*.h5"))):
+    if not (os.path.exists(output) or store.parts_of(output)):
         return None, items
     with store.open_features(output, warn=False) as done:
         if len(done) == 0:  # of failed videos only, which bind no settings

@@ -2,11 +2,13 @@
 
     plan ──▶ fetchers, NUM_FETCHERS threads ──▶ files, at most `limit_bytes` of them ──▶ decoders, which remove what they read
 
-A file counts until it is gone. Its bytes are set aside before it is fetched, so what lies in the folder is never more.
+A file counts until it is gone. Its bytes are set aside before it is fetched, so what lies in the folder is never more. What our
+own disk refuses ends the run: it is told of no video, which would count as failed from then on.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections import deque
@@ -16,9 +18,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from featx import remote
-from featx.checkpoints.download import download
+from featx.checkpoints.download import OwnDiskError, download
 from featx.content import content_sha256
-from featx.errors import CheckpointError, UsageError, VideoError
+from featx.errors import CheckpointError, FeatxError, UsageError, VideoError
 from featx.features import Failure
 from featx.plan import VideoItem
 from featx.remote import Stop
@@ -27,6 +29,7 @@ __all__ = ["CACHE_BYTES", "FetchAhead", "Fetched"]
 
 CACHE_BYTES = 4 * 2**30
 NUM_FETCHERS = 8
+MAX_SUFFIX = 16  # bytes of a name; more is none of a video, and might be too long for the disk
 MAX_READY = 64  # files that wait for a decoder, however small they are
 SPARE_BYTES = 64 * 2**20  # of the disk stay free
 WAIT_SECONDS = 0.1  # files vanish in other processes, which tell nobody
@@ -65,7 +68,10 @@ class FetchAhead:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that died
 
     def fetched(self, items: Iterable[VideoItem]) -> Iterator[Fetched | Failure]:
-        """The videos, as they come, or why one cannot be had; it ends early when `stopped` says so."""
+        """The videos, as they come, or why one cannot be had; it ends early when `stopped` says so.
+
+        Raises FeatxError where the disk of the folder does not take them.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -141,7 +147,8 @@ class FetchAhead:
     def _fetched(self, number: int, item: VideoItem) -> Fetched | Failure:
         if not item.url:  # a file, among addresses
             return Fetched(item)
-        target = self._folder / f"{self._name}-{number}{item.path.suffix}"
+        suffix = item.path.suffix if len(os.fsencode(item.path.suffix)) <= MAX_SUFFIX else ""
+        target = self._folder / f"{self._name}-{number}{suffix}"
         try:
             if remote.is_http(item.url) and not remote.has_settings(item.url):
                 mtime_ns = self._download(remote.quoted(item.url), target)
@@ -157,11 +164,15 @@ class FetchAhead:
             reason = str(error)
         except UsageError as error:
             reason = str(error).removeprefix(f"{item.path_text}: ")
+        except FeatxError:
+            self._go_on()  # the folder may just be going
+            raise
         except ValueError as error:  # a server led to what is no address
             reason = f"cannot be fetched ({error})"
         except OSError as error:
-            self._go_on()  # the folder may just be going
-            reason = f"what was fetched cannot be read: {error.strerror or error}"
+            self._go_on()
+            what = f"cannot be read or written ({error.strerror or error})"
+            raise remote.own_disk_error(self._folder, what) from error
         self.drop(target)
         reason = remote.public_text(reason.replace(item.url, item.path_text))
         return Failure(item.key, item.path_text, reason, item.size_bytes, item.mtime_ns)
@@ -178,6 +189,13 @@ class FetchAhead:
             except _NoRoom as error:
                 self.drop(target)
                 num_bytes = error.num_bytes
+            except OwnDiskError as error:
+                self._go_on()
+                self.drop(target)
+                num_bytes = error.num_bytes  # others may still be decoded, and go
+                if not num_bytes:
+                    what = str(error).partition("; ")[0].removeprefix(f"{target} ")
+                    raise remote.own_disk_error(self._folder, what) from None
             except CheckpointError as error:
                 raise VideoError(str(error).partition("; ")[0].removeprefix(f"{url} ")) from None
 
@@ -207,7 +225,10 @@ class _Room:
         self._changed = threading.Condition()
 
     def take(self, path: Path, num_bytes: int) -> None:
-        """Set bytes aside for a file that is to come, once there is room. Raises VideoError where there never will be."""
+        """Set bytes aside for a file that is to come, once there is room.
+
+        Raises VideoError where it is more than all may take together, FeatxError where the disk has no room and none will come.
+        """
         self._require_fit(num_bytes)
         with self._changed:
             self._held.pop(path, None)  # of a transfer that broke off
@@ -250,7 +271,7 @@ class _Room:
         if num_bytes > self._limit:
             raise VideoError(
                 f"has {num_bytes:,} bytes, more than the {self._limit:,} that fetched videos may take; allow more with "
-                "--cache-size"
+                "--cache-size, and try it again with --retry-failed"
             )
 
     @staticmethod
@@ -272,7 +293,6 @@ class _Room:
         if num_bytes + to_come <= shutil.disk_usage(self._folder).free - SPARE_BYTES:
             return True
         if not self._held:
-            raise VideoError(
-                f"has {num_bytes:,} bytes, for which the disk of {self._folder} has no room; choose another with --cache"
-            )
+            video = f"a video of {num_bytes:,} bytes" if num_bytes else "the next video"
+            raise remote.own_disk_error(self._folder, f"lies on a disk that has no room for {video}")
         return False

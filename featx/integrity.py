@@ -49,10 +49,16 @@ def check(path: str | os.PathLike) -> Report:
     Structure, checksums, offsets, order of keys, values that are finite, descriptors of unit length, provenance. Reads
     everything. Raises UsageError where there is no such file, FeatureFileError for a folder without feature files.
     """
-    groups = store.find_files(path)
+    return store.while_joined(path, lambda groups: _report(path, groups))
+
+
+def _report(path: str | os.PathLike, groups: list[list[Path]]) -> Report:
     if not any(file.exists() for group in groups for file in group):
         raise UsageError(f"no such feature file: {path}; a feature file is what 'featx extract -o' writes")
     files = tuple(CheckedFile(file, tuple(_problems_of(file))) for group in groups for file in group)
+    gone = [file.path for file in files if store.is_part(file.path.name) and not file.path.exists()]
+    if gone:
+        raise store.Moved(f"{gone[0]} went while it was checked; check again")
     if any(file.problems for file in files):
         return Report(files)
     try:

@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from featx.errors import FeatxError
+
 __all__ = ["Interrupted", "Interrupts", "signal_name"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Somebody waits at a terminal, or will press Ctrl-C again; who sends SIGTERM mostly sends SIGKILL 10 or 30 seconds later.
 GRACE_SECONDS = {signal.SIGINT: 60.0, signal.SIGTERM: 8.0, signal.SIGHUP: 8.0}
 NOTE_SECONDS = 5.0  # what is still in flight is told so often
+GOES_ON = "the same command goes on"
 JOIN_SECONDS = (
     2.0  # nobody may read what it tells, or a second signal have come while the lock of a progress bar was taken
 )
@@ -57,6 +60,7 @@ class Interrupts:
         self.raised: Interrupted | None = (
             None  # so that it counts though a library that it met made another error of it
         )
+        self.begun_anew = False  # the program has put away what was there, as --overwrite says, and would do so again
         self._graceful = False
         self._before: dict[int, object] = {}
         self._wake: int | None = None  # a pipe to the thread that tells and counts the time
@@ -71,6 +75,20 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @property
+    def goes_on(self) -> str:
+        """Which command goes on with what is finished, in words."""
+        return GOES_ON.replace("command", "command without --overwrite") if self.begun_anew else GOES_ON
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Within, errors say which command goes on as `goes_on` does."""
+        try:
+            yield
+        except FeatxError as error:
+            error.args = (str(error).replace(GOES_ON, self.goes_on), *error.args[1:])
+            raise
 
     @contextmanager
     def graceful(self, in_flight: Callable[[], list[str]], on_note: Callable[[str], None]) -> Iterator[None]:

@@ -165,6 +165,7 @@ def write_matrix(
         if parts.exists() and not overwrite:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
         store.require_replaceable(output)
+        parts.make_whole()
         store.write_features(
             output,
             imported(name, layer),

@@ -9,8 +9,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featx import store
@@ -26,17 +26,22 @@ PART_SECONDS = 5.0  # what was finished longer ago is not repeated after a crash
 PART_BYTES = 64 * 2**20  # and no more than this waits in memory
 MERGE_PARTS = 16  # so many parts of about one size become one
 LEAVE_AS_PART_BYTES = 2**30  # an output larger than this is not rewritten for a few more videos
+LOCK, FETCHED = ".lock", "fetched"  # what lies in the parts folder besides parts
 
 
 class Parts:
     """The only writer of an output: collects results, writes them as parts, and merges the parts into the output.
 
     Holds a lock on the output's parts folder while it is open; a lock dies with its owner. Raises UsageError where another
-    run holds it. `on_written` is called after a part was written, or several were merged; what it raises ends the run.
+    run holds it. It knows which files it found or wrote: before every write and at the end they must all be there, or it
+    raises FeatxError, since what others removed would be missing from a result that looks whole.
+
+    `on_written` is called after a part was written, and after several were merged, with the names of those that went into
+    another file and are about to be removed; what it raises ends the run.
     """
 
-    def __init__(self, output: Path, on_written: Callable[[], None] = lambda: None) -> None:
-        self.output, self._on_written = output, on_written
+    def __init__(self, output: Path, on_written: Callable[[Collection[str]], None] = lambda leaving: None) -> None:
+        self.output, self._on_written = store.real_file(output), on_written
         self.folder = store.parts_folder(output)
         self._waiting: list[Features] = []
         self._failed: list[Failure] = []
@@ -47,13 +52,21 @@ class Parts:
         self._guard = threading.RLock()  # the thread that writes in time is started with the first result
         self._closing, self._thread = threading.Event(), None
         self._lock = self._take_lock()
-        own_leftover = re.compile(re.escape(f".{output.name}.") + r"\d+\.tmp")
-        beside = [path for path in output.parent.iterdir() if own_leftover.fullmatch(path.name)]
-        for leftover in [*self.folder.glob(".*.tmp"), *beside]:
-            leftover.unlink()  # half-written by a run that died
+        self._remove_leftovers()
+        self._held = set(self._files())  # the ledger: what must be there until we remove it
+        self._discarded: set[str] = set()  # names that `on_written` has not been told of
+
+    def _remove_leftovers(self) -> None:
+        """Remove what runs that died had half written, and nothing else."""
+        beside = re.compile(re.escape(f".{self.output.name}.") + r"\d+\.tmp")
+        inside = re.compile(r"\.part-\d+\.h5\.(\d+|fetched)\.tmp")
+        for folder, ours in ((self.output.parent, beside), (self.folder, inside)):
+            for name in os.listdir(folder):
+                if ours.fullmatch(name):
+                    (folder / name).unlink()
 
     def _take_lock(self) -> int:
-        path = self.folder / ".lock"
+        path = self.folder / LOCK
         for attempt in range(10):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,13 +114,23 @@ class Parts:
         store.require_replaceable(self.output)
         with self._guard:
             self._waiting, self._failed, self._waiting_bytes = [], [], 0
-            for path in [*self._paths(), self.output]:
+            files = self._files()
+            self._discarded |= {path.name for path in files}
+            self._held.clear()
+            for path in files:
                 path.unlink(missing_ok=True)
 
     def drop_parts(self) -> None:
         """Remove the parts of an output that has been written anew without them."""
-        for path in self._paths():
-            path.unlink()
+        self._remove(self._paths())
+
+    def _remove(self, merged: Sequence[Path]) -> None:
+        """Remove files that went into another one, once that was told."""
+        self._on_written({path.name for path in merged} | self._discarded)
+        self._discarded = set()
+        for path in merged:
+            self._held.discard(path)
+            path.unlink(missing_ok=True)
 
     def add(self, result: Features | Failure, provenance: Provenance) -> None:
         """Take a result; a part is written when enough have come in bytes, and when PART_SECONDS have gone by."""
@@ -138,18 +161,55 @@ class Parts:
     def write_empty(self, provenance: Provenance) -> None:
         """Write a part that holds no video: it counts for what it tells of the run, as the last word."""
         with self._guard:
-            store.write_features(self._next_path(), provenance, ())
-            self._on_written()
+            self._write(provenance)
+            self._remove([])
+
+    def _write(self, provenance: Provenance) -> None:
+        """Write what waits as the newest part."""
+        self._require_lock()
+        newest = max([*self._paths(), *(path for path in self._held if path != self.output)], default=None)
+        number = int(newest.stem.removeprefix("part-")) + 1 if newest else 0
+        path = self.folder / f"part-{number:08d}.h5"
+        store.write_features(path, provenance, self._waiting, self._failed)
+        self._own(path)
+        self._waiting, self._failed, self._waiting_bytes = [], [], 0
+
+    def _own(self, path: Path) -> None:
+        self._held.add(path)
+        self._discarded.discard(path.name)
+
+    def _require_lock(self) -> None:
+        """Raise FeatxError where the parts folder is no longer the one that was locked: another run may write there now."""
+        if not self._has_lock():
+            raise FeatxError(
+                f"{self.folder} was removed or replaced while this run wrote there; let it be until a run ends; the same "
+                "command goes on"
+            )
+
+    def _has_lock(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.stat(self.folder / LOCK))
+        except OSError:
+            return False
+
+    def _require_kept(self) -> None:
+        """Raise FeatxError where a file is gone that was there, or was written, and that this run did not remove."""
+        self._require_lock()
+        lost = sorted(self._held.difference(self._files()))
+        if lost:
+            raise FeatxError(
+                f"{lost[0]} was removed by others while this run was on, and with it the videos that it held; let the output "
+                "and its parts be until a run ends; the same command goes on, and extracts them again"
+            )
 
     def flush(self, provenance: Provenance) -> None:
         """Write what waits as one part, and merge parts where they have become many."""
         with self._guard:
             if self._waiting or self._failed:
-                store.write_features(self._next_path(), provenance, self._waiting, self._failed)
-                self._waiting, self._failed, self._waiting_bytes = [], [], 0
+                self._write(provenance)
             self._written_at, self._write_failed = time.monotonic(), False
-            self._join_small()
-            self._on_written()
+            self._require_kept()
+            self._remove(self._join_small())
 
     def flush_all(self, provenance: Provenance) -> None:
         """As `flush`, at the end of a run: what waits is written even if that is interrupted, which is raised afterwards."""
@@ -161,8 +221,11 @@ class Parts:
             )  # a part that was half-written is gone; one that was whole counts once though it is there twice
             raise
 
-    def _join_small(self) -> None:
-        """Merge the newest parts where MERGE_PARTS of about one size have come together, so that few files stay open."""
+    def _join_small(self) -> list[Path]:
+        """Merge the newest parts where MERGE_PARTS of about one size have come together, so that few files stay open.
+
+        Returns those that are of no more use.
+        """
         limit = PART_BYTES
         paths = self._paths()
         sizes = [path.stat().st_size for path in paths]
@@ -172,18 +235,18 @@ class Parts:
             if sum(size >= least for size in sizes[tail:]) >= MERGE_PARTS and self._has_room(sum(sizes[tail:])):
                 # The newest name is taken, so that the merged part still counts after the older ones.
                 self._merge(paths[tail:], paths[-1])
-                for path in paths[tail:-1]:
-                    path.unlink()
-                return
+                return paths[tail:-1]
             if limit > max(sizes):
-                return
+                break
             limit *= MERGE_PARTS
+        return []
 
     def finish(self) -> list[Path]:
         """Merge all parts into the output; return those left beside it.
 
         They are left where the output is large and they are few, and where the disk has no room for both.
         """
+        self._require_kept()
         parts = self._paths()
         if not parts:
             return []
@@ -199,17 +262,28 @@ class Parts:
 
     def compact(self) -> None:
         """Merge all parts into the output, whatever their size."""
+        self._require_kept()
         parts = self._paths()
         if parts:
-            self._merge([self.output, *parts] if self.output.exists() else parts, self.output)
-            self.drop_parts()
+            self._merge(self._files(), self.output)
+            self._own(self.output)
+            self._remove(parts)
+
+    def make_whole(self) -> None:
+        """Take the parts into the output that a file is about to replace, which then is one rename: no reader, and nobody who
+        comes after a kill, finds the new file with the old parts, which would have the last word.
+
+        Parts that are damaged, or do not belong together, stay: with them nothing was whole, nor can be read unsaid.
+        """
+        with suppress(FeatureFileError, UsageError):
+            self.compact()
 
     def require_sound(self, set_aside: bool, on_note: Callable[[str], None]) -> None:
         """Compare what was written with its checksums, of a large output only the columns that a run goes by.
 
         A damaged file raises FeatureFileError, which names it; with `set_aside` it is given another name instead.
         """
-        for path in [*([self.output] if self.output.exists() else []), *self._paths()]:
+        for path in self._files():
             large = path == self.output and path.stat().st_size > LEAVE_AS_PART_BYTES
             try:
                 store.verify(path, ("videos", "failures") if large else None)
@@ -221,6 +295,7 @@ class Parts:
                     ) from error
                 aside = self._free_name(self.output if path == self.output else path)
                 os.rename(path, aside)
+                self._held.discard(path)
                 sync(aside.parent)
                 on_note(f"{told}; it is now {aside}, and its videos are extracted again")
 
@@ -230,12 +305,16 @@ class Parts:
         return next(path for path in map(self.output.with_name, names) if not path.exists())
 
     def close(self) -> None:
-        """Let go of the output; the parts folder goes when it is empty."""
+        """Let go of the output; the parts folder goes when nothing is left in it but what runs need while they are on."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
-        if not self._paths():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._has_lock() and not self._paths():
+            with suppress(OSError):  # files of others stay, and the folder with them
+                self._remove_leftovers()
+                shutil.rmtree(self.folder / FETCHED, ignore_errors=True)
+                (self.folder / LOCK).unlink()
+                self.folder.rmdir()
         os.close(self._lock)
 
     def __enter__(self) -> Parts:
@@ -245,12 +324,11 @@ class Parts:
         self.close()
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("part-*.h5"))
+        return store.parts_of(self.output)
 
-    def _next_path(self) -> Path:
-        paths = self._paths()
-        number = int(paths[-1].stem.removeprefix("part-")) + 1 if paths else 0
-        return self.folder / f"part-{number:08d}.h5"
+    def _files(self) -> list[Path]:
+        """The output, where it is there, and its parts."""
+        return [*([self.output] if self.output.exists() else []), *self._paths()]
 
     @staticmethod
     def _merge(members: list[Path], output: Path) -> None:
@@ -282,17 +360,14 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
     So nobody reads half of them, nor mixes them with what stood there before. Raises UsageError where the output, or parts of
     it, exist, unless `overwrite`; where it is a file of another kind; and while another run is writing it.
     """
-    aside = output.with_name(f".{output.name}.unfinished")
-    store.require_output(aside)
+    store.require_output(output.with_name(f".{output.name}.unfinished"))
     with Parts(output) as old:  # no run may be writing it
         if old.exists() and not overwrite:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
         store.require_replaceable(output)
-        try:
-            old.compact()  # what stood there before stays whole until the new file takes its place
-        except FeatxError:  # it is damaged, or does not belong together; then nothing is whole
-            pass
-        with Parts(aside) as new:
+        old.make_whole()
+        output = old.output
+        with Parts(output.with_name(f".{output.name}.unfinished")) as new:
             new.discard()  # of a run that died
             try:
                 yield new

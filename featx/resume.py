@@ -73,7 +73,7 @@ def holds_no_video(output: Path) -> bool:
 
 
 def _exists(output: Path) -> bool:
-    return output.exists() or any(store.parts_folder(output).glob("part-*.h5"))
+    return output.exists() or bool(store.parts_of(output))
 
 
 def require_own(before: Provenance, output: Path) -> None:

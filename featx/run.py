@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from featx.fetch_ahead import CACHE_BYTES
 from featx.frame_folders import file_stamp
 from featx.interrupt import Interrupts
 from featx.part_writer import PartWriter
-from featx.parts import Parts, is_being_written
+from featx.parts import FETCHED, Parts, is_being_written
 from featx.plan import VideoItem, of_shard, plan_videos
 from featx.profile import Profile
 from featx.provenance import BEGUN, ENDED, Provenance
@@ -106,7 +106,7 @@ def extract_to(
     on_note: Callable[[str], None] = lambda note: None,
     on_planned: Callable[[Summary], None] = lambda summary: None,
     on_result: Callable[[Features | Failure], None] = lambda result: None,
-    on_written: Callable[[], None] = lambda: None,
+    on_written: Callable[[Collection[str]], None] = lambda leaving: None,
     **options: object,
 ) -> Summary:
     """Extract the features of videos into a feature file; go on where an earlier run with the same output stopped.
@@ -123,7 +123,8 @@ def extract_to(
     `ray`, `ray_workers`, `ray_cpus`, `ray_gpus`: extract on a Ray cluster, see `featx.workers.ray_cluster.RayRequest`.
     `cache`: the folder where videos of addresses lie while they are decoded, in place of the output's own, and `cache_bytes`
     what they may take of it. An `output` that is an address of a store (``s3://bucket/features.h5``) is made in a folder below
-    `cache`, or of featx's, and written there part by part, see `featx.uploads`; `on_written` is called after every part.
+    `cache`, or of featx's, and written there part by part, see `featx.uploads`; `on_written`: see
+    `featx.parts`.
     `interrupts`: handlers of signals, by which a run ends early, after the videos in flight, with `stopped_by` in the summary.
     `on_error`: "skip" a video that fails, or "stop" after it. `on_note` gets one-line remarks, `on_planned` the summary
     before the first video, `on_result` every result. `progress` shows a bar, see `featx.progress`.
@@ -135,7 +136,7 @@ def extract_to(
         raise UsageError(f"on_error is '{on_error}', but must be skip or stop")
     started = time.monotonic()
     output = Path(output)
-    bar = RunProgress(progress)
+    bar, interrupts = RunProgress(progress), interrupts or Interrupts()
     on_note, on_planned, on_result = bar.around(on_note, on_planned, on_result)
     (store.require_replaceable if overwrite else store.require_output)(output)
     if timestamps is not None:
@@ -164,15 +165,18 @@ def extract_to(
         if before is not None:
             asked = replace(provenance, batch_size=options["batch_size"])
             resume.require_continuation(before, asked, output, on_note)
-        with Parts(output, on_written) as parts:
+        with interrupts.told(), Parts(output, on_written) as parts:
             summary = Summary(str(output), len(items), on_corrupt=extractor.on_corrupt)
             is_ended = False
             if overwrite or (anew and resume.holds_no_video(output)):  # still: only now is it locked
                 parts.discard()
+                interrupts.begun_anew = overwrite
             elif parts.exists():
                 with parts.open() as done:
                     is_ended = not done.unfinished
-                    provenance.require_agreement(done.provenance, "in this run", f"in {output}", "Try again.")
+                    if done.provenance != before:  # another run began it, or went on with it, since we looked
+                        asked = replace(provenance, batch_size=options.get("batch_size") or provenance.batch_size)
+                        resume.require_continuation(done.provenance, asked, output, on_note)
                     todo = resume.missing(
                         done,
                         items,
@@ -192,7 +196,7 @@ def extract_to(
                 parts.write_empty(provenance)  # so that it tells from now on that it is not all there
                 is_ended = False
             items = largest_first(items) if isinstance(extractor, ExtractorPool) else items
-            flight, stopwatch, began = _Flight(interrupts or Interrupts()), extractor.stopwatch, time.monotonic()
+            flight, stopwatch, began = _Flight(interrupts), extractor.stopwatch, time.monotonic()
             is_stopped = False
             writer = PartWriter(parts)
             with _fetched_folder(cache, parts, items) as folder, flight.interrupts.graceful(flight.keys, on_note):
@@ -208,7 +212,7 @@ def extract_to(
                         on_result(result)
                         if isinstance(result, Failure) and on_error == "stop":
                             is_stopped = True
-                            on_note(f"stopped at '{result.key}' (--on-error stop); the same command goes on")
+                            on_note(f"stopped at '{result.key}' (--on-error stop); {interrupts.goes_on}")
                             break
                 finally:
                     with stopwatch.time("write"):
@@ -252,7 +256,7 @@ def _fetched_folder(
 ) -> AbstractContextManager[Path]:
     """Where videos of addresses lie while they are decoded."""
     if cache is None or not any(item.url for item in items):
-        return nullcontext(parts.folder / "fetched")
+        return nullcontext(parts.folder / FETCHED)
     return scratch_folder(cache)
 
 
@@ -304,7 +308,7 @@ def _require_room(
     """Raise FeatxError where the disk has no room for what `items` give at least; say so where it hardly has."""
     sizes = file_sizes(extractor)
     needed = videos_bytes(items, sizes) + len(items) * sizes.clip_bytes  # a clip a video, at least
-    free = max(store.free_bytes(output.absolute().parent) - store.SPARE_BYTES, 0)
+    free = max(store.free_bytes(store.real_file(output).absolute().parent) - store.SPARE_BYTES, 0)
     if needed > free:
         raise FeatxError(
             f"{output} needs {_megabytes(needed)} for {len(items)} videos, but its disk has {_megabytes(free)} free; "
@@ -364,6 +368,8 @@ def merge(
         else:
             if parts.exists() and output not in paths and not overwrite:
                 raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
+            if output not in paths:
+                parts.make_whole()
             groups = [group for path in paths for group in store.find_files(path)]
             verified = {file: store.verify(file) for group in groups for file in group}
             with FeatureSet(*groups) as features:

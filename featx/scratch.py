@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featx.errors import UsageError
@@ -15,7 +16,8 @@ from featx.remote import require_no_address
 
 __all__ = ["require_cache", "scratch_folder"]
 
-PREFIX, LOCK = "featx-run-", ".lock"
+PREFIX, LOCK, VIDEOS = "featx-run-", ".lock", "videos"
+_OWN = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")  # as mkdtemp names folders
 
 
 def require_cache(cache: str | os.PathLike | None, num_bytes: int = 1) -> None:
@@ -38,8 +40,9 @@ def scratch_folder(place: str | os.PathLike) -> Iterator[Path]:
     place = Path(place)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for left in place.glob(f"{PREFIX}*"):
-            _remove_unless_used(left)
+        for name in os.listdir(place):
+            if _OWN.fullmatch(name):
+                _remove_unless_used(place / name)
         own = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))
         lock = os.open(own / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -49,22 +52,31 @@ def scratch_folder(place: str | os.PathLike) -> Iterator[Path]:
             f"cannot write to {place}: {error.strerror or error}; choose another folder for --cache"
         ) from None
     try:
-        yield own / "videos"
+        yield own / VIDEOS
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        _remove(own)
         os.close(lock)
 
 
 def _remove_unless_used(folder: Path) -> None:
     """A file is locked, and for writing: a disk of the network locks no folder, and nothing that is open for reading."""
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError:  # gone by now, or another user's
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:  # gone by now, another user's, or no folder that featx made
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     except OSError:
         pass
     finally:
         os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a run's folder, and of what lies in it only what featx put there."""
+    shutil.rmtree(folder / VIDEOS, ignore_errors=True)
+    with suppress(OSError):  # files of others stay, and the folder with them
+        if os.listdir(folder) == [LOCK]:
+            (folder / LOCK).unlink()
+        folder.rmdir()

@@ -6,7 +6,8 @@
 
 After every part the store holds what the disk does, so a run that ends in any way is gone on with from here, where its folder
 is, and from any other machine, which first fetches what is there. The new is written before the old is removed: whoever reads
-between the two sees videos twice, of which the later word counts, and never too few.
+between the two sees videos twice, of which the later word counts, and never too few. The old is removed there before it is
+here, and only what Parts says went into another file: whatever else is missing here was lost, and the store keeps it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import hashlib
 import json
 import os
 import posixpath
-import re
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -27,12 +27,12 @@ from uuid import uuid4
 from featx import remote, store
 from featx.checkpoints.cache import cache_folder
 from featx.errors import FeatxError, UsageError, VideoError
+from featx.interrupt import Interrupts
 from featx.scratch import require_cache
 from featx.small_files import write_text
 
 __all__ = ["RemoteOutput", "to_a_store"]
 
-_PART = re.compile(r"part-\d{8}\.h5")
 STATE, WRITER, LOCK = "uploaded.json", "writer", ".lock"
 
 Result = TypeVar("Result")
@@ -47,7 +47,8 @@ def to_a_store(extract_to: Callable[..., Result]) -> Callable[..., Result]:
             return extract_to(inputs, output, *args, **options)
         on_note, cache = options.get("on_note", lambda note: None), options.get("cache")
         require_cache(cache)
-        with RemoteOutput(output, cache, on_note) as place:
+        interrupts = options["interrupts"] = options.get("interrupts") or Interrupts()
+        with interrupts.told(), RemoteOutput(output, cache, on_note) as place:
             options["on_note"] = lambda note: on_note(place.told(note))
             summary = extract_to(inputs, place.output, *args, on_written=place.write, **options)
             place.write()
@@ -74,6 +75,7 @@ class RemoteOutput:
         self.folder = (Path(place) if place is not None else cache_folder()) / "outputs" / digest
         self.output = self.folder / name
         self._store = remote.open_store(address)
+        self._leaving: set[str] = set()  # what a run that died was about to remove there
         self._own_id = ""  # kept here with the files: nobody else has written there while the store tells it
         self._written: dict[
             str, list[int]
@@ -112,10 +114,20 @@ class RemoteOutput:
         """A message about the file, as one about the address."""
         return text.replace(str(self.output), self.address)
 
-    def write(self) -> None:
-        """Bring the store to what the disk has. Raises FeatxError where that fails, or another run has taken over."""
+    def write(self, leaving: Collection[str] = ()) -> None:
+        """Bring the store to what the disk has without `leaving`, the names of files that went into others.
+
+        Raises FeatxError where that fails, where another run has taken over, and where anything else is gone from here.
+        """
         self._require_own()
-        here = self._here()
+        here = {name: path for name, path in self._here().items() if name not in leaving}
+        leaving = self._leaving.union(leaving)
+        lost = [name for name in self._written if name not in here and name not in leaving]
+        if lost:
+            raise FeatxError(
+                f"{self._file_of(lost[0])} was removed by others while this run was on; {self._address_of(lost[0])} stays, and "
+                "the same command goes on with it"
+            )
         for name, path in here.items():
             stamp = _stamp(path)
             if self._written.get(name) != stamp:
@@ -124,10 +136,11 @@ class RemoteOutput:
                 self._keep_state()
         gone = [name for name in self._written if name not in here]
         if gone:
-            self._keep_state(without=gone)  # so that what is missing here without this was lost
+            self._keep_state(without=gone)  # first: what it names and is missing here was lost
         for name in gone:
             self._remove(name)
             del self._written[name]
+        self._leaving = set()
 
     def finish(self) -> None:
         """Everything is in the store: nothing stays here."""
@@ -141,6 +154,7 @@ class RemoteOutput:
         there = self._there()
         if own_id and own_id == self._owner() and not self._has_lost(written, there):
             self._own_id, self._written = own_id, {name: written.get(name, []) for name in there}
+            self._leaving = set(there).difference(written, self._here())
             return
         if self._here():
             self._on_note(
@@ -162,14 +176,9 @@ class RemoteOutput:
         self._keep_state()
 
     def _has_lost(self, written: dict[str, list[int]], there: list[str]) -> bool:
-        """Whether files that the store still has were deleted here, by someone who made room: the store would lose them, too.
-
-        A part may be missing because it went into a newer file, which the store does not have yet; the output never is.
-        """
+        """Whether files that the store still has were deleted here, by someone who made room: it would lose them, too."""
         here = self._here()
-        missing = [name for name in written if name in there and name not in here]
-        newer = any(written.get(name) != _stamp(path) for name, path in here.items())
-        return bool(missing) and (self.output.name in missing or not newer)
+        return any(name in there and name not in here for name in written)
 
     def _fetch(self, name: str) -> None:
         path = self._file_of(name)
@@ -177,15 +186,17 @@ class RemoteOutput:
         aside = path.with_name(f".{path.name}.fetched.tmp")
         try:
             remote.fetch(self._address_of(name), aside)
-        except VideoError as error:
+        except FeatxError as error:
             aside.unlink(missing_ok=True)
-            raise FeatxError(f"{self._address_of(name)} {error}") from None
+            if isinstance(error, VideoError):
+                raise FeatxError(f"{self._address_of(name)} {error}") from None
+            raise
         os.replace(aside, path)
         self._written[name] = _stamp(path)
 
     def _here(self) -> dict[str, Path]:
         """The file, then its parts, by name."""
-        parts = sorted(store.parts_folder(self.output).glob("part-*.h5"))
+        parts = store.parts_of(self.output)
         files = [self.output, *parts] if self.output.exists() else parts
         return {path.name: path for path in files}
 
@@ -195,7 +206,7 @@ class RemoteOutput:
             listed = self._ask("read", self._store.system.ls, f"{self._store.path}{self._suffix}", detail=False)
         except FileNotFoundError:
             listed = []
-        parts = sorted(name for name in map(posixpath.basename, listed) if _PART.fullmatch(name))
+        parts = sorted(name for name in map(posixpath.basename, listed) if store.is_part(name))
         try:  # after the parts, which another run may just be joining; and `exists` takes any error for an absence
             self._ask("read", self._store.look)
         except FileNotFoundError:

@@ -17,7 +17,7 @@ from test_run import same_features
 import featx
 from featx import cli, interrupt, run, store
 from featx.decode_pool import DecodePool, Ended
-from featx.errors import UsageError
+from featx.errors import FeatxError, UsageError
 from featx.interrupt import Interrupted, Interrupts
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(featx.__file__).parents[1])}
@@ -162,6 +162,18 @@ def test_the_command_line_tells_how_to_go_on(clips_folder, tmp_path, capsys, mon
         cli.main(args)
     assert ended.value.code == code
     assert "the same command goes on" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*args, "--overwrite"])  # which would put away again what is kept
+    assert "the same command without --overwrite goes on" in capsys.readouterr().err
+
+
+def test_an_error_of_a_run_that_began_anew_says_which_command_goes_on(clips_folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise FeatxError("no room; what was written before stays, and the same command goes on")
+
+    monkeypatch.setattr("featx.parts.store.write_features", full)
+    with pytest.raises(FeatxError, match="^no room; .* stays, and the same command without --overwrite goes on$"):
+        run.extract_to(clips_folder / "dog/001.avi", tmp_path / "f.h5", overwrite=True)
 
 
 def test_decode_workers_leave_signals_to_their_parent(clips_folder):

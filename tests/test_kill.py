@@ -100,6 +100,7 @@ def test_a_killed_extraction_by_several_processes_goes_on_too(driver, made, tmp_
 def parts(made, tmp_path_factory):
     """A folder with f.h5 and its parts, which together are the reference, and the same in two shards."""
     folder = tmp_path_factory.mktemp("parts")
+    (folder / "in parts/f.h5.parts").mkdir(parents=True)
     with store.open_features(made[0] / "whole.h5") as features:
         videos, provenance = [features[key] for key in features.keys], features.provenance
     store.write_features(folder / "in parts/f.h5", provenance, videos[::3])

@@ -280,6 +280,15 @@ def test_a_file_of_unknown_length_is_refused_and_one_that_is_denied_is_not_asked
         fetched(monkeypatch, tmp_path, b"12", lambda store, number, block: block)
 
 
+def test_a_full_disk_of_ours_is_told_at_once_and_as_no_fault_of_the_file(monkeypatch, tmp_path):
+    for folder in ("/dev/full", tmp_path / "absent/got"):
+        (tmp_path / "got").unlink(missing_ok=True)
+        (tmp_path / "got").symlink_to(folder)
+        with pytest.raises(FeatxError, match="cannot be written .*; make room, .*; the same command goes on") as told:
+            fetched(monkeypatch, tmp_path, b"12", lambda store, number, block: block)
+        assert not isinstance(told.value, VideoError) and "tries" not in str(told.value)
+
+
 def test_what_is_put_has_its_name_when_all_of_it_is_there(memory, monkeypatch, tmp_path):
     (tmp_path / "f.h5").write_bytes(b"all of it")
     names = []

@@ -101,9 +101,10 @@ def test_what_was_fetched_never_takes_more_than_its_room(made, s3, tmp_path, mon
         most.append(sum(there))
 
     monkeypatch.setattr(transfer._Written, "_write", measured)
-    left = tmp_path / "cache/featx-run-of-a-killed-run"
-    left.mkdir(parents=True)
-    (left / "video.mp4").write_bytes(b"half")
+    left = tmp_path / "cache/featx-run-kill_run"
+    (left / "videos").mkdir(parents=True)
+    (left / "videos/video.mp4").write_bytes(b"half")
+    (left / ".lock").touch()
     output = tmp_path / "f.h5"
     done = extract_to(FOLDER, output, cache=tmp_path / "cache", cache_bytes=limit, batch_size=8, num_decoders=2)
     assert done.num_videos == 6 and 0 < max(most) <= limit
@@ -141,10 +142,10 @@ def killed_after(num_parts, monkeypatch, write=uploads.RemoteOutput.write):
     monkeypatch.setattr(parts, "PART_SECONDS", 0.0)
     count = []
 
-    def counted(self):
+    def counted(self, leaving=()):
         if len(count) >= num_parts:
             raise Killed
-        write(self)
+        write(self, leaving)
         count.append(1)
 
     monkeypatch.setattr(uploads.RemoteOutput, "write", counted)

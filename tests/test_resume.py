@@ -16,7 +16,7 @@ from test_run import same_features
 
 import featx
 from featx import parts, run, store
-from featx.errors import FeatureFileError, FeatxError
+from featx.errors import FeatureFileError, FeatxError, UsageError
 from featx.store import sizes
 
 
@@ -80,6 +80,24 @@ def test_a_damaged_output_is_named_before_anything_is_computed(folder, tmp_path,
     monkeypatch.undo()
     assert featx.extract_to(folder, output, repair=True).num_videos == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.h5", "f.h5.damaged", "v"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"shard": "2/2"}, "holds all videos, .* this run makes shard 2/2"),
+        ({"batch_size": 3}, "batch_size is .*, 3 in"),
+    ],
+)
+def test_what_another_run_wrote_while_this_one_began_is_not_mixed_with_it(
+    in_parts, clips_folder, monkeypatch, options, told
+):
+    output = in_parts[1]
+    before = output.read_bytes()
+    monkeypatch.setattr("featx.resume.recorded", lambda *_: None)  # nothing was there when this run looked
+    with pytest.raises(UsageError, match=told):
+        featx.extract_to(clips_folder / "dog", output, **options)
+    assert output.read_bytes() == before
 
 
 def test_what_is_finished_is_written_though_the_next_video_takes_an_hour(in_parts, tmp_path, monkeypatch):

@@ -27,10 +27,11 @@ def test_a_run_leaves_the_videos_of_another_that_lives(tmp_path):
 
 
 def test_what_a_killed_run_left_goes_and_what_is_another_users_stays(tmp_path, monkeypatch):
-    (tmp_path / f"{PREFIX}dead/videos").mkdir(parents=True)
-    (tmp_path / f"{PREFIX}dead/videos/half.mp4").write_bytes(b"half")
+    (tmp_path / f"{PREFIX}dead_123/videos").mkdir(parents=True)
+    (tmp_path / f"{PREFIX}dead_123/videos/half.mp4").write_bytes(b"half")
+    (tmp_path / f"{PREFIX}dead_123/.lock").touch()
     (tmp_path / f"{PREFIX}file").write_bytes(b"no folder")
-    foreign, own_open = tmp_path / f"{PREFIX}foreign", os.open
+    foreign, own_open = tmp_path / f"{PREFIX}foreign1", os.open
     foreign.mkdir()
 
     def refused(path, *args, **options):
@@ -42,9 +43,29 @@ def test_what_a_killed_run_left_goes_and_what_is_another_users_stays(tmp_path, m
     with scratch_folder(tmp_path) as folder:
         folder.mkdir()
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-            [f"{PREFIX}file", f"{PREFIX}foreign", folder.parent.name]
+            [f"{PREFIX}file", f"{PREFIX}foreign1", folder.parent.name]
         )
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}file", f"{PREFIX}foreign"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}file", f"{PREFIX}foreign1"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["1/features.txt"], ["abcd1234/features.txt"], ["abcd1234/videos/features.txt"]],
+)
+def test_folders_of_the_user_stay_though_their_names_begin_so(tmp_path, files):
+    """Only what has the form, and the lock, of a run's folder may go, and of that only what featx puts there."""
+    files = [*files, "dead_123/notes.txt", "dead_123/.lock"]
+    for name in files:
+        path = tmp_path / f"{PREFIX}{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("precious")
+    (tmp_path / f"{PREFIX}dead_123/videos").mkdir()
+    with scratch_folder(tmp_path) as folder:
+        folder.mkdir()
+        (folder.parent / "notes.txt").write_text("mine")
+    left = {str(path.relative_to(tmp_path)).removeprefix(PREFIX) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left >= set(files)
+    assert not (tmp_path / f"{PREFIX}dead_123/videos").exists() and (folder.parent / "notes.txt").exists()
 
 
 def test_a_disk_that_locks_only_files_open_for_writing_will_do(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -16,7 +17,8 @@ from test_cli import run
 
 import featx
 from featx import fetch_ahead
-from featx.errors import UsageError
+from featx.checkpoints import download
+from featx.errors import FeatxError, UsageError, VideoError
 from featx.features import Features
 from featx.interrupt import Interrupts
 from featx.plan import VideoItem
@@ -115,6 +117,29 @@ def test_the_first_that_cannot_be_fetched_ends_a_run_that_stops_at_errors(server
     summary = featx.extract_to([], tmp_path / "f.h5", on_note=notes.append, **options)
     assert len(summary.failures) == 1 and "--on-error stop" in notes[-1]
     assert server.asked <= fetch_ahead.MAX_READY + 2 * fetch_ahead.NUM_FETCHERS
+
+
+@pytest.mark.parametrize("how", ["no room", "no room for its length", "cannot be written"])
+def test_a_full_disk_of_this_machine_is_no_fault_of_a_video(server, tmp_path, monkeypatch, how):
+    """It is an error that ends the run, and once there is room the video is fetched."""
+    url = f"http://127.0.0.1:{server.server_port}/whole.mp4"
+
+    def full(*args):
+        raise download.OwnDiskError("no room", 10**18) if "length" in how else OSError(errno.ENOSPC, "No space left")
+
+    with monkeypatch.context() as patch:
+        if how == "no room":
+            patch.setattr(fetch_ahead, "SPARE_BYTES", 10**18)
+        else:
+            patch.setattr(download, "_require_room", full)
+        item = VideoItem("v", Path("whole.mp4"), url=url)
+        with pytest.raises(FeatxError, match="where fetched files lie, .*; the same command goes on") as told:
+            list(fetch_ahead.FetchAhead(tmp_path / "fetched", 2 * 10**18).fetched([item]))
+        assert not isinstance(told.value, VideoError)
+        assert ("No space left" in str(told.value)) == (how == "cannot be written")
+        assert ("1,000,000,000,000,000,000 bytes" in str(told.value)) == ("length" in how)
+    (fetched,) = fetch_ahead.FetchAhead(tmp_path / "fetched", 2 * 10**18).fetched([item])
+    assert fetched.item.path.exists()
 
 
 def test_classify_takes_addresses_too(capsys, server, clips_folder):

@@ -30,7 +30,7 @@ from featx import __version__
 from featx.durable import sync
 from featx.errors import CheckpointError
 
-__all__ = ["download"]
+__all__ = ["OwnDiskError", "download"]
 
 Progress = Callable[[int, "int | None"], None]
 
@@ -41,6 +41,14 @@ MIN_BYTES = (
     1 << 16
 )  # a transfer that brings less in so many timeouts is ended: a server that drips would hold us for ever
 MIN_BYTES_TIMEOUTS = 2
+
+
+class OwnDiskError(CheckpointError):
+    """The disk of this machine has no room for a file, which needs `num_bytes` more; 0: it cannot be written at all."""
+
+    def __init__(self, message: str, num_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.num_bytes = num_bytes
 
 
 class _Broken(Exception):
@@ -90,7 +98,7 @@ def download(
     `need_length`: refuse a server that does not tell the file's length, which a broken transfer then would not show.
     `on_progress` gets the bytes that are here and the total, None where the server does not tell. What a broken transfer
     brought is kept for the next call; one that brings less than MIN_BYTES in MIN_BYTES_TIMEOUTS times `timeout_seconds` is
-    ended. Raises CheckpointError for everything that goes wrong.
+    ended. Raises CheckpointError for everything that goes wrong, and of it OwnDiskError where that is our disk.
     """
     _require_http(url, url)
     try:
@@ -114,7 +122,7 @@ def download(
             sync(target.parent)
             _paths(target)[1].unlink(missing_ok=True)
     except OSError as error:  # the network's are caught where they arise
-        raise CheckpointError(
+        raise OwnDiskError(
             f"{target} cannot be written ({error.strerror or error}); make room, or set $FEATX_HOME to another folder"
         ) from None
     return target
@@ -296,9 +304,10 @@ def _require_room(url: str, target: Path, size: int, total: int) -> None:
         raise CheckpointError(f"{url} has {total:,} bytes, which is taken for an error; take another source")
     free = shutil.disk_usage(target.parent).free
     if total - size > free:
-        raise CheckpointError(
+        raise OwnDiskError(
             f"{url} needs {total - size:,} bytes more, but {target.parent} has {free:,}; make room, or set $FEATX_HOME to "
-            "another folder"
+            "another folder",
+            total - size,
         )
 
 

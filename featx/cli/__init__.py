@@ -130,12 +130,13 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if os.environ.get(VARIABLE):  # a shell asks what may stand here
         sys.exit(complete(cli, os.environ[VARIABLE]))
+    interrupts = Interrupts()
     try:
         _refuse_empty(sys.argv[1:] if args is None else args)
-        with Interrupts() as interrupts, _warnings_as_notes():
+        with interrupts, _warnings_as_notes():
             code = _run(args, interrupts)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        click.echo("featx: interrupted; what is finished is kept, and the same command goes on", err=True)
+        click.echo(f"featx: interrupted; what is finished is kept, and {interrupts.goes_on}", err=True)
         sys.exit(getattr(error.__cause__ or error, "exit_code", 130))
     except click.ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # which click has from 8.2 on

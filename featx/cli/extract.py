@@ -236,7 +236,8 @@ def _extract(options: dict, output: Path | str, quiet: bool, say, as_json: bool)
         left = summary.num_planned - summary.num_present - len(summary.failed_before)
         left -= summary.num_videos + len(summary.failures)
         click.echo(
-            f"featx: interrupted; {summary.num_videos} videos of this run are kept, {left} are left: the same command goes on, "
+            f"featx: interrupted; {summary.num_videos} videos of this run are kept, {left} are left: "
+            f"{click.get_current_context().obj.goes_on}, "
             f"and {output} can be read as it is",
             err=True,
         )

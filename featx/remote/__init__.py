@@ -19,7 +19,7 @@ from featx.remote.addresses import (
 )
 from featx.remote.listing import Listed, names_folder, videos_below
 from featx.remote.system import Found, Store, has_settings, open_store, reason_of
-from featx.remote.transfer import Stop, fetch, put
+from featx.remote.transfer import Stop, fetch, own_disk_error, put
 
 __all__ = [
     "SCHEMES",
@@ -34,6 +34,7 @@ __all__ = [
     "is_http",
     "names_folder",
     "open_store",
+    "own_disk_error",
     "public_address",
     "public_text",
     "put",

@@ -12,7 +12,7 @@ from featx.errors import FeatxError, VideoError
 from featx.remote.addresses import public_address
 from featx.remote.system import Found, Store, open_store, reason_of
 
-__all__ = ["Stop", "fetch", "put"]
+__all__ = ["Stop", "fetch", "own_disk_error", "put"]
 
 BLOCK_BYTES = 8 * 2**20  # a request each
 PAUSES = (0.5, 3.0)  # seconds before the second and the third try; the stores' own packages try again, too
@@ -36,8 +36,8 @@ def fetch(
     """Fetch the file of an address to `target`, and return what the store tells of it: as many bytes, of one version of it.
 
     `on_size` gets the bytes that it has before the first is fetched; `go_on` is called between blocks. Both end the transfer
-    by raising Stop or VideoError. Raises VideoError where the file cannot be had, after three tries, and where it changes
-    meanwhile.
+    by raising Stop or a FeatxError. Raises VideoError where the file cannot be had, after three tries, and where it changes
+    meanwhile; another FeatxError where our own disk does not take it, which is no fault of the file.
     """
     store = open_store(address)
     for pause in (*PAUSES, None):
@@ -46,7 +46,7 @@ def fetch(
             _copy(store, target, seen, on_size, go_on)
             _require_same(store, seen)
             return seen[0]
-        except (VideoError, Stop):
+        except (FeatxError, Stop):
             raise
         except (FileNotFoundError, PermissionError) as error:
             raise VideoError(f"cannot be fetched: {reason_of(error)}") from None
@@ -54,7 +54,7 @@ def fetch(
             reason = reason_of(error)
             try:
                 _require_same(store, seen)
-            except VideoError:
+            except FeatxError:
                 raise
             except Exception:  # the next try will tell
                 pass
@@ -87,6 +87,14 @@ def _copy(
             raise _Short(f"{num_bytes:,} bytes came of {size:,}")
 
 
+def own_disk_error(folder: Path, what: str) -> FeatxError:
+    """What ends a run whose fetched videos cannot be kept here: it is no fault of theirs, and none is taken for failed."""
+    return FeatxError(
+        f"{folder}, where fetched files lie, {what}; make room, or choose another folder, with --cache or for a command "
+        "without it with $TMPDIR; the same command goes on"
+    )
+
+
 class _Written:
     """A new file, whose errors are those of our disk, and not of a store that tells its own as OSError too."""
 
@@ -108,8 +116,8 @@ class _Written:
         except OSError as error:
             raise self._told(error) from None
 
-    def _told(self, error: OSError) -> VideoError:
-        return VideoError(f"cannot be fetched to {self._target.parent}: {error.strerror or error}")
+    def _told(self, error: OSError) -> FeatxError:
+        return own_disk_error(self._target.parent, f"cannot be written ({error.strerror or error})")
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

@@ -17,11 +17,12 @@ renamed: a file with its final name is whole.
 from featx.store.check import problems, verify, verify_set
 from featx.store.foreign import read_array
 from featx.store.groups import group_names, read_groups, write_groups
+from featx.store.member import Moved
 from featx.store.model_file import read_model, write_model
 from featx.store.outputs import MODEL, require_output, require_replaceable
 from featx.store.pieces import Piece, pieces
-from featx.store.reader import FeatureSet, find_files, open_features
-from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, hdf5_version, parts_folder
+from featx.store.reader import FeatureSet, find_files, open_features, while_joined
+from featx.store.schema import SCHEMA, SPARE_BYTES, free_bytes, hdf5_version, is_part, parts_folder, parts_of, real_file
 from featx.store.writer import Transform, merge, write_features, write_transformed
 
 __all__ = [
@@ -29,24 +30,29 @@ __all__ = [
     "SCHEMA",
     "SPARE_BYTES",
     "FeatureSet",
+    "Moved",
     "Piece",
     "Transform",
     "find_files",
     "free_bytes",
     "group_names",
     "hdf5_version",
+    "is_part",
     "merge",
     "open_features",
     "parts_folder",
+    "parts_of",
     "pieces",
     "problems",
     "read_array",
     "read_groups",
     "read_model",
+    "real_file",
     "require_output",
     "require_replaceable",
     "verify",
     "verify_set",
+    "while_joined",
     "write_features",
     "write_groups",
     "write_model",

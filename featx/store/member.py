@@ -23,9 +23,14 @@ from featx.store.record import Hdf5Source, Record, Stamp, examine, read_texts
 from featx.store.schema import OPTIONAL, SCHEMA, STRING
 from featx.store.tables import Table
 
-__all__ = ["Member", "reading"]
+__all__ = ["Member", "Moved", "reading"]
 
+ABSENT = "no such file"
 SPAN_BYTES = 2**18  # rows that lie within so much of a file are read together with what is between them
+
+
+class Moved(FeatureFileError):
+    """A file that went, or was replaced, before it was open: where a run has just joined it into another, look again."""
 
 
 @contextmanager
@@ -281,7 +286,7 @@ def _open_pair(path: Path) -> tuple[BinaryIO, h5py.File]:
         h5 = h5py.File(path, "r")
         if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             h5.close()
-            raise FeatureFileError(f"{path} was replaced while it was opened; open it again")
+            raise Moved(f"{path} was replaced while it was opened; open it again")
         return file, h5
     except (OSError, FeatureFileError, RuntimeError, KeyError, ValueError) as error:
         if file is not None:
@@ -289,12 +294,13 @@ def _open_pair(path: Path) -> tuple[BinaryIO, h5py.File]:
         if isinstance(error, FeatureFileError):
             raise
         what = _why_not_opened(path, error)
-        raise FeatureFileError(f"{path}: {what}; a feature file is what 'featx extract -o' writes") from error
+        kind = Moved if what == ABSENT or isinstance(error, FileNotFoundError) else FeatureFileError
+        raise kind(f"{path}: {what}; a feature file is what 'featx extract -o' writes") from error
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:
     if not path.exists():
-        return "no such file"
+        return ABSENT
     number = getattr(error, "errno", None)
     if number in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
         return f"cannot be opened ({os.strerror(number)})"

@@ -25,13 +25,13 @@ from featx.shards import joined, missing_shards
 from featx.store.handles import Handles
 from featx.store.index import Index
 from featx.store.keys import Keys
-from featx.store.member import Member, reading
+from featx.store.member import Member, Moved, reading
 from featx.store.order import arrange
 from featx.store.outputs import holds_features
 from featx.store.record import Stamp
-from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, parts_folder
+from featx.store.schema import PARTS_SUFFIX, SCHEMA, from_attribute, is_part, parts_of
 
-__all__ = ["FeatureSet", "find_files", "open_features"]
+__all__ = ["FeatureSet", "find_files", "open_features", "while_joined"]
 
 # of more files than this none stays open: a process may have 1,024, and each takes two, and one more while it is mapped
 MAX_OPEN = 64
@@ -41,6 +41,8 @@ PIECE_BYTES, AHEAD_BYTES = (
 )  # what is worth opening a file for, and what is read of all of them at most
 MAX_NAMED = 3  # unfinished files that a message names
 ROOM_BYTES = 2**20  # for rows on their way from a file to their places
+
+MAX_LOOKS = 10  # for files that are joined between being listed and being opened
 
 T = TypeVar("T")
 
@@ -466,12 +468,14 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
         return [_with_parts(path)]
     names = _names_in(path)
     if path.name.endswith(PARTS_SUFFIX):
-        groups = [[path / name for name in names if name.endswith(".h5")]]
+        groups = [[path / name for name in names if is_part(name)]]
     else:  # a shard whose run is not over lies in its parts alone
-        present = set(names)
         shards = sorted(set(map(_whole_name, names)))
-        groups = [_with_parts(path / name) if name + PARTS_SUFFIX in present else [path / name] for name in shards]
-        groups = [group for group in groups if len(group) > 1 or holds_features(group[0])]
+        groups = [
+            _with_parts(path / name) if name + PARTS_SUFFIX in names or names.get(name) else [path / name]
+            for name in shards
+        ]
+        groups = [group for group in groups if group[0].parent != path or holds_features(group[0])]
     if not any(groups):
         raise FeatureFileError(
             f"{path}: a folder without feature files; a feature file is what 'featx extract -o' writes"
@@ -479,9 +483,11 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     return groups
 
 
-def _names_in(folder: Path) -> list[str]:
+def _names_in(folder: Path) -> dict[str, bool]:
+    """The names in a folder, in their order, but hidden ones -> whether it is a link, whose parts lie elsewhere."""
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        with os.scandir(folder) as entries:
+            return dict(sorted((entry.name, entry.is_symlink()) for entry in entries if not entry.name.startswith(".")))
     except OSError as error:
         raise FeatureFileError(f"{folder} cannot be read: {error.strerror}; check who may read it") from error
 
@@ -492,8 +498,7 @@ def _whole_name(name: str) -> str:
 
 def _with_parts(path: Path) -> list[Path]:
     """A file, and behind it its parts."""
-    folder = parts_folder(path)
-    parts = sorted(folder.glob("part-*.h5")) if os.path.isdir(folder) else []
+    parts = parts_of(path)
     return [path, *parts] if path.exists() or not parts else parts
 
 
@@ -503,7 +508,20 @@ def open_features(path: str | os.PathLike, *, warn: bool = True) -> FeatureSet:
     `warn`: give a LacksWarning where a shard is missing, or a run has not come to its end.
     Raises FeatureFileError where there is none or one is damaged, ProvenanceError where files do not belong together.
     """
-    features = FeatureSet(*find_files(path), place=Path(path))
+    features = while_joined(path, lambda groups: FeatureSet(*groups, place=Path(path)))
     if warn and features.lacks:
         warnings.warn(LacksWarning(f"{path} is not all there: {features.lacks}"), stacklevel=2)
     return features
+
+
+def while_joined(path: str | os.PathLike, use: Callable[[list[list[Path]]], T]) -> T:
+    """What `use` makes of `find_files(path)`; it is asked again where it raises Moved since a run has just joined files."""
+    for _ in range(MAX_LOOKS - 1):
+        groups = find_files(path)
+        try:
+            return use(groups)
+        except Moved:
+            if all(file.exists() for group in groups for file in group) or find_files(path) != groups:
+                continue
+            raise
+    return use(find_files(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
+from featx.errors import FeatureFileError
 
 STRING = h5py.string_dtype("utf-8")
 
@@ -61,11 +64,35 @@ OPTIONAL: dict[str, object] = {"videos/sha256": "", "videos/damage": ""}
 BLOCK_BYTES = 4 * 2**20  # what is read, copied and checksummed at once
 SPARE_BYTES = 8 * 2**20  # what a run leaves free of a disk
 PARTS_SUFFIX = ".parts"
+_PART = re.compile(r"part-[0-9]+\.h5")
+
+
+def real_file(path: str | os.PathLike) -> Path:
+    """The file that is read and written under a name: where that is a link, the one it leads to, else itself."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 def parts_folder(path: str | os.PathLike) -> Path:
-    """The folder beside a feature file that holds the parts not yet merged into it."""
-    return Path(os.fspath(path) + PARTS_SUFFIX)
+    """The folder beside a feature file, not beside a link to it, that holds the parts not yet merged into it."""
+    return Path(os.fspath(real_file(path)) + PARTS_SUFFIX)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name in a parts folder is a part; all else there is not featx's, such as what a sync left."""
+    return _PART.fullmatch(name) is not None
+
+
+def parts_of(path: str | os.PathLike) -> list[Path]:
+    """The parts beside a feature file, the oldest first. Raises FeatureFileError where their folder cannot be read."""
+    folder = parts_folder(path)
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if is_part(name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise FeatureFileError(
+            f"{folder} cannot be read: {error.strerror}; the parts in it belong to {path}, so allow reading it"
+        ) from error
 
 
 def free_bytes(path: Path) -> int:

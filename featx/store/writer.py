@@ -23,7 +23,18 @@ from featx.provenance import Provenance
 from featx.store import schema
 from featx.store.outputs import require_replaceable
 from featx.store.reader import FeatureSet
-from featx.store.schema import BASIS, CHECKSUM, SCHEMA, STRING, attributes_crc, crc, free_bytes, to_attribute
+from featx.store.schema import (
+    BASIS,
+    CHECKSUM,
+    PARTS_SUFFIX,
+    SCHEMA,
+    STRING,
+    attributes_crc,
+    crc,
+    free_bytes,
+    real_file,
+    to_attribute,
+)
 
 __all__ = ["Transform", "merge", "write_features", "write_transformed"]
 
@@ -182,10 +193,13 @@ class _Writer:
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
         require_replaceable(path)
-        self.path = path
+        self.path = path = real_file(path)  # a link that the user names stays one
         self.aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.name.endswith(
+                PARTS_SUFFIX
+            ):  # which is made by who holds it, and must not come back unheld
+                path.parent.mkdir(parents=True, exist_ok=True)
             self.h5 = h5py.File(self.aside, "w", libver=("earliest", "v110"))
             self._descriptor = os.open(self.aside, os.O_RDWR)
         except OSError as error:
