@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from featx.catalog import Checkpoint
 from featx.checkpoints.cache import read_record
+from featx.checkpoints.files import file_sha256
 from featx.checkpoints.mean_cube import CARD_MEAN, stored_cube
 
 __all__ = ["describe"]
@@ -16,7 +18,8 @@ def describe(card: Checkpoint, weights: str | os.PathLike | None = None, mean: s
     parts = [f"backbone {card.name}" + f" {card.variant}" * bool(card.variant)]
     record = read_record(card.name) if card.folder is None else None
     if weights is not None:
-        parts.append(f"weights {weights}")
+        others = card.sha256 is not None and file_sha256(Path(weights)) != card.sha256
+        parts.append(f"weights {weights}" + ", which are not those whose SHA-256 the card has" * others)
     elif card.embedded:
         parts.append("the small embedded checkpoint; for published figures name a published one (--backbone)")
     elif card.folder is not None and card.file:

@@ -16,7 +16,7 @@ from featx.checkpoints.pickles import read_pickle
 from featx.checkpoints.safetensors import read_safetensors
 from featx.errors import CheckpointError
 
-__all__ = ["file_form", "file_sha256", "read_tensors"]
+__all__ = ["file_form", "file_sha1", "file_sha256", "read_tensors"]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -36,7 +36,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
+    return _hash(path, hashlib.sha256())
+
+
+def file_sha1(path: Path) -> str:
+    """SHA-1 of a file in hexadecimal digits: some publishers state no other."""
+    return _hash(path, hashlib.sha1(usedforsecurity=False))
+
+
+def _hash(path: Path, digest: hashlib._Hash) -> str:
     with _open(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)

@@ -213,6 +213,7 @@ def _source(source: Source) -> str:
         "plain URL" if source.plain else "needs a browser",
     ]
     words.append(f"SHA-256 {source.sha256_prefix}…" * bool(source.sha256_prefix))
+    words.append(f"SHA-1 {source.sha1}" * bool(source.sha1))
     return f"{source.url} ({', '.join(word for word in words if word)})"
 
 
