@@ -327,7 +327,7 @@ def test_a_pickle_with_code_is_refused_unrun(form, tmp_path):
     target, path = tmp_path / "ran", tmp_path / "weights.pth"
     content = {"state_dict": {"conv1.weight": torch.ones(1), "bad": Hostile(target)}}
     if form == "pickle":
-        path.write_bytes(pickle.dumps(content, protocol=2))
+        path.write_bytes(pickle.dumps(content))
     else:
         save(content, path, form)
     with pytest.raises(CheckpointError, match=r"refused \(it holds more than tensors") as error:

@@ -37,7 +37,10 @@ def test_a_flipped_byte_of_a_zip_is_noticed(tmp_path):
 
 def test_another_protocol_is_told_from_code(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "w.pth", pickle_protocol=4)
-    refused(tmp_path / "w.pth", "(another pickle protocol than torch.save's own); save it again without the argument")
+    refused(
+        tmp_path / "w.pth",
+        "(another pickle protocol than torch.save's own); save the model's state_dict() again without",
+    )
 
 
 TUPLES = b")q\x00" + b"h\x00h\x00\x86q\x00" * 60  # each holds the one before it twice

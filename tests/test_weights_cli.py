@@ -122,7 +122,7 @@ class Hostile:
 
 
 def pickled(content, path):
-    path.write_bytes(pickle.dumps(content, protocol=2))
+    path.write_bytes(pickle.dumps(content))
 
 
 def with_tensor(name, change):

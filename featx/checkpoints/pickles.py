@@ -30,23 +30,26 @@ def read_pickle(path: Path) -> Any:
     A table is a dict of its own whose tensors are plain ones: without gradients, subclasses, and attributes from the file.
     Raises CheckpointError for a file that is damaged (of a legacy one no checksum tells), and for one that would run code.
     """
+    is_zip = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the storage classes of old files, which concern their authors
             with open(path, "rb") as file:  # not by its name, whose suffix torch would believe
-                _require_sound_zip(file) if file.read(4) == ZIP_HEAD else _require_hashable(file)
+                is_zip = file.read(4) == ZIP_HEAD
+                _require_sound_zip(file) if is_zip else _require_hashable(file)
                 file.seek(0)
                 return _plain(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged or hostile pickle can raise anything at all
-        reason, remedy = _explain(error)
+        reason, remedy = _explain(error, is_zip)
         raise CheckpointError(f"weights '{path}' are refused ({reason}); {remedy}") from None
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _explain(error: Exception, is_zip: bool) -> tuple[str, str]:
     """What is wrong with a file, and what to do, by the error that reading it raised."""
     text = str(error)
-    if "Unsupported operand" in text:
-        return "another pickle protocol than torch.save's own", "save it again without the argument pickle_protocol"
+    if "Unsupported operand" in text and is_zip:  # else it is of pickle.dump, which no tensors alone go through
+        remedy = "save the model's state_dict() again without the argument pickle_protocol"
+        return "another pickle protocol than torch.save's own", remedy
     if "weights only" in text.lower():
         reason = "it holds more than tensors: Python objects that would run code"
         return reason, "save the model's state_dict() instead, or fetch the published file again"
