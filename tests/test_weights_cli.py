@@ -97,7 +97,7 @@ def test_list_and_show_tell_what_is_here(capsys, c3d, home):
 def test_add(capsys, c3d, tmp_path):
     card, path = c3d
     cube = tmp_path / "mean.npy"
-    np.save(cube, np.full((3, 16, 128, 171), 100, np.float32))
+    np.save(cube, np.full((3, 16, 128, 171), 106, np.float32))
     code, out, err = run(capsys, "weights", "add", card.name, path, "--mean", cube)
     assert (code, err) == (0, "")
     assert f"c3d-small is stored: {cache.find(card)}" in out and "(torch, DavideA's port names)" in out
@@ -219,6 +219,22 @@ def test_get_of_what_is_here(capsys, published):
     cache.find(card).write_bytes(b"damaged")
     assert run(capsys, "weights", "get", card.name)[0] == 0 and len(server.requests) == 2 and load(card)
     assert run(capsys, "weights", "get", card.name, "--source", 2)[0] == 0 and len(server.requests) == 3
+
+
+def test_get_adds_a_mean_cube_to_what_is_here(capsys, published, tmp_path):
+    server, card, _ = published
+    run(capsys, "weights", "get", card.name)
+    before = cache.read_record(card.name)
+    np.save(tmp_path / "mean.npy", np.full((3, 16, 128, 171), 96, np.float32))
+    code, out, _ = run(capsys, "weights", "get", card.name, "--mean", tmp_path / "mean.npy")
+    assert code == 0 and len(server.requests) == 1 and "mean.npy, subtracted before the crop" in out
+    assert "warning  mean cube" in out and "it is on average 96.0, 96.0, 96.0 (B, G, R)" in out
+    after = cache.read_record(card.name)
+    assert after.mean.origin.file == "mean.npy"
+    assert (
+        dataclasses.replace(after, mean=None, origin=dataclasses.replace(after.origin, added=before.origin.added))
+        == before
+    )
 
 
 def test_two_that_get_the_same_both_end_well(published, home):
@@ -370,7 +386,7 @@ def test_every_subcommand_has_an_example(name, capsys):
 def test_extract_says_first_what_it_takes(capsys, c3d, clips_folder, tmp_path):
     card, path = c3d
     cube = tmp_path / "mean.npy"
-    np.save(cube, np.full((3, 16, 128, 171), 100, np.float32))
+    np.save(cube, np.broadcast_to(np.float32(card.preprocess.mean)[:, None, None, None], (3, 16, 128, 171)))
     run(capsys, "weights", "add", card.name, path, "--mean", cube)
     stored = "weights stored from c3d.pickle (DavideA's port names)"
     for weights, mean, words in [

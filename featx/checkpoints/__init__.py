@@ -62,18 +62,20 @@ def load(checkpoint: Checkpoint, weights: str | Path | LoadedCheckpoint | None =
     if isinstance(weights, LoadedCheckpoint):
         return weights
     if weights is None:
-        path, sha256, origin = _locate(checkpoint)
-    else:
-        path = Path(weights)
-        sha256 = file_sha256(path)
-        origin = require_own_file(checkpoint, path, sha256)
+        return _load_own(checkpoint)
+    path = Path(weights)
+    sha256 = file_sha256(path)
+    return _loaded(checkpoint, path, sha256, require_own_file(checkpoint, path, sha256))
+
+
+def _loaded(checkpoint: Checkpoint, path: Path, sha256: str, origin: Origin | None) -> LoadedCheckpoint:
     backbone, naming = fit(checkpoint, path)
-    # so that every way of naming one published file agrees
+    # the origin's, so that every way of naming one published file agrees
     return LoadedCheckpoint(backbone, origin.sha256 if origin else sha256, path, naming.label, origin)
 
 
-def _locate(checkpoint: Checkpoint) -> tuple[Path, str, Origin | None]:
-    """The file to read where none is named, its SHA-256, and what a stored one was made from."""
+def _load_own(checkpoint: Checkpoint) -> LoadedCheckpoint:
+    """The weights of the file to read where none is named."""
     if checkpoint.embedded or (checkpoint.folder is not None and checkpoint.file):
         path = (WEIGHTS_FOLDER if checkpoint.embedded else checkpoint.folder) / checkpoint.file
         sha256 = file_sha256(path)
@@ -82,11 +84,17 @@ def _locate(checkpoint: Checkpoint) -> tuple[Path, str, Origin | None]:
             raise CheckpointError(
                 f"{path} has SHA-256 {sha256}, but the card of {checkpoint.name} says {checkpoint.sha256}; {remedy}"
             )
-        return path, sha256, None
+        return _loaded(checkpoint, path, sha256, None)
     record = read_record(checkpoint.name) if checkpoint.folder is None else None
-    if record is not None:
-        return record.checked_path(), record.sha256, record.origin
-    raise CheckpointError(_how_to_get(checkpoint))
+    if record is None:
+        raise CheckpointError(_how_to_get(checkpoint))
+    try:
+        return _loaded(checkpoint, record.checked_path(), record.sha256, record.origin)
+    except CheckpointError:  # another process may have stored them anew, and dropped that file
+        again = read_record(checkpoint.name)
+        if again in (record, None):
+            raise
+    return _loaded(checkpoint, again.checked_path(), again.sha256, again.origin)
 
 
 def _how_to_get(checkpoint: Checkpoint) -> str:

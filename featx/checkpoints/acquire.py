@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from featx.catalog import Checkpoint, Source
 from featx.checkpoints import cache, load, with_mean_cube
 from featx.checkpoints.download import Progress, download
 from featx.checkpoints.files import file_form, file_sha256
-from featx.checkpoints.verify import Report, inspect
+from featx.checkpoints.mean_cube import mean_note
+from featx.checkpoints.verify import Finding, Report, inspect
 from featx.durable import locked
 from featx.errors import CheckpointError, UsageError
 
@@ -23,14 +25,17 @@ def add(
     """Convert a published file of a card to safetensors and keep it in the cache, with its mean cube if one is given.
 
     The file must load as `load` demands, and pass `inspect` without a problem. One that featx stored keeps its origin.
-    `url` is where it was fetched, "" for a file of the user's. Without `mean` a cube that was stored before stays. Returns
-    what is stored and what `inspect` found. Raises CheckpointError, and UsageError for a card that brings its own file or
-    takes no mean cube.
+    `url` is where it was fetched, "" for a file of the user's. Without `mean` a cube that was stored before stays, which must
+    be in order. Returns what is stored and what `inspect` found. Raises CheckpointError, and UsageError for a card that
+    brings its own file or takes no mean cube.
     """
     path = Path(path)
     _require_storable(card)
-    cube = None
-    if mean is not None:
+    cube, odd = None, ""
+    if mean is None:
+        cache.kept_cube(card.name)
+    else:
+        odd = mean_note(card, mean)
         cube = with_mean_cube(card, mean, card.sampling.length).preprocess.mean_cube
         cube = (cube, cache.Origin.of(Path(mean), file_sha256(Path(mean)), "mean cube"))
     loaded = load(card, path)
@@ -41,6 +46,8 @@ def add(
         )
     origin = loaded.origin or cache.Origin.of(path, loaded.sha256, file_form(path), loaded.naming, url)
     record = cache.store(card.name, loaded.backbone.state_dict(), origin, cube)
+    if odd:
+        report = replace(report, findings=(*report.findings, Finding("warning", f"mean cube {mean}: {odd}")))
     return record, report
 
 
@@ -63,6 +70,8 @@ def get(
     source = source or card.downloads[0]
     if mean is not None:
         with_mean_cube(card, mean, card.sampling.length)  # what is wrong with it is told before the long download
+    else:
+        cache.kept_cube(card.name)
     target = cache.downloads_folder() / card.name / source.file
     with _alone(card, target.parent, on_note) as waited:
         record = cache.read_sound_record(card.name) if waited and mean is None else None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +13,7 @@ from featx.checkpoints.caffe_names import caffe_tensors
 from featx.checkpoints.pickles import read_pickle
 from featx.checkpoints.safetensors import read_safetensors
 from featx.errors import CheckpointError
+from featx.small_files import is_special
 
 __all__ = ["file_form", "file_sha1", "file_sha256", "read_tensors"]
 
@@ -52,9 +51,9 @@ def _hash(path: Path, digest: hashlib._Hash) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
+    if is_special(path):
+        raise CheckpointError(f"weights '{path}' are a pipe or a device; name the file that holds them")
     try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # to open it would be to wait for a writer
-            raise CheckpointError(f"weights '{path}' are a pipe; name the file that holds them")
         return open(path, "rb")
     except OSError as error:
         raise CheckpointError(f"weights '{path}' cannot be read ({error.strerror}); check the path") from None

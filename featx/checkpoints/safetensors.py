@@ -86,12 +86,15 @@ def write_safetensors(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors are aligned
     aside = path.with_name(path.name + ".tmp")
-    with open(aside, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
-    os.replace(aside, path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for tensor in tensors.values():
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                file.write(memoryview(flat.view(torch.uint8).numpy()))
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)  # of a disk that is full
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[bytes, int]:
