@@ -16,7 +16,7 @@ from small_weights import cards, save_port, small_card, trained_state  # noqa: F
 from test_cli import run
 from test_download import file, serve  # noqa: F401  (serve is a fixture)
 
-from featx.catalog import CHECKPOINTS, Source
+from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER, Source
 from featx.checkpoints import acquire, cache, load
 from featx.checkpoints.describe import describe
 from featx.checkpoints.safetensors import write_safetensors
@@ -43,6 +43,24 @@ def test_list_tells_of_every_card(capsys, home):
         way = "featx" if card.embedded else "get" if any(source.plain for source in card.source) else "browser"
         assert f" {way} " in line and f" {'yes' if card.embedded else 'no'} " in line
     assert str(home) in out
+
+
+def test_show_of_a_card_that_does_not_resize(capsys, home, tmp_path):
+    mini = json.loads((WEIGHTS_FOLDER / "res3d-mini.json").read_text())
+    card = tmp_path / "mine.json"
+    pixels = {name: value for name, value in mini["preprocess"].items() if name != "resize"}
+    card.write_text(json.dumps(mini | {"name": "res3d-mine", "embedded": False, "preprocess": pixels}))
+    code, out, _ = run(capsys, "weights", "show", card)
+    out = " ".join(out.split())
+    assert code == 0 and "pixels not resized, cropped to 112 at " in out and "None" not in out
+
+
+def test_add_over_a_damaged_record(capsys, c3d, home):
+    card, path = c3d
+    run(capsys, "weights", "add", card.name, path)
+    (home / "weights/c3d-small.json").write_text("{")
+    code, out, _ = run(capsys, "weights", "add", card.name, path)
+    assert code == 0 and "c3d-small is stored" in out and load(card)
 
 
 def test_list_as_json(capsys, home):

@@ -19,7 +19,7 @@ from featx.backbones import build
 from featx.backbones.base import Backbone
 from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER, Checkpoint
 from featx.checkpoints.cache import Origin, read_record
-from featx.checkpoints.files import file_form, file_sha256, read_tensors
+from featx.checkpoints.files import file_form, file_sha256, read_tensors, without_counters
 from featx.checkpoints.identify import card_namings, match_shapes
 from featx.checkpoints.identity import require_own_file
 from featx.checkpoints.input_scale import require_input_scale
@@ -118,7 +118,7 @@ def fit(checkpoint: Checkpoint, path: Path) -> tuple[Backbone, Naming]:
     tensors = read_tensors(path)
     backbone = _skeleton(checkpoint)
     caffe = file_form(path) == "caffe"
-    known = card_namings(checkpoint, backbone.state_dict(), tensors, caffe)
+    known = card_namings(checkpoint, without_counters(backbone.state_dict()), tensors, caffe)
     if not known:
         raise CheckpointError(
             f"weights '{path}' are a Caffe file, but those of {checkpoint.name} were not published as one; "
@@ -128,7 +128,7 @@ def fit(checkpoint: Checkpoint, path: Path) -> tuple[Backbone, Naming]:
     naming = max(known, key=lambda n: (n.ours.keys() == tensors.keys(), len(n.ours.keys() & tensors.keys())))
     if naming.arguments:
         backbone = _skeleton(checkpoint, **naming.arguments)
-    skeleton = backbone.state_dict()
+    skeleton = without_counters(backbone.state_dict())
     expected = {theirs: skeleton[ours] for theirs, ours in naming.ours.items()}
     problems = {
         "missing": [name for name in expected if name not in tensors],
@@ -154,6 +154,8 @@ def fit(checkpoint: Checkpoint, path: Path) -> tuple[Backbone, Naming]:
             f"{better}{ANOTHER}"
         )
     state = {ours: tensors[theirs].detach().float().contiguous() for theirs, ours in naming.ours.items()}
+    for name in backbone.state_dict().keys() - skeleton.keys():
+        state[name] = torch.zeros((), dtype=torch.int64)
     backbone.load_state_dict(state, strict=True, assign=True)
     return backbone.requires_grad_(False).eval(), naming
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ from featx.checkpoints.safetensors import read_safetensors
 from featx.errors import CheckpointError
 from featx.small_files import is_special
 
-__all__ = ["file_form", "file_sha1", "file_sha256", "read_tensors"]
+__all__ = ["file_form", "file_sha1", "file_sha256", "read_tensors", "without_counters"]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -103,7 +104,7 @@ def _clean(content: Any, path: Path) -> dict[str, Tensor]:
         name = key
         while name.startswith("module."):
             name = name.removeprefix("module.")
-        if name.endswith(".num_batches_tracked"):
+        if _is_counter(name):
             continue
         if name in tensors:
             raise CheckpointError(
@@ -111,6 +112,15 @@ def _clean(content: Any, path: Path) -> dict[str, Tensor]:
             )
         tensors[name] = value
     return tensors
+
+
+def without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without BatchNorm's counters of batches, which matter to training alone, and which many files lack."""
+    return {name: tensor for name, tensor in state.items() if not _is_counter(name)}
+
+
+def _is_counter(name: str) -> bool:
+    return f".{name}".endswith(".num_batches_tracked")
 
 
 def _shown_key(key: Any) -> str:
