@@ -31,6 +31,7 @@ from featx.key_paths import check_key
 from featx.parts import written_anew
 from featx.plan import folders_below, key_of
 from featx.provenance import ENDED, Provenance
+from featx.small_files import is_special
 
 __all__ = ["ExportSummary", "ImportSummary", "export_c3d", "import_c3d"]
 
@@ -40,6 +41,7 @@ CAFFE_LAYERS = {"c3d-sports1m": {"fc6": "fc6-1", "fc7": "fc7-1"}}
 ENGINE = "c3d-caffe"  # what imported features record as their engine
 PREFIX_LIST = "output_list_prefix.txt"
 HEADER_BYTES = 5 * 4
+MAX_START = 2**31 - 1  # of a clip; no video has more frames
 
 _BLOB_NAME = re.compile(r"(?P<start>[0-9]+)\.(?P<layer>[^.]+)")
 
@@ -112,13 +114,17 @@ def import_c3d(
     backbone: str | os.PathLike | Checkpoint,
     *,
     layers: str | Iterable[str] | None = None,
+    first_frame: int | None = None,
     overwrite: bool = False,
 ) -> ImportSummary:
     """Read a folder of the C3D tool's files into a feature file: clip features, and their descriptors.
 
     `backbone`: the card of the net that made them (its name, its file or itself), which tells the layers' shapes and a
     clip's span; `layers`: those to read (default: all that are found). A video is a folder of such files; its key is the
-    folder's path below `folder`, and a file's name the number of the clip's first frame. What such files do not tell is
+    folder's path below `folder`, and a file's name the number of the clip's first frame. Links to folders are followed, names
+    that begin with a dot are not looked at. `first_frame` is the number of a video's first frame in these names: as its lists
+    do, the tool counts the images of a folder from 1, and the frames of a video file from 0; None stands for 0, unless a
+    video's first clip is numbered 1, which may be either and is refused. What such files do not tell is
     recorded as unknown: `num_frames` 0, `fps` and all seconds NaN. The result is a file of its own: it neither merges with
     extracted features nor is continued.
 
@@ -127,6 +133,8 @@ def import_c3d(
     """
     folder, output = Path(folder), Path(output)
     store.require_replaceable(output)
+    if first_frame not in (None, 0, 1):
+        raise UsageError(f"--first-frame is {first_frame}, but must be 0 or 1")
     card = get_checkpoint(backbone)
     for layer in [layers] if isinstance(layers, str) else layers or ():
         if layer not in card.layers:
@@ -145,7 +153,7 @@ def import_c3d(
                         f"add it, or name the layers to read with --layer"
                     )
         num_clips = 0
-        for key, clips in sorted(videos.items()):
+        for key, clips in sorted(_counted_from_0(videos, first_frame).items()):
             parts.add(_read_video(key, folder, clips, card, shapes), provenance)
             num_clips += len(clips)
         parts.flush(provenance)
@@ -167,6 +175,8 @@ def read_blob(path: Path, shape: Sequence[int]) -> np.ndarray:
 
     Raises FeatureFileError for another shape or length, and for values that are not finite.
     """
+    if is_special(path):
+        raise FeatureFileError(f"{path}: not a regular file")  # a pipe would be waited for without an end
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -233,6 +243,8 @@ def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[s
     folder_of: dict[str, str] = {}
     for at, names in folders_below(folder):
         below = at.relative_to(folder)
+        if any(name.startswith(".") for name in below.parts):
+            continue
         key = key_of(below if below.parts else folder.resolve().name, keep_suffix=True)
         for name in (name for name in names if not name.startswith(".")):
             path = at / name
@@ -257,7 +269,10 @@ def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[s
                 raise UsageError(
                     f"{folder_of[key]} and {at} both give the video '{key}'; move the files of one elsewhere"
                 )
-            blobs = videos[key][int(match["start"])]
+            digits = match["start"].lstrip("0")
+            if len(digits) > len(str(MAX_START)) or int(digits or 0) > MAX_START:
+                raise UsageError(f"{path}: the clip's first frame must be at most {MAX_START:,}; correct the name")
+            blobs = videos[key][int(digits or 0)]
             if layer in blobs:
                 raise UsageError(f"{blobs[layer]} and {path} are the same clip and layer; remove one")
             blobs[layer] = path
@@ -265,6 +280,21 @@ def _find_blobs(folder: Path, card: Checkpoint, layers: Sequence[str]) -> dict[s
         wanted = ", ".join(f".{blob_suffix(card.name, layer)}" for layer in layers or card.layers)
         raise UsageError(f"no features of the C3D tool in {folder}; looked for files such as 000016 with {wanted}")
     return videos
+
+
+def _counted_from_0(videos: Mapping[str, Mapping[int, Any]], first_frame: int | None) -> dict[str, dict[int, Any]]:
+    """The clips by the numbers of their first frames among a video's, of which the first is 0."""
+    for key, clips in sorted(videos.items()):
+        if first_frame is None and min(clips) == 1:
+            raise UsageError(
+                f"the first clip of {key} is numbered 1, which is its first frame where the tool read a folder of images, and "
+                "its second where it read a video file; say --first-frame 1 or --first-frame 0"
+            )
+        if min(clips) < (first_frame or 0):
+            raise UsageError(
+                f"a clip of {key} is numbered 0, but --first-frame is 1; import folders of images and video files apart"
+            )
+    return {key: {start - (first_frame or 0): clip for start, clip in clips.items()} for key, clips in videos.items()}
 
 
 def _read_video(

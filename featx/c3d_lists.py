@@ -20,7 +20,7 @@ from featx.lists import read_text
 
 __all__ = ["ListedVideo", "is_clip_line", "read_c3d_lists"]
 
-_LINE = re.compile(r"(?P<path>.*\S)\s+(?P<start>\d+)\s+(?P<label>-?\d+)")
+_LINE = re.compile(r"(?P<path>.*\S)\s+(?P<start>\d{1,18})\s+(?P<label>-?\d{1,18})")
 
 
 @dataclass

@@ -25,6 +25,7 @@ from featx.backbones import ARCHITECTURES
 from featx.clips import Sampling
 from featx.errors import UnknownNameError, UsageError
 from featx.preprocess import Preprocess
+from featx.small_files import is_special
 
 __all__ = [
     "CHECKPOINTS",
@@ -249,6 +250,8 @@ class Checkpoint:
             yield "data", "must say what the weights were trained on"
         if self.size_mb is not None and not (_is_number(self.size_mb) and self.size_mb > 0):
             yield "size_mb", "must be a number of MB above 0"
+        if self.labels is not None and not all(label.strip() and label.isprintable() for label in self.labels):
+            yield "labels", "must be names that can be printed; a list of them has no empty lines"
         if self.labels is not None and not len(self.labels) == len(set(self.labels)) == self.classes:
             yield "labels", f"must be {self.classes} different names, one a class"
         unknown = [naming for naming in self.namings or () if naming not in NAMINGS]
@@ -281,7 +284,7 @@ def read_card(text: str, where: str, folder: Path | None = None) -> Checkpoint:
     Raises UsageError for text that is not JSON, unknown or missing fields, and values that break a rule.
     """
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"card {where} is not JSON ({error}); correct it or leave it out") from None
     _check_names(Checkpoint, fields, where)
@@ -333,6 +336,14 @@ def _check_variant(card: Checkpoint, name: str, preprocess: dict[str, Any], wher
         raise UsageError(f"card {where}: {error}") from None
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' stands twice in one object")
+    return dict(pairs)
+
+
 def _as_tuple(values: Any) -> Any:
     """A list of JSON as the record has it; what is no list is left to the record's own checks."""
     return tuple(values) if isinstance(values, list) else values
@@ -357,8 +368,10 @@ def _read_labels(labels: Any, folder: Path | None) -> Any:
         if labels not in known:
             raise UnknownNameError("labels", labels, known)
         path = LABELS_FOLDER / f"{labels}.txt"
+    if is_special(path):
+        raise UsageError(f"labels are '{labels}', but {path} is a pipe or a device; name a text file")
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UsageError(f"labels are '{labels}', but {path} cannot be read ({reason})") from None
@@ -394,6 +407,8 @@ def read_card_file(path: str | os.PathLike) -> Checkpoint:
     read, and as `read_card` does.
     """
     path = Path(path)
+    if is_special(path):
+        raise UsageError(f"card '{path}' is a pipe or a device; name a card's JSON file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -250,6 +250,12 @@ class Preprocess:
             return ""
         return hashlib.sha256(np.ascontiguousarray(self.mean_cube, dtype="<f4").tobytes()).hexdigest()
 
+    def mean_cube_averages(self) -> tuple[float, ...]:
+        """What the mean cube is on average in each channel, of the part that the crop takes."""
+        top, left, height, width = self._window(*self.mean_cube.shape[2:])
+        cropped = self.mean_cube[:, :, top : top + height, left : left + width]
+        return tuple(cropped.mean(axis=(1, 2, 3), dtype=np.float64).tolist())
+
     @staticmethod
     def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
         import torch

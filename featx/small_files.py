@@ -1,4 +1,7 @@
-"""Small files that a command writes besides features: tables, JSON, pictures; each at once or not at all."""
+"""Small files that a command writes besides features: tables, JSON, pictures; each at once or not at all.
+
+And what has a name but is no file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["check_output", "write_bytes", "write_text"]
+__all__ = ["check_output", "is_special", "write_bytes", "write_text"]
 
 TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 
@@ -60,6 +63,12 @@ def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, .
             pass
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Whether a path leads to a pipe, a device or a socket, whose reader may wait, or read, without an end."""
+    path = Path(path)
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _head(path: Path) -> bytes:

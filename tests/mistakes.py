@@ -354,6 +354,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("matrix.npy --keys keys.txt", "'-o'", "missing option", "see 'featx import --help'"),
         ("absent.npy -o f.h5", "absent.npy", "no such file", "check the path"),
         ("matrix.npy -o f.h5", "matrix.npy", "holds no keys", "with --keys"),
+        ("matrix.npy -o f.h5 --keys keys.txt --first-frame 1", "--first-frame", "is for --format c3d", "leave it out"),
         ("matrix.npy -o f.h5 --keys absent.txt", "absent.txt", "No such file", "name a text file"),
         ("matrix.npy -o f.h5 --keys few_keys.txt", "1 keys", "has 12 rows", "give a key a row"),
         ("matrix.npy -o f.h5 --keys same_keys.txt", "'run/0'", "a video has one row", "drop the others"),

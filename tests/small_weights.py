@@ -54,6 +54,8 @@ def trained_state(card: Checkpoint, seed: int = 0, grey: bool | None = None) -> 
     generator = torch.Generator().manual_seed(seed)
     state = build(card.architecture, **card.build_arguments).state_dict()
     for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            continue  # a counter of batches
         if tensor.ndim > 1:
             tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
         elif name.endswith(("running_var", "weight")):  # of a BatchNorm

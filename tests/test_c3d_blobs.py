@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 import numpy as np
@@ -251,6 +252,54 @@ def test_folders_that_are_not_understood(blobs, tmp_path):
     refused("the clip a/000008 has no file of prob")
     (blobs / "a/8.fc6").write_bytes((blobs / "a/000008.fc6-1").read_bytes())
     refused("000008.fc6-1 and .*8.fc6 are the same clip and layer")
+
+
+def test_links_to_folders_are_followed_and_hidden_ones_are_not(blobs, tmp_path):
+    (blobs / "b").rename(tmp_path / "elsewhere")
+    (blobs / "b").symlink_to(tmp_path / "elsewhere")
+    (blobs / "up").symlink_to(blobs)
+    (blobs / ".trash").mkdir()
+    (blobs / ".trash/000000.fc6-1").write_bytes(b"")
+    import_c3d(blobs, tmp_path / "f.h5", "c3d-sports1m", layers="prob")
+    with featx.open(tmp_path / "f.h5") as features:
+        assert features.keys == ["a", "b"]
+    (blobs / "c").symlink_to(blobs / "a")  # as videos, which then have two keys
+    import_c3d(blobs, tmp_path / "g.h5", "c3d-sports1m", layers="prob")
+    with featx.open(tmp_path / "g.h5") as features:
+        assert features.keys == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("start", ["9223372036854775807", "99999999999999999999", "9" * 200, str(2**31)])
+def test_numbers_that_no_frame_has(start, blobs, tmp_path):
+    (blobs / f"a/{start}.prob").touch()
+    with pytest.raises(UsageError, match="the clip's first frame must be at most 2,147,483,647; correct the name"):
+        import_c3d(blobs, tmp_path / "f.h5", "c3d-sports1m")
+
+
+def test_a_pipe_among_them(blobs, tmp_path):
+    (blobs / "b/000008.prob").unlink()
+    os.mkfifo(blobs / "b/000008.prob")
+    with pytest.raises(FeatureFileError, match=r"b/000008.prob: not a regular file"):
+        import_c3d(blobs, tmp_path / "f.h5", "c3d-sports1m")
+
+
+def test_the_first_frame_is_0_or_1(capsys, blobs, tmp_path):
+    """The tool numbers the frames of a video file from 0, and the images of a folder from 1."""
+    for path in [path for start in (16, 8, 0) for path in sorted(blobs.glob(f"b/{start:06d}.*"))]:
+        path.rename(path.with_name(f"{int(path.stem) + 1:06d}{path.suffix}"))
+    code, _, err = run(capsys, "import", blobs, "-o", tmp_path / "f.h5", "--backbone", "c3d-sports1m")
+    assert code == 2 and "the first clip of b is numbered 1" in err and "--first-frame 1 or --first-frame 0" in err
+    with pytest.raises(UsageError, match="a clip of a is numbered 0, but --first-frame is 1; import folders"):
+        import_c3d(blobs, tmp_path / "f.h5", "c3d-sports1m", first_frame=1)
+    with pytest.raises(UsageError, match="--first-frame is 2, but must be 0 or 1"):
+        import_c3d(blobs, tmp_path / "f.h5", "c3d-sports1m", first_frame=2)
+    for first_frame, starts in ((0, [1, 9, 17]), (1, [0, 8, 16])):
+        args = (blobs / "b", "-o", tmp_path / f"{first_frame}.h5", "--backbone", "c3d-sports1m", "--layer", "prob")
+        assert run(capsys, "import", *args, "--first-frame", first_frame)[0] == 0
+        with featx.open(tmp_path / f"{first_frame}.h5") as features:
+            table = features["b"].clip_table
+            assert table.start_frame.tolist() == starts and table.end_frame.tolist() == [start + 16 for start in starts]
+            assert features["b"].clips["prob"][:, 0].tolist() == [1, 9, 17]
 
 
 def test_features_of_a_card_of_ones_own(capsys, tmp_path):

@@ -35,6 +35,8 @@ def test_lines_are_grouped_by_video(tmp_path):
     [
         (["a.avi 0"], r"line 1: 'a.avi 0' is not 'path start_frame label'"),
         (["a.avi 0 1", "b.avi -8 1"], r"line 2: 'b.avi -8 1' is not"),
+        ([f"a.avi {'9' * 5000} 1"], "is not 'path start_frame label'"),
+        ([f"a.avi 0 {'9' * 5000}"], "is not 'path start_frame label'"),
         (["a.avi 0 archery"], "is not 'path start_frame label'"),
         (
             ["a.avi 0 1", "b.avi 0 2", "a.avi 0 1"],

@@ -16,7 +16,7 @@ from conftest import write_noise_video
 from small_weights import cards, save_port, trained_state  # noqa: F401  (cards is a fixture)
 
 import featx
-from featx.checkpoints import cache, load
+from featx.checkpoints import cache, load, with_chosen_mean
 from featx.checkpoints.acquire import add
 from featx.checkpoints.safetensors import read_safetensors
 from featx.errors import CheckpointError, ProvenanceError, UsageError
@@ -151,7 +151,8 @@ def test_a_damaged_record(change, stored, home):
     record = home / "weights" / "c3d-small.json"
     record.write_text(change(record.read_text()))
     with pytest.raises(
-        CheckpointError, match=r"c3d-small.json is damaged, or of another version of featx .*; delete it"
+        CheckpointError,
+        match=r"c3d-small.json is damaged, or .*; store the weights again with 'featx weights add c3d-small FILE'$",
     ):
         load(card)
     add(card, path)
@@ -290,9 +291,60 @@ def test_a_damaged_cube_is_noticed(stored, cube):
     content[-2] ^= 1
     file.write_bytes(content)
     for weights in (None, path):
-        with pytest.raises(CheckpointError, match=r"\.npy is damaged; store it again"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"\.npy is damaged; store it again with 'featx weights add c3d-small FILE --mean CUBE', or",
+        ):
             Extractor(card.name, weights=weights)
     Extractor(card.name, mean="card").close()
+    for damage in (lambda: None, file.unlink):  # what was stored is not dropped in silence
+        damage()
+        with pytest.raises(
+            CheckpointError, match="mean cube that was stored for c3d-small is damaged.* --mean CUBE, or"
+        ):
+            add(card, path)
+    assert cache.read_record(card.name) == record
+    assert add(card, path, cube)[0].mean.sha256 == record.mean.sha256
+    card_file = record.path.with_name("c3d-small.json")
+    card_file.write_text("{")
+    with pytest.raises(
+        CheckpointError, match="store the weights again with 'featx weights add c3d-small FILE --mean CUBE'"
+    ):
+        load(card)
+    with pytest.raises(CheckpointError, match="--mean CUBE, or delete .*c3d-small.json to do without it"):
+        add(card, path)
+    card_file.unlink()
+    assert add(card, path)[0].mean is None and not list(card_file.parent.glob("*.npy"))
+
+
+def test_weights_and_cube_that_are_stored_anew_while_they_are_read(stored, cube, tmp_path, monkeypatch):
+    """A reader has the record, and another process then drops the files that it names."""
+    card, path, _ = stored
+    add(card, path, cube)
+    other = save_port(card, trained_state(card, seed=1), tmp_path / "other.pth", "jfzhang95's port")
+    np.save(tmp_path / "cube2.npy", np.full((3, 16, 128, 171), 101, np.float32))
+    real, records = cache.read_record, [cache.read_record(card.name)] * 2
+    add(card, other, tmp_path / "cube2.npy")
+    for module in ("featx.checkpoints", "featx.checkpoints.mean_cube"):
+        monkeypatch.setattr(f"{module}.read_record", lambda name: records.pop() if len(records) > left else real(name))
+    left = 1
+    assert load(card).sha256 == sha256(other)
+    left = 0
+    assert with_chosen_mean(card, None, 16).preprocess.mean_cube.max() == 101
+    assert not records
+
+
+def test_a_full_disk_leaves_nothing_behind(stored, home, monkeypatch):
+    card, path, record = stored
+    add(card, path)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("featx.checkpoints.safetensors.os.replace", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        add(card, path)
+    assert sorted(p.name for p in (home / "weights").iterdir()) == [record.file, "c3d-small.json"]
 
 
 def test_a_stored_cube_and_clips_of_another_length(stored, cube):

@@ -11,7 +11,16 @@ import torch
 
 import featx
 from featx.backbones import build
-from featx.catalog import CHECKPOINTS, NAMINGS, WEIGHTS_FOLDER, Source, get_checkpoint, list_backbones, read_card
+from featx.catalog import (
+    CHECKPOINTS,
+    NAMINGS,
+    WEIGHTS_FOLDER,
+    Source,
+    get_checkpoint,
+    list_backbones,
+    read_card,
+    read_card_file,
+)
 from featx.checkpoints.names import namings
 from featx.errors import UnknownNameError, UsageError
 
@@ -248,11 +257,33 @@ def test_labels_of_a_users_card(tmp_path):
         UsageError, match=r"card x.json: labels are 'absent.txt', but .*absent.txt cannot be read \(No such"
     ):
         read_card(json.dumps(fields | {"labels": "absent.txt"}), "x.json", tmp_path)
+    (tmp_path / "names.txt").write_text("rue\nmüde\n", encoding="utf-8-sig")  # as editors on Windows write it
+    assert read_card(json.dumps(fields | {"labels": "names.txt"}), "x.json", tmp_path).labels == ("rue", "müde")
+    for text in ("rue\n\n", "rue\na\x1b[31mb\n"):
+        (tmp_path / "names.txt").write_text(text)
+        with pytest.raises(UsageError, match="must be names that can be printed; a list of them has no empty lines"):
+            read_card(json.dumps(fields | {"labels": "names.txt"}), "x.json", tmp_path)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UsageError, match="pipe.txt is a pipe or a device; name a text file"):
+        read_card(json.dumps(fields | {"labels": "pipe.txt"}), "x.json", tmp_path)
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read .it is not UTF-8 text"):
         read_card(json.dumps(fields | {"labels": "names.txt"}), "x.json", tmp_path)
     with pytest.raises(UsageError, match="card x.json: unknown labels 'kinetics-400'; did you mean 'kinetics400'"):
         read_card(json.dumps(fields | {"labels": "kinetics-400"}), "x.json", tmp_path)
+
+
+def test_a_field_twice(tmp_path):
+    text = json.dumps(card_fields("res3d-ucf101"))
+    for twice in ('{"name": "other-card", ' + text[1:], text.replace('"crop": ', '"crop": 100, "crop": ')):
+        with pytest.raises(UsageError, match="card x.json is not JSON .'(name|crop)' stands twice in one object"):
+            read_card(twice, "x.json")
+
+
+def test_a_card_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "card.json")
+    with pytest.raises(UsageError, match="card.json' is a pipe or a device; name a card's JSON file"):
+        read_card_file(tmp_path / "card.json")
 
 
 def test_sources():

@@ -182,6 +182,21 @@ def test_a_part_is_not_continued_without_proof_that_it_is_the_same_file(serve, t
     assert target.read_bytes() == OTHER and server.ranges == [None, None]
 
 
+@pytest.mark.parametrize(
+    "fields", [{}, {"ETag": '"two"'}, {"Last_Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}], ids=["none", "other", "date"]
+)
+def test_a_range_that_does_not_repeat_the_etag_is_no_proof(fields, serve, target):
+    """As of a server that knows Range, but not If-Range, and whose file has changed."""
+
+    def blind(handler):
+        headers(handler, 206, Content_Length=200_000, Content_Range="bytes 100000-299999/300000", **fields)
+        handler.wfile.write(OTHER[100_000:])
+
+    server = serve(file(cut=100_000), blind, file(OTHER, '"two"'))
+    download(server.url, target)
+    assert target.read_bytes() == OTHER and server.ranges == [None, "bytes=100000-", None]
+
+
 def test_a_part_of_another_url_is_not_continued(serve, target):
     first = serve(file(cut=100_000), lambda handler: headers(handler, 500, Content_Length=0))
     with pytest.raises(CheckpointError):
@@ -246,6 +261,15 @@ def test_redirects_to_other_schemes_are_refused(place, serve, target):
     with pytest.raises(CheckpointError, match="but only http and https are read"):
         download(server.url, target)
     assert left(target) == [] and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("place", ["http://[portal/", f"http://{'x' * 70}.com/", "http://h:port/w.pth"])
+def test_addresses_that_cannot_be(place, serve, target):
+    server = serve(lambda handler: headers(handler, 302, Location=place, Content_Length=0))
+    for url in (server.url, place):
+        with pytest.raises(CheckpointError, match="possible address|cannot be fetched") as error:
+            download(url, target)
+        assert left(target) == [] and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/etc/passwd", "data:,x"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import re
 
 import caffe_encoder as caffe
@@ -16,6 +17,8 @@ import featx
 from featx.catalog import CHECKPOINTS
 from featx.checkpoints import load, with_mean_cube
 from featx.checkpoints.caffe import read_mean_cube
+from featx.checkpoints.describe import describe
+from featx.checkpoints.mean_cube import mean_note
 from featx.cli import main
 from featx.errors import CheckpointError, ProvenanceError, UsageError
 from featx.extractor import Extractor
@@ -145,6 +148,15 @@ def test_files_that_are_no_cube(content, message, tmp_path):
         (np.full((3, 8, 128, 171), "x"), {}, CheckpointError, "holds <U1, but must hold numbers"),
         (np.full((3, 8, 128, 171), None), {}, CheckpointError, "is no intact .npy file"),
         (np.full((3, 8, 128, 171), np.inf), {}, CheckpointError, "not finite"),
+        (
+            cube_of(3, 8, 128, 171) / 255,
+            {},
+            CheckpointError,
+            "is on average 0.4, 0.4, 0.4 (B, G, R), but the constants of",
+        ),
+        (np.zeros((3, 8, 128, 171)), {}, CheckpointError, "which is too far for a mean in grey levels of BGR"),
+        (cube_of(3, 8, 128, 171) * 1e4, {}, CheckpointError, "but grey levels are 0 to 255; take the cube"),
+        (cube_of(3, 8, 128, 171) - 1000, {}, CheckpointError, "holds values from -9"),
     ],
 )
 def test_cubes_that_do_not_fit(array, options, error, message, tmp_path):
@@ -164,6 +176,38 @@ def test_cards_that_take_no_cube(tmp_path):
         with_mean_cube(plain, path, 16)
     with pytest.raises(CheckpointError, match=r"mean file 'absent' cannot be read \(No such file"):
         with_mean_cube(card, "absent", 16)
+
+
+SPORTS1M, UCF101 = (100.2, 108.9, 107.5), (90.25, 97.66, 101.41)  # averages of the published cubes, to a level
+
+
+@pytest.mark.parametrize(
+    ("name", "averages", "odd"),
+    [
+        ("c3d-sports1m", SPORTS1M, False),
+        ("c3d-ucf101", UCF101, False),
+        ("c3d-sports1m", UCF101, True),
+        ("c3d-ucf101", SPORTS1M, True),
+        ("c3d-sports1m", SPORTS1M[::-1], True),  # red and blue exchanged
+    ],
+)
+def test_a_cube_of_other_videos_is_told(name, averages, odd, tmp_path):
+    card = CHECKPOINTS[name]
+    values = np.array(averages, np.float32)[:, None, None, None]
+    path = save_cube(tmp_path / "mean.npy", np.broadcast_to(values, (3, 16, 128, 171)))
+    note = mean_note(card, path)
+    assert with_mean_cube(card, path, 16).preprocess.mean_cube is not None
+    words = ", ".join(f"{value:.1f}" for value in averages)
+    assert (
+        note.startswith(f"it is on average {words} (B, G, R), but the constants of {name} are ") if odd else note == ""
+    )
+    assert describe(card, mean=path).endswith(f"mean cube {path}" + f" ({note})" * odd)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mean")
+    with pytest.raises(CheckpointError, match="is a pipe or a device; name the file that holds the cube"):
+        with_mean_cube(CHECKPOINTS["c3d-sports1m"], tmp_path / "mean", 16)
 
 
 def test_a_cube_in_place_of_weights(tmp_path):

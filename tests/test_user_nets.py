@@ -16,6 +16,8 @@ import featx
 from featx.backbones import ARCHITECTURES, build
 from featx.catalog import get_checkpoint, list_backbones, read_card_file
 from featx.checkpoints import load
+from featx.checkpoints.compare import compare
+from featx.checkpoints.identify import identify
 from featx.checkpoints.safetensors import write_safetensors
 from featx.checkpoints.verify import verify
 from featx.errors import CheckpointError, ProvenanceError, UnknownNameError, UsageError
@@ -32,14 +34,15 @@ from featx.backbones.base import Backbone
 
 
 class ToyNet(Backbone):
-    def __init__(self, num_classes=3, width=4):
+    def __init__(self, num_classes=3, width=4, norm=False):
         super().__init__()
         self.conv1 = nn.Conv3d(3, width, 3, stride=4)
+        self.norm = nn.BatchNorm3d(width) if norm else nn.Identity()
         self.conv2 = nn.Conv3d(width, 2 * width, (1, 3, 3), stride=2)
         self.fc = nn.Linear(2 * width, num_classes)
 
     def stages(self):
-        yield "conv1", lambda x: F.relu(self.conv1(x))
+        yield "conv1", lambda x: F.relu(self.norm(self.conv1(x)))
         yield "conv2", lambda x: F.relu(self.conv2(x))
         yield "pool", lambda x: x.mean((2, 3, 4))
         yield "prob", lambda x: F.softmax(self.fc(x), dim=1)
@@ -106,6 +109,22 @@ def write_card(folder, /, **changes):
 
 
 # ------------------------------------------------------------------------------------------------- the whole road
+
+
+def test_a_net_with_torchs_own_batch_norm(install, clips_folder, tmp_path):
+    """Whose counter of batches files have or have not."""
+    install({"toynet": "toypackage.net:ARCHITECTURE"})
+    card = read_card_file(write_card(tmp_path / "mine", arguments={"norm": True}))
+    state = trained_state(card)
+    assert "norm.num_batches_tracked" in state and "norm.running_var" in state
+    path = tmp_path / "mine/toy.safetensors"
+    for written in (state, {name: tensor for name, tensor in state.items() if not name.endswith("tracked")}):
+        write_safetensors(path, written)
+        report = verify(card)
+        assert report.is_good, report.problems
+        assert identify(path, [card])[0].exact and compare(card, path, path).is_equal
+        assert torch.equal(load(card).backbone.norm.running_var, state["norm.running_var"])
+    assert np.isfinite(featx.extract(clips_folder / "dog/001.avi", card).descriptors["pool"]).all()
 
 
 def test_extract_with_a_card_of_ones_own(capsys, mine, clips_folder, tmp_path):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 
 import pytest
 import torch
 from conftest import write_noise_video
-from small_weights import SMALL, save_port, small_card, trained_state
+from small_weights import SMALL, cards, save_port, small_card, trained_state  # noqa: F401  (cards is a fixture)
 
 from featx.catalog import CHECKPOINTS, Source
 from featx.checkpoints import load
+from featx.checkpoints.acquire import add
 from featx.checkpoints.compare import _relation, compare
 from featx.checkpoints.input_scale import GREY, NORMALISED, UNDECIDED, probe, scale_of
 from featx.checkpoints.safetensors import write_safetensors
@@ -144,6 +146,23 @@ def test_published_checksums(tmp_path):
     ]:
         source = Source("https://host/x", file, sha256_prefix=prefix)
         assert levels(verify(small_card("c3d-sports1m", (source,)), path), words) == [level]
+
+
+def test_published_sha1(tmp_path, home, cards):  # noqa: F811
+    card = small_card("c3d-sports1m")
+    path = save(trained_state(card), tmp_path / "w.pth")
+    right = hashlib.sha1(path.read_bytes()).hexdigest()
+    for file, sha1, level, words in [
+        ("w.pth", right, "ok", f"SHA-1 {right} is as published for w.pth"),
+        ("w.pth", "0" * 40, "problem", f"SHA-1 {right} is not {'0' * 40}, as published for w.pth"),
+        ("other.pth", "0" * 40, "warning", f"is of a file without SHA-1 {'0' * 40}, as the published one has"),
+    ]:
+        card = dataclasses.replace(card, source=(Source("https://host/x", file, sha1=sha1),))
+        report = verify(card, path)
+        assert levels(report, words) == [level] and report.is_good == (level != "problem")
+        if level == "ok":
+            add(card, path)
+            assert levels(verify(card), "a SHA-1 is published, which only the file itself") == ["ok"]
 
 
 def test_files_that_are_no_weights(tmp_path):

@@ -16,7 +16,7 @@ from small_weights import cards, save_port, small_card, trained_state  # noqa: F
 from test_cli import run
 from test_download import file, serve  # noqa: F401  (serve is a fixture)
 
-from featx.catalog import CHECKPOINTS, Source
+from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER, Source
 from featx.checkpoints import acquire, cache, load
 from featx.checkpoints.describe import describe
 from featx.checkpoints.safetensors import write_safetensors
@@ -43,6 +43,24 @@ def test_list_tells_of_every_card(capsys, home):
         way = "featx" if card.embedded else "get" if any(source.plain for source in card.source) else "browser"
         assert f" {way} " in line and f" {'yes' if card.embedded else 'no'} " in line
     assert str(home) in out
+
+
+def test_show_of_a_card_that_does_not_resize(capsys, home, tmp_path):
+    mini = json.loads((WEIGHTS_FOLDER / "res3d-mini.json").read_text())
+    card = tmp_path / "mine.json"
+    pixels = {name: value for name, value in mini["preprocess"].items() if name != "resize"}
+    card.write_text(json.dumps(mini | {"name": "res3d-mine", "embedded": False, "preprocess": pixels}))
+    code, out, _ = run(capsys, "weights", "show", card)
+    out = " ".join(out.split())
+    assert code == 0 and "pixels not resized, cropped to 112 at " in out and "None" not in out
+
+
+def test_add_over_a_damaged_record(capsys, c3d, home):
+    card, path = c3d
+    run(capsys, "weights", "add", card.name, path)
+    (home / "weights/c3d-small.json").write_text("{")
+    code, out, _ = run(capsys, "weights", "add", card.name, path)
+    assert code == 0 and "c3d-small is stored" in out and load(card)
 
 
 def test_list_as_json(capsys, home):
@@ -97,7 +115,7 @@ def test_list_and_show_tell_what_is_here(capsys, c3d, home):
 def test_add(capsys, c3d, tmp_path):
     card, path = c3d
     cube = tmp_path / "mean.npy"
-    np.save(cube, np.full((3, 16, 128, 171), 100, np.float32))
+    np.save(cube, np.full((3, 16, 128, 171), 106, np.float32))
     code, out, err = run(capsys, "weights", "add", card.name, path, "--mean", cube)
     assert (code, err) == (0, "")
     assert f"c3d-small is stored: {cache.find(card)}" in out and "(torch, DavideA's port names)" in out
@@ -219,6 +237,22 @@ def test_get_of_what_is_here(capsys, published):
     cache.find(card).write_bytes(b"damaged")
     assert run(capsys, "weights", "get", card.name)[0] == 0 and len(server.requests) == 2 and load(card)
     assert run(capsys, "weights", "get", card.name, "--source", 2)[0] == 0 and len(server.requests) == 3
+
+
+def test_get_adds_a_mean_cube_to_what_is_here(capsys, published, tmp_path):
+    server, card, _ = published
+    run(capsys, "weights", "get", card.name)
+    before = cache.read_record(card.name)
+    np.save(tmp_path / "mean.npy", np.full((3, 16, 128, 171), 96, np.float32))
+    code, out, _ = run(capsys, "weights", "get", card.name, "--mean", tmp_path / "mean.npy")
+    assert code == 0 and len(server.requests) == 1 and "mean.npy, subtracted before the crop" in out
+    assert "warning  mean cube" in out and "it is on average 96.0, 96.0, 96.0 (B, G, R)" in out
+    after = cache.read_record(card.name)
+    assert after.mean.origin.file == "mean.npy"
+    assert (
+        dataclasses.replace(after, mean=None, origin=dataclasses.replace(after.origin, added=before.origin.added))
+        == before
+    )
 
 
 def test_two_that_get_the_same_both_end_well(published, home):
@@ -370,7 +404,7 @@ def test_every_subcommand_has_an_example(name, capsys):
 def test_extract_says_first_what_it_takes(capsys, c3d, clips_folder, tmp_path):
     card, path = c3d
     cube = tmp_path / "mean.npy"
-    np.save(cube, np.full((3, 16, 128, 171), 100, np.float32))
+    np.save(cube, np.broadcast_to(np.float32(card.preprocess.mean)[:, None, None, None], (3, 16, 128, 171)))
     run(capsys, "weights", "add", card.name, path, "--mean", cube)
     stored = "weights stored from c3d.pickle (DavideA's port names)"
     for weights, mean, words in [

@@ -18,15 +18,16 @@ from torch import Tensor
 from featx.backbones import build
 from featx.backbones.base import Backbone
 from featx.catalog import CHECKPOINTS, WEIGHTS_FOLDER, Checkpoint
-from featx.checkpoints.cache import read_record
-from featx.checkpoints.files import file_form, file_sha256, read_tensors
+from featx.checkpoints.cache import Origin, read_record
+from featx.checkpoints.files import file_form, file_sha256, read_tensors, without_counters
 from featx.checkpoints.identify import card_namings, match_shapes
+from featx.checkpoints.identity import require_own_file
 from featx.checkpoints.input_scale import require_input_scale
 from featx.checkpoints.mean_cube import with_chosen_mean, with_mean_cube
 from featx.checkpoints.names import Naming
 from featx.errors import CheckpointError
 
-__all__ = ["LoadedCheckpoint", "load", "require_input_scale", "with_chosen_mean", "with_mean_cube"]
+__all__ = ["LoadedCheckpoint", "fit", "load", "require_input_scale", "with_chosen_mean", "with_mean_cube"]
 
 ANOTHER = "take another file or another card, or name a card of your own with --card"
 NUM_LISTED = 3  # names of each kind that an error lists before it only counts
@@ -37,14 +38,15 @@ MAX_SHOWN = 120  # characters of a name in it
 class LoadedCheckpoint:
     """A backbone with its weights: in eval mode, float32, on the CPU, without gradients.
 
-    `sha256` is that of the file at `path`, or for a cached file that of the published file it was made from; `naming` says
-    whose names the file at `path` uses.
+    `sha256` is that of the file at `path`, or for a file that featx stored that of the published file it was made from, which
+    is its `origin`; `naming` says whose names the file at `path` uses.
     """
 
     backbone: Backbone
     sha256: str
     path: Path
     naming: str
+    origin: Origin | None = None
 
 
 def load(checkpoint: Checkpoint, weights: str | Path | LoadedCheckpoint | None = None) -> LoadedCheckpoint:
@@ -54,21 +56,26 @@ def load(checkpoint: Checkpoint, weights: str | Path | LoadedCheckpoint | None =
 
     The file is the authors' Caffe file, or safetensors or PyTorch's in our own names or those of a known port, and must
     hold every tensor, each of the right shape, floating and finite, and no other. A port without a classifier gives a
-    backbone without the layer prob. Raises CheckpointError otherwise, and where `weights` is None but there is no file, with
-    how to get it.
+    backbone without the layer prob. Raises CheckpointError otherwise, for a file that is told to be another card's or not the
+    published one (see `featx.checkpoints.identity`), and where `weights` is None but there is no file, with how to get it.
     """
     if isinstance(weights, LoadedCheckpoint):
         return weights
-    path, sha256 = _locate(checkpoint) if weights is None else (Path(weights), file_sha256(Path(weights)))
-    backbone, naming = _fit(checkpoint, read_tensors(path), path)
-    return LoadedCheckpoint(backbone, sha256, path, naming.label)
+    if weights is None:
+        return _load_own(checkpoint)
+    path = Path(weights)
+    sha256 = file_sha256(path)
+    return _loaded(checkpoint, path, sha256, require_own_file(checkpoint, path, sha256))
 
 
-def _locate(checkpoint: Checkpoint) -> tuple[Path, str]:
-    """The file to read where none is named, and the SHA-256 that the features' provenance gets.
+def _loaded(checkpoint: Checkpoint, path: Path, sha256: str, origin: Origin | None) -> LoadedCheckpoint:
+    backbone, naming = fit(checkpoint, path)
+    # the origin's, so that every way of naming one published file agrees
+    return LoadedCheckpoint(backbone, origin.sha256 if origin else sha256, path, naming.label, origin)
 
-    That of cached weights is the published file's that they were made of, so that both ways of naming one file agree.
-    """
+
+def _load_own(checkpoint: Checkpoint) -> LoadedCheckpoint:
+    """The weights of the file to read where none is named."""
     if checkpoint.embedded or (checkpoint.folder is not None and checkpoint.file):
         path = (WEIGHTS_FOLDER if checkpoint.embedded else checkpoint.folder) / checkpoint.file
         sha256 = file_sha256(path)
@@ -77,11 +84,17 @@ def _locate(checkpoint: Checkpoint) -> tuple[Path, str]:
             raise CheckpointError(
                 f"{path} has SHA-256 {sha256}, but the card of {checkpoint.name} says {checkpoint.sha256}; {remedy}"
             )
-        return path, sha256
+        return _loaded(checkpoint, path, sha256, None)
     record = read_record(checkpoint.name) if checkpoint.folder is None else None
-    if record is not None:
-        return record.checked_path(), record.origin.sha256
-    raise CheckpointError(_how_to_get(checkpoint))
+    if record is None:
+        raise CheckpointError(_how_to_get(checkpoint))
+    try:
+        return _loaded(checkpoint, record.checked_path(), record.sha256, record.origin)
+    except CheckpointError:  # another process may have stored them anew, and dropped that file
+        again = read_record(checkpoint.name)
+        if again in (record, None):
+            raise
+    return _loaded(checkpoint, again.checked_path(), again.sha256, again.origin)
 
 
 def _how_to_get(checkpoint: Checkpoint) -> str:
@@ -97,11 +110,15 @@ def _how_to_get(checkpoint: Checkpoint) -> str:
     return f"{name} needs weights that are not here; {fetch}{by_hand}"
 
 
-def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tuple[Backbone, Naming]:
-    """Put tensors of any known naming into a backbone, each in its place, or list what does not fit."""
+def fit(checkpoint: Checkpoint, path: Path) -> tuple[Backbone, Naming]:
+    """Put the tensors of a file, in any known naming, into a backbone, whoever's file it is told to be.
+
+    Raises CheckpointError with what does not fit.
+    """
+    tensors = read_tensors(path)
     backbone = _skeleton(checkpoint)
     caffe = file_form(path) == "caffe"
-    known = card_namings(checkpoint, backbone.state_dict(), tensors, caffe)
+    known = card_namings(checkpoint, without_counters(backbone.state_dict()), tensors, caffe)
     if not known:
         raise CheckpointError(
             f"weights '{path}' are a Caffe file, but those of {checkpoint.name} were not published as one; "
@@ -111,7 +128,7 @@ def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tupl
     naming = max(known, key=lambda n: (n.ours.keys() == tensors.keys(), len(n.ours.keys() & tensors.keys())))
     if naming.arguments:
         backbone = _skeleton(checkpoint, **naming.arguments)
-    skeleton = backbone.state_dict()
+    skeleton = without_counters(backbone.state_dict())
     expected = {theirs: skeleton[ours] for theirs, ours in naming.ours.items()}
     problems = {
         "missing": [name for name in expected if name not in tensors],
@@ -137,6 +154,8 @@ def _fit(checkpoint: Checkpoint, tensors: dict[str, Tensor], path: Path) -> tupl
             f"{better}{ANOTHER}"
         )
     state = {ours: tensors[theirs].detach().float().contiguous() for theirs, ours in naming.ours.items()}
+    for name in backbone.state_dict().keys() - skeleton.keys():
+        state[name] = torch.zeros((), dtype=torch.int64)
     backbone.load_state_dict(state, strict=True, assign=True)
     return backbone.requires_grad_(False).eval(), naming
 

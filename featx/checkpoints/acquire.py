@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from featx import catalog
 from featx.catalog import Checkpoint, Source
 from featx.checkpoints import cache, load, with_mean_cube
 from featx.checkpoints.download import Progress, download
 from featx.checkpoints.files import file_form, file_sha256
-from featx.checkpoints.verify import Report, inspect
+from featx.checkpoints.mean_cube import mean_note
+from featx.checkpoints.verify import Finding, Report, inspect
 from featx.durable import locked
 from featx.errors import CheckpointError, UsageError
 
@@ -23,26 +24,30 @@ def add(
 ) -> tuple[cache.Record, Report]:
     """Convert a published file of a card to safetensors and keep it in the cache, with its mean cube if one is given.
 
-    The file must fit the card strictly, pass `inspect` without a problem, and not have the name of another card's file.
-    `url` is where it was fetched, "" for a file of the user's. Without `mean` a cube that was stored before stays. Returns
-    what is stored and what `inspect` found. Raises CheckpointError, and UsageError for a card that brings its own file or
-    takes no mean cube.
+    The file must load as `load` demands, and pass `inspect` without a problem. One that featx stored keeps its origin.
+    `url` is where it was fetched, "" for a file of the user's. Without `mean` a cube that was stored before stays, which must
+    be in order. Returns what is stored and what `inspect` found. Raises CheckpointError, and UsageError for a card that
+    brings its own file or takes no mean cube.
     """
     path = Path(path)
     _require_storable(card)
-    cube = None
-    if mean is not None:
+    cube, odd = None, ""
+    if mean is None:
+        cache.kept_cube(card.name)
+    else:
+        odd = mean_note(card, mean)
         cube = with_mean_cube(card, mean, card.sampling.length).preprocess.mean_cube
         cube = (cube, cache.Origin.of(Path(mean), file_sha256(Path(mean)), "mean cube"))
-    _require_no_other_name(card, path)
     loaded = load(card, path)
     report = inspect(card, loaded)
     if not report.is_good:
         raise CheckpointError(
             f"{path} loads as {card.name}, but is not sound: {'; '.join(report.problems)}; nothing is stored"
         )
-    origin = cache.Origin.of(path, loaded.sha256, file_form(path), loaded.naming, url)
+    origin = loaded.origin or cache.Origin.of(path, loaded.sha256, file_form(path), loaded.naming, url)
     record = cache.store(card.name, loaded.backbone.state_dict(), origin, cube)
+    if odd:
+        report = replace(report, findings=(*report.findings, Finding("warning", f"mean cube {mean}: {odd}")))
     return record, report
 
 
@@ -65,6 +70,8 @@ def get(
     source = source or card.downloads[0]
     if mean is not None:
         with_mean_cube(card, mean, card.sampling.length)  # what is wrong with it is told before the long download
+    else:
+        cache.kept_cube(card.name)
     target = cache.downloads_folder() / card.name / source.file
     with _alone(card, target.parent, on_note) as waited:
         record = cache.read_sound_record(card.name) if waited and mean is None else None
@@ -90,20 +97,6 @@ def _alone(card: Checkpoint, folder: Path, on_note: Callable[[str], None]) -> It
                 f"{folder} cannot be written ({error.strerror or error}); make room, or set $FEATX_HOME to another folder"
             ) from None
         yield waited
-
-
-def _require_no_other_name(card: Checkpoint, path: Path) -> None:
-    """Some cards have the same tensors, and only the published names of their files tell them apart."""
-    named = [
-        other.name
-        for other in catalog.CHECKPOINTS.values()
-        if path.name in (other.file, *(source.file for source in other.source))
-    ]
-    if named and card.name not in named:
-        raise CheckpointError(
-            f"{path} has the name of the file of {' and '.join(named)}, not of {card.name}; store it as that, or rename it "
-            "if it is something else"
-        )
 
 
 def _require_storable(card: Checkpoint) -> None:

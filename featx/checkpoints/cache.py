@@ -39,6 +39,7 @@ __all__ = [
     "cache_folder",
     "downloads_folder",
     "find",
+    "kept_cube",
     "read_record",
     "read_sound_record",
     "store",
@@ -97,19 +98,22 @@ class Record:
 
     def checked_path(self) -> Path:
         """Where the weights are; raises CheckpointError unless they are, byte for byte, what was stored."""
-        return self._checked(self.file, self.sha256)
+        add = f"'featx weights add {self.card} FILE'"
+        remedy = f"store it again with {add}, or fetch it again as 'featx weights get {self.card}' says"
+        return self._checked(self.file, self.sha256, remedy)
 
     def checked_mean_path(self) -> Path | None:
         """Where the mean cube is, None without one; raises CheckpointError as `checked_path` does."""
-        return None if self.mean is None else self._checked(self.mean.file, self.mean.sha256)
+        if self.mean is None:
+            return None
+        add = f"'featx weights add {self.card} FILE --mean CUBE'"
+        remedy = f"store it again with {add}, or take the card's constants with --mean card"
+        return self._checked(self.mean.file, self.mean.sha256, remedy)
 
-    def _checked(self, file: str, sha256: str) -> Path:
+    def _checked(self, file: str, sha256: str, remedy: str) -> Path:
         path = _weights_folder() / file
         if not path.exists() or file_sha256(path) != sha256:
-            raise CheckpointError(
-                f"the stored file {path} is {'damaged' if path.exists() else 'gone'}; store it again with 'featx weights add "
-                f"{self.card} FILE', or fetch it again as 'featx weights get {self.card}' says"
-            )
+            raise CheckpointError(f"the stored file {path} is {'damaged' if path.exists() else 'gone'}; {remedy}")
         return path
 
 
@@ -143,8 +147,9 @@ def read_record(name: str) -> Record | None:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); check $FEATX_HOME") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
+        add = f"featx weights add {name} FILE" + " --mean CUBE" * bool(_files_of(name, "npy"))
         raise CheckpointError(
-            f"{path} is damaged, or of another version of featx ({error}); delete it and store the weights again"
+            f"{path} is damaged, or of another version of featx ({error}); store the weights again with '{add}'"
         ) from None
 
 
@@ -157,6 +162,29 @@ def read_sound_record(name: str) -> Record | None:
         return None
 
 
+def kept_cube(name: str) -> MeanCube | None:
+    """The mean cube that stays when other weights are stored for a card, None where there is none.
+
+    Raises CheckpointError where one was stored that is damaged, or of which the record is: it would be lost in silence.
+    """
+    try:
+        record = read_record(name)
+        has_cube = record is not None and record.mean is not None
+    except CheckpointError:  # what is damaged is about to be replaced
+        record, has_cube = None, bool(_files_of(name, "npy"))
+    if not has_cube:
+        return None
+    try:
+        if record is not None and record.checked_mean_path():
+            return record.mean
+    except CheckpointError:
+        pass
+    raise CheckpointError(
+        f"the mean cube that was stored for {name} is damaged, or the record of it; give it again with --mean CUBE, or delete "
+        f"{_record_path(name)} to do without it"
+    )
+
+
 def store(
     name: str,
     tensors: Mapping[str, Tensor],
@@ -166,7 +194,7 @@ def store(
     """Keep the tensors of a card, in featx's names, and its mean cube, float32 (3, T, h, w); returns the record.
 
     What was stored for the card before is replaced at the end; a cube stays where none is given. Raises CheckpointError
-    where the folder cannot be written.
+    as `kept_cube` does, and where the folder cannot be written.
     """
     folder = _weights_folder()
     try:
@@ -193,8 +221,9 @@ def _store(
     try:
         write_safetensors(aside, tensors, metadata)
         file, sha256 = _named_by_content(aside, f"{name}.", ".safetensors")
-        cube = _kept_cube(name)
-        if mean is not None:
+        if mean is None:
+            cube = kept_cube(name)
+        else:
             with open(aside, "wb") as handle:
                 np.save(handle, np.ascontiguousarray(mean[0], dtype="<f4"))
             cube = MeanCube(*_named_by_content(aside, f"{name}.", ".npy"), mean[1])
@@ -207,17 +236,6 @@ def _store(
         aside.unlink(missing_ok=True)
     _drop_replaced(record)
     return record
-
-
-def _kept_cube(name: str) -> MeanCube | None:
-    """The cube that is stored for a card, if it is in order."""
-    try:
-        record = read_record(name)
-        if record is not None and record.checked_mean_path():
-            return record.mean
-    except CheckpointError:  # what is damaged is about to be replaced
-        pass
-    return None
 
 
 def _weights_folder() -> Path:
@@ -240,7 +258,15 @@ def _named_by_content(aside: Path, before: str, after: str) -> tuple[str, str]:
 def _drop_replaced(record: Record) -> None:
     """Delete what earlier records of the card named."""
     kept = {record.file, record.mean.file if record.mean else ""}
-    for path in _weights_folder().iterdir():
-        match = re.fullmatch(rf"{re.escape(record.card)}\.[0-9a-f]{{8}}\.(safetensors|npy)", path.name)
-        if match and path.name not in kept:
+    for path in _files_of(record.card, "safetensors|npy"):
+        if path.name not in kept:
             path.unlink(missing_ok=True)
+
+
+def _files_of(name: str, kinds: str) -> list[Path]:
+    """The files that records of a card name, or named."""
+    try:
+        paths = list(_weights_folder().iterdir())
+    except OSError:
+        return []
+    return [path for path in paths if re.fullmatch(rf"{re.escape(name)}\.[0-9a-f]{{8}}\.({kinds})", path.name)]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from featx.catalog import Checkpoint
-from featx.checkpoints import load
+from featx.checkpoints import fit
+from featx.checkpoints.files import without_counters
 
 __all__ = ["Comparison", "compare"]
 
@@ -62,7 +63,7 @@ class Comparison:
 
 def compare(card: Checkpoint, first: str | Path, second: str | Path) -> Comparison:
     """Compare the weights of two files of a card, whatever their forms and names; raises CheckpointError as `load` does."""
-    states = [load(card, path).backbone.state_dict() for path in (first, second)]
+    states = [without_counters(fit(card, Path(path))[0].state_dict()) for path in (first, second)]
     return Comparison(dict(_relations(*states, Path(first).name, Path(second).name)))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from featx.catalog import Checkpoint
 from featx.checkpoints.cache import read_record
-from featx.checkpoints.mean_cube import CARD_MEAN, stored_cube
+from featx.checkpoints.files import file_sha256
+from featx.checkpoints.mean_cube import CARD_MEAN, mean_note, stored_cube
 
 __all__ = ["describe"]
 
@@ -16,7 +18,8 @@ def describe(card: Checkpoint, weights: str | os.PathLike | None = None, mean: s
     parts = [f"backbone {card.name}" + f" {card.variant}" * bool(card.variant)]
     record = read_record(card.name) if card.folder is None else None
     if weights is not None:
-        parts.append(f"weights {weights}")
+        others = card.sha256 is not None and file_sha256(Path(weights)) != card.sha256
+        parts.append(f"weights {weights}" + ", which are not those whose SHA-256 the card has" * others)
     elif card.embedded:
         parts.append("the small embedded checkpoint; for published figures name a published one (--backbone)")
     elif card.folder is not None and card.file:
@@ -24,8 +27,16 @@ def describe(card: Checkpoint, weights: str | os.PathLike | None = None, mean: s
     elif record is not None:
         parts.append(f"weights stored from {record.origin.file} ({record.origin.naming} names)")
     cube = stored_cube(card) if mean is None else None
-    if mean is not None:
-        parts.append("the card's constant mean" if os.fspath(mean) == CARD_MEAN else f"mean cube {mean}")
+    if mean is not None and os.fspath(mean) == CARD_MEAN:
+        parts.append("the card's constant mean")
+    elif mean is not None:
+        parts.append(f"mean cube {mean}{_odd(card, mean)}")
     elif cube is not None:
-        parts.append(f"mean cube stored from {cube.mean.origin.file} (--mean card for the card's constants)")
+        odd = _odd(card, cube.checked_mean_path())
+        parts.append(f"mean cube stored from {cube.mean.origin.file} (--mean card for the card's constants){odd}")
     return ", ".join(parts)
+
+
+def _odd(card: Checkpoint, mean: str | os.PathLike) -> str:
+    note = mean_note(card, mean)
+    return note and f" ({note})"

@@ -77,6 +77,12 @@ class _Validators:
         """The value of If-Range: a strong ETag, else the date, else ""."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
+    def proves(self, other: _Validators) -> bool:
+        """Whether `other` repeats what If-Range was: a server that does not know that header repeats nothing."""
+        return bool(self.if_range) and self.if_range == (
+            other.etag if self.if_range == self.etag else other.last_modified
+        )
+
     def contradicts(self, other: _Validators) -> bool:
         pairs = [(self.etag, other.etag), (self.last_modified, other.last_modified), (self.num_bytes, other.num_bytes)]
         return any(mine and theirs and mine != theirs for mine, theirs in pairs)
@@ -174,7 +180,7 @@ def _fetch(
     with _open(url, headers, timeout_seconds) as response:
         now = _validators(url, response)
         if response.status == 206:
-            if _range_start(response) != size or known is None or known.contradicts(now):
+            if _range_start(response) != size or known is None or not known.proves(now) or known.contradicts(now):
                 raise _Changed
         else:
             _require_a_file(url, response)
@@ -257,6 +263,8 @@ def _open(url: str, headers: dict[str, str], timeout_seconds: float) -> http.cli
         raise _Broken(_reason(error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(_reason(error)) from None
+    except ValueError as error:  # such as a redirect to http://[x/, or a host's name beyond all length
+        raise CheckpointError(f"{url} cannot be fetched: no possible address ({error}); take another source") from None
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -281,7 +289,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _require_http(url: str, asked: str) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise CheckpointError(f"'{url}' is no possible address ({error}); take another source") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         led = f"{asked} redirects to '{url}'" if asked != url else f"'{url}' is asked for"
         raise CheckpointError(f"{led}, but only http and https are read; take another source")

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-import warnings
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor
 
 from featx.checkpoints.caffe import FIRST_TAGS, read_caffe
 from featx.checkpoints.caffe_names import caffe_tensors
+from featx.checkpoints.pickles import read_pickle
 from featx.checkpoints.safetensors import read_safetensors
 from featx.errors import CheckpointError
+from featx.small_files import is_special
 
-__all__ = ["file_form", "file_sha256", "read_tensors"]
+__all__ = ["file_form", "file_sha1", "file_sha256", "read_tensors", "without_counters"]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -33,15 +31,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return caffe_tensors(read_caffe(path))
     if form == "safetensors":
         return _clean(read_safetensors(path), path)
-    content = _read_pickle(path)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    return _clean(content, path)
+    return _clean(read_pickle(path), path)
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
+    return _hash(path, hashlib.sha256())
+
+
+def file_sha1(path: Path) -> str:
+    """SHA-1 of a file in hexadecimal digits: some publishers state no other."""
+    return _hash(path, hashlib.sha1(usedforsecurity=False))
+
+
+def _hash(path: Path, digest: hashlib._Hash) -> str:
     with _open(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -49,9 +52,9 @@ def file_sha256(path: Path) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
+    if is_special(path):
+        raise CheckpointError(f"weights '{path}' are a pipe or a device; name the file that holds them")
     try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # to open it would be to wait for a writer
-            raise CheckpointError(f"weights '{path}' are a pipe; name the file that holds them")
         return open(path, "rb")
     except OSError as error:
         raise CheckpointError(f"weights '{path}' cannot be read ({error.strerror}); check the path") from None
@@ -84,34 +87,6 @@ def file_form(path: Path) -> str:
     )
 
 
-def _read_pickle(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the storage classes of old files, which concern their authors
-            with open(path, "rb") as file:  # not by its name, whose suffix torch would believe
-                _require_plain_zip(file)
-                return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile pickle can raise anything at all
-        remedy = "fetch the published file again"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        if "weights only" in str(error).lower():
-            reason = "it holds more than tensors: Python objects that would run code"
-            remedy = "save the model's state_dict() instead, or fetch the published file again"
-        raise CheckpointError(f"weights '{path}' are refused ({reason}); {remedy}") from None
-
-
-def _require_plain_zip(file: BinaryIO) -> None:
-    """Refuse a zip that unpacks to more than it has, which torch never writes."""
-    if zipfile.is_zipfile(file):
-        file.seek(0)
-        with zipfile.ZipFile(file) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        size = file.seek(0, os.SEEK_END)
-        if unpacked > size:
-            raise ValueError(f"it unpacks to {unpacked:,} bytes, more than the {size:,} that it has")
-    file.seek(0)
-
-
 def _clean(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -121,15 +96,15 @@ def _clean(content: Any, path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            found = ", ".join(f"{name!r:.120}" for name in list(content)[:4])
+            found = ", ".join(map(_shown_key, list(content)[:4]))
             raise CheckpointError(
-                f"weights '{path}' hold {found}, where {key!r:.120} is a {type(value).__name__}, but only named tensors are "
-                "taken, plain or under 'state_dict'; save the model's state_dict()"
+                f"weights '{path}' hold {found}, where {_shown_key(key)} is a {type(value).__name__}, but only named "
+                "tensors are taken, plain or under 'state_dict'; save the model's state_dict()"
             )
         name = key
         while name.startswith("module."):
             name = name.removeprefix("module.")
-        if name.endswith(".num_batches_tracked"):
+        if _is_counter(name):
             continue
         if name in tensors:
             raise CheckpointError(
@@ -137,3 +112,16 @@ def _clean(content: Any, path: Path) -> dict[str, Tensor]:
             )
         tensors[name] = value
     return tensors
+
+
+def without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without BatchNorm's counters of batches, which matter to training alone, and which many files lack."""
+    return {name: tensor for name, tensor in state.items() if not _is_counter(name)}
+
+
+def _is_counter(name: str) -> bool:
+    return f".{name}".endswith(".num_batches_tracked")
+
+
+def _shown_key(key: Any) -> str:
+    return f"{key!r:.120}" if isinstance(key, str | int | float) else f"a {type(key).__name__}"  # which may be deep

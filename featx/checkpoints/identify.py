@@ -17,7 +17,7 @@ import torch
 from featx.backbones import build
 from featx.catalog import CHECKPOINTS, Checkpoint
 from featx.checkpoints.caffe_names import caffe_naming
-from featx.checkpoints.files import file_form, read_tensors
+from featx.checkpoints.files import file_form, read_tensors, without_counters
 from featx.checkpoints.names import Naming, namings
 
 __all__ = ["Match", "card_namings", "identify", "match_shapes"]
@@ -109,7 +109,7 @@ def _skeleton(architecture: str, arguments: str) -> dict[str, Shape]:
     """Names and shapes of a net's tensors, with CLASSES in place of the number of classes; `arguments` are JSON."""
     with torch.device("meta"):
         backbone = build(architecture, **json.loads(arguments), num_classes=CLASSES)
-    return {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in without_counters(backbone.state_dict()).items()}
 
 
 @functools.cache

@@ -12,10 +12,15 @@ from featx.catalog import Checkpoint
 from featx.checkpoints.cache import Record, read_record
 from featx.checkpoints.caffe import read_mean_cube
 from featx.errors import CheckpointError, UsageError
+from featx.small_files import is_special
 
-__all__ = ["CARD_MEAN", "stored_cube", "with_chosen_mean", "with_mean_cube"]
+__all__ = ["CARD_MEAN", "mean_note", "stored_cube", "with_chosen_mean", "with_mean_cube"]
 
 CARD_MEAN = "card"  # in place of a file's name: the card's constants, even where a cube is stored
+
+# A published cube's averages lie within a level of its card's constants, that of other videos about ten off
+NEAR_LEVELS = 3.0
+MAX_LEVELS = 32.0  # no videos' mean is so far from another's; values of 0 to 1 are, and zeros
 
 
 def with_chosen_mean(checkpoint: Checkpoint, mean: str | Path | None, length: int) -> Checkpoint:
@@ -26,7 +31,15 @@ def with_chosen_mean(checkpoint: Checkpoint, mean: str | Path | None, length: in
     """
     if mean is None:
         record = stored_cube(checkpoint)
-        mean = CARD_MEAN if record is None else record.checked_mean_path()
+        if record is None:
+            return checkpoint
+        try:
+            return with_mean_cube(checkpoint, record.checked_mean_path(), length)
+        except CheckpointError:  # another process may have stored it anew
+            again = stored_cube(checkpoint)
+            if again in (record, None):
+                raise
+            mean = again.checked_mean_path()
     return checkpoint if os.fspath(mean) == CARD_MEAN else with_mean_cube(checkpoint, mean, length)
 
 
@@ -40,7 +53,8 @@ def with_mean_cube(checkpoint: Checkpoint, path: str | Path, length: int) -> Che
     """The checkpoint with the mean cube of a file, for clips of `length` frames.
 
     The file is Caffe's `.binaryproto`, or NumPy's `.npy` of shape (3, T, h, w) or (1, 3, T, h, w): grey levels, BGR. Raises
-    CheckpointError for any other file, and UsageError where the card takes no cube or the cube's size is not the clips'.
+    CheckpointError for any other file and for one whose averages are far from the card's constants, and UsageError where the
+    card takes no cube or the cube's size is not the clips'.
     """
     preprocess = checkpoint.preprocess
     if not _takes_cube(checkpoint):
@@ -60,7 +74,32 @@ def with_mean_cube(checkpoint: Checkpoint, path: str | Path, length: int) -> Che
             f"mean file '{path}' holds {cube.shape[1]} frames, but a clip has {length}; "
             f"leave --length out, take the mean cube of these weights, or --mean {CARD_MEAN} for the card's constants"
         )
-    return dataclasses.replace(checkpoint, preprocess=dataclasses.replace(preprocess, mean_cube=cube))
+    changed = dataclasses.replace(checkpoint, preprocess=dataclasses.replace(preprocess, mean_cube=cube))
+    if _levels_off(changed) > MAX_LEVELS:
+        raise CheckpointError(
+            f"mean file '{path}' is {_compared(changed)}, which is too far for a mean in grey levels of BGR; "
+            "take the cube that was published with the weights"
+        )
+    return changed
+
+
+def mean_note(checkpoint: Checkpoint, path: str | Path) -> str:
+    """What is odd about a mean cube that can be taken: that it seems to be of other videos than the weights; else ""."""
+    changed = with_mean_cube(checkpoint, path, _read(path).shape[1])
+    return f"it is {_compared(changed)}" if _levels_off(changed) > NEAR_LEVELS else ""
+
+
+def _levels_off(checkpoint: Checkpoint) -> float:
+    preprocess = checkpoint.preprocess
+    return max(abs(a - b) for a, b in zip(preprocess.mean_cube_averages(), preprocess.mean, strict=True))
+
+
+def _compared(checkpoint: Checkpoint) -> str:
+    preprocess = checkpoint.preprocess
+    found, card = (
+        ", ".join(f"{v:.1f}" for v in values) for values in (preprocess.mean_cube_averages(), preprocess.mean)
+    )
+    return f"on average {found} (B, G, R), but the constants of {checkpoint.name} are {card}"
 
 
 def _takes_cube(checkpoint: Checkpoint) -> bool:
@@ -69,7 +108,9 @@ def _takes_cube(checkpoint: Checkpoint) -> bool:
 
 
 def _read(path: str | Path) -> np.ndarray:
-    """The cube as float32 (3, T, h, w), finite."""
+    """The cube as float32 (3, T, h, w), of 0 to 255."""
+    if is_special(path):
+        raise CheckpointError(f"mean file '{path}' is a pipe or a device; name the file that holds the cube")
     try:
         with open(path, "rb") as file:
             numpy_form = file.read(6) == b"\x93NUMPY"
@@ -78,6 +119,11 @@ def _read(path: str | Path) -> np.ndarray:
     cube = _read_npy(path) if numpy_form else read_mean_cube(path)
     if not np.isfinite(cube).all():
         raise CheckpointError(f"mean file '{path}' holds values that are not finite; fetch the published file again")
+    if cube.size and (cube.min() < 0 or cube.max() > 255):
+        raise CheckpointError(
+            f"mean file '{path}' holds values from {cube.min():g} to {cube.max():g}, but grey levels are 0 to 255; "
+            "take the cube that was published with the weights"
+        )
     return cube
 
 

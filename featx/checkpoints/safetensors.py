@@ -14,14 +14,14 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from featx.errors import CheckpointError
 
-__all__ = ["read_safetensors", "write_safetensors"]
+__all__ = ["read_metadata", "read_safetensors", "write_safetensors"]
 
 DTYPES = {
     "F64": torch.float64,
@@ -48,19 +48,24 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(
-                    f"{path}: the header claims {length:,} bytes, but the file has {size:,}; fetch it again"
-                )
-            entries = _parse_header(file.read(length), size - 8 - length, path)
-            data = bytearray(size - 8 - length)
+            text, num_bytes = _read_header(file, path)
+            entries = _parse_header(text, num_bytes, path)[0]
+            data = bytearray(num_bytes)
             if file.readinto(data) != len(data):
                 raise CheckpointError(f"{path}: the file became shorter while it was read; try again")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     return {name: _view(data, *entry) for name, entry in entries.items()}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What the header says besides the tensors; raises CheckpointError as `read_safetensors` does."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            return _parse_header(*_read_header(file, path), path)[1]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
 
 
 def write_safetensors(
@@ -81,23 +86,39 @@ def write_safetensors(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors are aligned
     aside = path.with_name(path.name + ".tmp")
-    with open(aside, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            file.write(memoryview(flat.view(torch.uint8).numpy()))
-    os.replace(aside, path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for tensor in tensors.values():
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                file.write(memoryview(flat.view(torch.uint8).numpy()))
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)  # of a disk that is full
 
 
-def _parse_header(text: bytes, num_bytes: int, path: Path) -> dict[str, tuple[torch.dtype, list[int], int, int]]:
-    """Check the header against the data's length; return name -> (dtype, shape, begin, end)."""
+def _read_header(file: BinaryIO, path: Path) -> tuple[bytes, int]:
+    """The header's text, and how many bytes of data come after it."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+        raise CheckpointError(f"{path}: the header claims {length:,} bytes, but the file has {size:,}; fetch it again")
+    return file.read(length), size - 8 - length
+
+
+def _parse_header(
+    text: bytes, num_bytes: int, path: Path
+) -> tuple[dict[str, tuple[torch.dtype, list[int], int, int]], dict[str, str]]:
+    """Check the header against the data's length; return name -> (dtype, shape, begin, end), and the metadata."""
     try:
         header = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the header is not valid JSON ({error}); fetch the file again") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the header must be a JSON object; fetch the file again")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path}: '__metadata__' must map names to texts; fetch the file again")
     entries = {name: _parse_entry(name, entry, path) for name, entry in header.items()}
     position = 0
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -110,7 +131,7 @@ def _parse_header(text: bytes, num_bytes: int, path: Path) -> dict[str, tuple[to
         raise CheckpointError(
             f"{path}: {num_bytes:,} bytes of data, but the header tells of {position:,}; fetch it again"
         )
-    return entries
+    return entries, metadata
 
 
 def _parse_entry(name: str, entry: Any, path: Path) -> tuple[torch.dtype, list[int], int, int]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from featx.backbones.base import Backbone
 from featx.catalog import Checkpoint
 from featx.checkpoints import LoadedCheckpoint, load
+from featx.checkpoints.identity import is_published
 from featx.checkpoints.input_scale import UNDECIDED, probe, scale_of
 from featx.errors import FeatxError
 
@@ -98,26 +99,27 @@ def _findings(card: Checkpoint, loaded: LoadedCheckpoint) -> Iterator[Finding]:
 
 
 def _checksums(card: Checkpoint, loaded: LoadedCheckpoint) -> Iterator[Finding]:
-    published = [source for source in card.source if source.sha256_prefix]
+    published = [source for source in card.source if source.sha256_prefix or source.sha1]
+    stored = loaded.origin is not None  # of which only the SHA-256 of what it was made from is known
     for source in published:
-        if loaded.sha256.startswith(source.sha256_prefix):
-            yield Finding("ok", f"SHA-256 {loaded.sha256} begins as published for {source.file or source.url}")
-            return
-        if loaded.path.name == source.file:
-            yield Finding(
-                "problem",
-                f"SHA-256 {loaded.sha256} does not begin with {source.sha256_prefix}, as published for {source.file}",
-            )
+        if (source.sha256_prefix or not stored) and is_published(source, loaded.path, loaded.sha256):
+            words = f"SHA-256 {loaded.sha256} begins" if source.sha256_prefix else f"SHA-1 {source.sha1} is"
+            yield Finding("ok", f"{words} as published for {source.file or source.url}")
             return
     if card.sha256 is not None and loaded.sha256 != card.sha256:
         yield Finding("problem", f"SHA-256 {loaded.sha256} is not the card's, {card.sha256}")
     elif card.sha256 is not None:
         yield Finding("ok", f"SHA-256 {loaded.sha256} is the card's")
-    elif card.source and len(published) == len(card.source):
-        prefixes = " or ".join(source.sha256_prefix for source in published)
+    elif stored and any(source.sha1 for source in published):
         yield Finding(
-            "warning", f"SHA-256 {loaded.sha256} does not begin with {prefixes}, as the published file's does"
+            "ok", f"SHA-256 {loaded.sha256}; a SHA-1 is published, which only the file itself can be held against"
         )
+    elif card.source and len(published) == len(card.source):
+        prefixes = " or ".join(source.sha256_prefix for source in published if source.sha256_prefix)
+        hashes = " or ".join(f"SHA-1 {source.sha1}" for source in published if not source.sha256_prefix)
+        wrong = [f"does not begin with {prefixes}, as the published file's does"] * bool(prefixes)
+        wrong += [f"is of a file without {hashes}, as the published one has"] * bool(hashes)
+        yield Finding("warning", f"SHA-256 {loaded.sha256} {', and '.join(wrong)}")
     else:
         yield Finding("ok", f"SHA-256 {loaded.sha256}; none is published for this file")
 

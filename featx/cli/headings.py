@@ -21,7 +21,7 @@ HEADINGS = {
     "Features": ("--layer", "--concat", "--dims", "--norm", "--scaling", "--fit-on", "--basis", "--whiten", "--l2"),
     "Clips": (
         *("--length", "--stride", "--frame-step", "--clips", "--random-clips", "--fps", "--short", "--tail"),
-        *("--crops", "--flip"),
+        *("--crops", "--flip", "--first-frame"),
     ),
     "Training": ("--C", "--solver", "--metric", "--seed"),
     "Output": (

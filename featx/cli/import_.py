@@ -46,6 +46,12 @@ MATRIX_OPTIONS = ("keys", "name", "key_dataset", "feature_dataset", "length", "s
 )
 @click.option("--length", type=int, help="npy folder, activitynet: frames a clip, where rows are clips.")
 @click.option("--stride", type=int, help="npy folder, activitynet: frames between the starts of clips.")
+@click.option(
+    "--first-frame",
+    type=int,
+    help="c3d: the number of a video's first frame in the names: 1 of a folder of images, 0 of a video file.  [default: 0, "
+    "unless a video's first clip is 1]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @json_option
 def command(source: Path, output: Path, format: str | None, as_json: bool, **options: object) -> None:
@@ -67,7 +73,8 @@ def command(source: Path, output: Path, format: str | None, as_json: bool, **opt
         _import_c3d(source, output, options, as_json)
         return
     _refuse(
-        {name: options.pop(name) for name in ("backbone", "card")}, "--format c3d; what made a matrix is its --name"
+        {name: options.pop(name) for name in ("backbone", "card", "first_frame")},
+        "--format c3d; what made a matrix is its --name",
     )
     layers = options.pop("layers")
     if len(layers) > 1:

@@ -194,12 +194,14 @@ def _tell(word: str, text: str) -> None:
 
 
 def _pixels(pixels) -> str:
-    resize = (
-        f"{pixels.resize[0]}x{pixels.resize[1]}" if isinstance(pixels.resize, tuple) else f"short side {pixels.resize}"
-    )
+    if pixels.resize is None:
+        resize = "not resized"
+    else:
+        size = "x".join(map(str, pixels.resize)) if isinstance(pixels.resize, tuple) else f"short side {pixels.resize}"
+        resize = f"resized to {size} ({pixels.interpolation})"
     place = "the centre" if pixels.crop_offset is None else "y {}, x {}".format(*pixels.crop_offset)
     numbers = ", ".join(f"{value:g}" for value in pixels.mean)
-    text = f"resized to {resize} ({pixels.interpolation}), cropped to {pixels.crop} at {place}, {pixels.channel_order.upper()}"
+    text = f"{resize}, cropped to {pixels.crop} at {place}, {pixels.channel_order.upper()}"
     text += f", times {pixels.scale:g}" * (pixels.scale != 1) + f", minus {numbers}"
     return text + (
         f", divided by {', '.join(f'{value:g}' for value in pixels.std)}" if any(v != 1 for v in pixels.std) else ""
@@ -213,6 +215,7 @@ def _source(source: Source) -> str:
         "plain URL" if source.plain else "needs a browser",
     ]
     words.append(f"SHA-256 {source.sha256_prefix}…" * bool(source.sha256_prefix))
+    words.append(f"SHA-1 {source.sha1}" * bool(source.sha1))
     return f"{source.url} ({', '.join(word for word in words if word)})"
 
 
@@ -242,7 +245,14 @@ def get(name: str, number: int | None, mean: Path | None, quiet: bool, as_json: 
 
     card = get_checkpoint(name)
     source = _chosen_source(card, number)
-    here = cache.read_sound_record(card.name) if number is None and mean is None else None
+    here = cache.read_sound_record(card.name) if number is None and card.folder is None else None
+    if here is not None and mean is not None:
+        here, report = acquire.add(card, here.path, mean)
+        if as_json:
+            print_json(here, path=here.path, fetched=False, findings=report.findings)
+        else:
+            _say_stored(here, report)
+        return 0
     if here is not None and as_json:
         print_json(here, path=here.path, fetched=False, findings=())
         return 0
@@ -307,7 +317,7 @@ def add(name: str, file: Path, mean: Path | None, as_json: bool) -> None:
     from featx.checkpoints import acquire, cache
 
     card = get_checkpoint(name)
-    before = cache.read_record(card.name)
+    before = cache.read_sound_record(card.name)
     record, report = acquire.add(card, file, mean)
     if as_json:
         print_json(record, path=record.path, findings=report.findings)

@@ -99,9 +99,10 @@ def _chosen_weights(
 
 
 def _identified(file: Path) -> Checkpoint:
-    """The card that a file fits; where several are alike, the one whose file has that name, else the first."""
+    """The card that a file fits; of several the one whose file has that name, or as which it was stored, else the first."""
     from featx.catalog import CHECKPOINTS
     from featx.checkpoints.identify import identify
+    from featx.checkpoints.identity import stored_card
 
     best = identify(file, CHECKPOINTS.values())[0]
     if not best.exact and 2 * best.num_matched < best.num_expected:
@@ -115,7 +116,12 @@ def _identified(file: Path) -> Checkpoint:
             f"tensors ({best.naming} names); name the card that is meant with --backbone, and it will say what does not fit"
         )
     cards = [CHECKPOINTS[name] for name in best.cards]
-    named = [card for card in cards if file.name in (card.file, *(source.file for source in card.source))]
+    stored_as = stored_card(file)
+    named = [
+        card
+        for card in cards
+        if card.name == stored_as or file.name in (card.file, *(source.file for source in card.source))
+    ]
     chosen = (named or cards)[0]
     if len(cards) > 1:
         click.echo(
