@@ -266,6 +266,8 @@ def test_labels_of_a_users_card(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(UsageError, match="pipe.txt is a pipe or a device; name a text file"):
         read_card(json.dumps(fields | {"labels": "pipe.txt"}), "x.json", tmp_path)
+    with pytest.raises(UsageError, match="pipe.txt' is a pipe or a device; name a card's JSON file"):
+        read_card_file(tmp_path / "pipe.txt")
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read .it is not UTF-8 text"):
         read_card(json.dumps(fields | {"labels": "names.txt"}), "x.json", tmp_path)
@@ -278,12 +280,6 @@ def test_a_field_twice(tmp_path):
     for twice in ('{"name": "other-card", ' + text[1:], text.replace('"crop": ', '"crop": 100, "crop": ')):
         with pytest.raises(UsageError, match="card x.json is not JSON .'(name|crop)' stands twice in one object"):
             read_card(twice, "x.json")
-
-
-def test_a_card_that_is_a_pipe(tmp_path):
-    os.mkfifo(tmp_path / "card.json")
-    with pytest.raises(UsageError, match="card.json' is a pipe or a device; name a card's JSON file"):
-        read_card_file(tmp_path / "card.json")
 
 
 def test_sources():
