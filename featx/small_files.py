@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["check_output", "write_bytes", "write_text"]
+__all__ = ["aside_of", "check_output", "require_different", "require_place", "write_bytes", "write_text"]
 
 TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
+MAX_NAME_BYTES = 200  # of the name of a file that is written aside, besides what is added; file systems take 255
+OPEN_FILES = (
+    "/dev/std",
+    "/dev/fd/",
+    "/proc/self/fd/",
+)  # a file that is open already would lose its name, and what is in it
 
 # What the tables and the JSON of svm-eval, similarity, embed and search begin with: these are replaced, since the same
 # command makes them again
@@ -24,25 +33,66 @@ TABLES = (
 )
 
 
-def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, ...] = TABLES) -> None:
+def check_output(path: str | os.PathLike, text: bool = True) -> None:
     """Raise UsageError where a file cannot be written: better now than after an hour's work.
 
-    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`: no list of the
-    user's, no video.
+    `text` says that it is to be a table or JSON, which replaces only what begins as one of TABLES: no list of the user's, no
+    video.
     """
-    path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if path.is_dir():
-        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if text and path.is_file() and path.stat().st_size and not _head(path).startswith(own):
-        what = "table or JSON that featx wrote" if own == TABLES else "picture"
-        raise UsageError(f"{path} exists and is no {what}; it is not replaced: choose another name")
+    place = require_place(path)
+    if text and place.is_file() and place.stat().st_size and not _head(place).startswith(TABLES):
+        raise UsageError(
+            f"{path} exists and is no table or JSON that featx wrote; it is not replaced: choose another name"
+        )
     try:
-        with tempfile.TemporaryFile(dir=path.absolute().parent):
+        with tempfile.TemporaryFile(dir=place.parent):
             pass
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def require_place(path: str | os.PathLike) -> Path:
+    """Where a file named `path` comes to lie, links followed. Raises UsageError where only something else could lie there.
+
+    That is a folder, a device, a pipe or a socket, and whatever is in no folder or cannot be looked at.
+    """
+    place = Path(os.path.realpath(path))
+    found, folder = _mode(path, path), _mode(place.parent, path)
+    if folder is None or not stat.S_ISDIR(folder):
+        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
+    if found is not None and stat.S_ISDIR(found):
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+    if (found is not None and not stat.S_ISREG(found)) or os.path.abspath(path).startswith(OPEN_FILES):
+        raise UsageError(f"cannot write {path}: it is a device, a pipe or a socket, and no file; choose another place")
+    return place
+
+
+def require_different(outputs: Mapping[str, str | os.PathLike | None]) -> None:
+    """Raise UsageError where two of a command's outputs, option -> path, are one file: the first would be lost."""
+    option_of: dict[str, str] = {}
+    for option, path in outputs.items():
+        if path is not None:
+            other = option_of.setdefault(os.path.realpath(path), option)
+            if other != option:
+                raise UsageError(
+                    f"{other} and {option} both name {path}, where one would be lost; give each its own name"
+                )
+
+
+def aside_of(place: Path) -> Path:
+    """The name, of a file beside it, under which `place` is written before it takes its own; never longer than one may be."""
+    name = os.fsdecode(os.fsencode(place.name)[:MAX_NAME_BYTES])
+    return place.with_name(f".{name}.{os.getpid()}.tmp")
+
+
+def _mode(path: str | os.PathLike, named: str | os.PathLike) -> int | None:
+    """What lies at a path, as the system tells it, None where nothing does. Raises UsageError where that cannot be told."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot write {named}: {error.strerror}; choose another place") from None
 
 
 def _head(path: Path) -> bytes:
@@ -59,12 +109,16 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write a small file, at once or not at all. Raises UsageError where that fails."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a small file, at once or not at all; a link stays, and what it names is written.
+
+    Raises UsageError where that fails.
+    """
+    place = require_place(path)
+    aside = aside_of(place)
     try:
         aside.write_bytes(data)
-        os.replace(aside, path)
+        os.replace(aside, place)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None

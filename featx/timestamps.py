@@ -18,6 +18,7 @@ from pathlib import Path
 from featx import store
 from featx.durable import sync
 from featx.errors import UsageError
+from featx.small_files import aside_of, require_place
 
 __all__ = ["require_timestamps_place", "write_timestamps"]
 
@@ -29,13 +30,9 @@ def require_timestamps_place(path: str | os.PathLike, output: str | os.PathLike)
     path = Path(path)
     if os.path.realpath(path) == os.path.realpath(output):
         raise UsageError(f"{path} is the feature file itself; give --timestamps another name, such as {path}.csv")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder; give --timestamps the name of a file, such as {path / 'clips.csv'}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if os.path.lexists(path):
-        if not path.is_file():
-            raise UsageError(f"{path} exists and is no file; give --timestamps another name")
+    if require_place(path).is_file():
         try:
             with open(path, "rb") as file:
                 first = file.read(len(",".join(HEADER)))
@@ -52,7 +49,8 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
     """
     path = Path(path)
     require_timestamps_place(path, features_path)
-    aside, num_clips = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
+    place = require_place(path)
+    aside, num_clips = aside_of(place), 0
     try:
         with store.open_features(features_path) as features, open(aside, "w", newline="", encoding="utf-8") as file:
             if not features.provenance.has_clip_table:
@@ -70,8 +68,8 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
                     writer.writerow((key, clip, start_frame, end_frame, *shown))
                 num_clips += len(table)
         sync(aside)
-        os.replace(aside, path)
-        sync(path.absolute().parent)
+        os.replace(aside, place)
+        sync(place.parent)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def build(folder: Path) -> None:
     _weights(folder)
     (folder / "old.html").write_text("<p>a page of the user's\n")
     (folder / "notes.txt").write_text("a text that is nothing else\n")
+    (folder / "thesis.pdf").write_text("%PDF-1.4\n% a work of years\n")
+    for name in ("pipe.png", "pipe.h5"):
+        os.mkfifo(folder / name)
     (folder / "folder").mkdir()
     (folder / "none").mkdir()
 

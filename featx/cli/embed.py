@@ -6,6 +6,7 @@ import click
 
 from featx.cli.help import Command
 from featx.cli.json_output import json_option, print_json
+from featx.small_files import require_different
 
 __all__ = ["command"]
 
@@ -47,6 +48,7 @@ def command(features, output, as_json, **options) -> None:
 
     Rows have unit length; t-SNE sees their first 50 principal components.
     """
+    require_different({"--output": output, "--csv": options["csv_path"]})
     from featx.plots import check_picture
 
     check_picture(output)

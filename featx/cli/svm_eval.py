@@ -6,6 +6,7 @@ import click
 
 from featx.cli.help import Command
 from featx.cli.json_output import print_json
+from featx.small_files import require_different
 
 __all__ = ["command"]
 
@@ -119,6 +120,9 @@ def command(features, dataset, per_class, json_path, csv_path, curves_path, conf
     from featx.evaluation import compare, curve, save_csv, save_json
     from featx.evaluation.results import compared
 
+    require_different(
+        {"--json": json_path, "--csv": csv_path, "--plot-curves": curves_path, "--plot-confusion": confusion_path}
+    )
     _check_pictures(curves_path, confusion_path, len(features), options["dims"])
     to_stdout, json_path = json_path == "-", None if json_path == "-" else json_path
     results = compare(features, dataset, outputs=(json_path, csv_path), progress=not quiet, **options)
