@@ -43,6 +43,8 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
     ],
     "report": [
         ("one.h5", "'-o'", "missing option", "see 'featx report --help'"),
+        ("one.h5 -o .", ". is a folder", "name a file", "such as report.html"),
+        ("one.h5 -o pipe.html --overwrite", "pipe.html", "a device, a pipe", "choose another place"),
         ("one.h5 -o a.pdf", "a.pdf", "is a page of HTML", "name it such as a.html"),
         ("one.h5 -o clip.avi --overwrite", "clip.avi", "is a page of HTML", "name it such as clip.html"),
         ("one.h5 -o old.html", "old.html", "exists", "--overwrite"),
@@ -165,6 +167,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 --dataset folders --csv /dev/stdout", "/dev/stdout", "a device, a pipe", "choose another place"),
         ("one.h5 --dataset folders --csv absent/a.csv", "absent/a.csv", "its folder does not exist", "make it first"),
         ("one.h5 --dataset folders --csv /proc/a.csv", "/proc/a.csv", "cannot write", "choose another place"),
+        ("failed.h5 --dataset folders", "failed.h5", "holds no videos, only 1 that failed", "--retry-failed"),
         ("more.h5 --dataset folders", "classes with training videos: 1", "needs 2", "extract more classes"),
     ],
     "svm-fit": [
@@ -196,6 +199,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 -o m.h5 --labels folders -C -2", "C is -2", "must be a number above 0", "or auto"),
         ("one.h5 -o m.h5 --dataset ucf101", "ucf101", "one split", "--split N"),
         ("one.h5 -o m.h5 --dataset ucf101 --split 1", "ucf101", "needs its list files", "--splits"),
+        ("failed.h5 -o m.h5 --labels folders", "failed.h5", "holds no videos, only 1 that failed", "--retry-failed"),
         ("two.h5 -o m.h5 --labels folders", "two.h5", "holds 2 layers", "choose one with --layer"),
     ],
     "svm-predict": [
@@ -421,6 +425,19 @@ MISTAKES |= {
         ("--json=yes", "'--json'", "does not take a value", "see 'featx"),
     ],
 }
+
+# a name that is longer than one may be; what the system refuses is told alike everywhere
+TOO_LONG = "x" * 256
+for command, arguments in {
+    "info": "{}",
+    "check": "{}",
+    "classify": "{}",
+    "extract": "{} --dry-run",
+    "merge": "one.h5 -o {}",
+    "weights verify": "{}",
+    "svm-predict": "one.h5 --model {}",
+}.items():
+    MISTAKES[command].append((arguments.format(TOO_LONG), TOO_LONG, "File name too long", "choose a shorter name"))
 
 # the arguments, which video is named, and why it gives nothing: these cost that video only, and the exit code is 1
 FAILURES: list[tuple[str, str, str]] = [

@@ -155,7 +155,7 @@ def _write(output: Path, pieces: Iterable[str], overwrite: bool) -> int:
     place = require_place(output)
     aside = aside_of(place)
     try:
-        with open(aside, "w", encoding="utf-8") as file:
+        with open(aside, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(pieces)
         num_bytes = aside.stat().st_size
         sync(aside)
