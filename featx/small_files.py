@@ -5,14 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["aside_of", "check_output", "require_different", "require_place", "write_bytes", "write_text"]
+__all__ = [
+    "STDOUT",
+    "aside_of",
+    "check_output",
+    "print_text",
+    "require_different",
+    "require_place",
+    "write_bytes",
+    "write_text",
+]
 
+STDOUT = "-"
 TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 MAX_NAME_BYTES = 200  # of the name of a file that is written aside, besides what is added; file systems take 255
 OPEN_FILES = (
@@ -39,6 +50,8 @@ def check_output(path: str | os.PathLike, text: bool = True) -> None:
     `text` says that it is to be a table or JSON, which replaces only what begins as one of TABLES: no list of the user's, no
     video.
     """
+    if text and os.fspath(path) == STDOUT:
+        return
     place = require_place(path)
     if text and place.is_file() and place.stat().st_size and not _head(place).startswith(TABLES):
         raise UsageError(
@@ -56,6 +69,8 @@ def require_place(path: str | os.PathLike) -> Path:
 
     That is a folder, a device, a pipe or a socket, and whatever is in no folder or cannot be looked at.
     """
+    if os.fspath(path) == STDOUT:
+        raise UsageError("cannot write '-': it is stdout for tables and JSON alone; name a file")
     place = Path(os.path.realpath(path))
     found, folder = _mode(path, path), _mode(place.parent, path)
     if folder is None or not stat.S_ISDIR(folder):
@@ -104,8 +119,17 @@ def _head(path: Path) -> bytes:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a small file, at once or not at all. Raises UsageError where that fails."""
-    write_bytes(path, text.encode(errors="surrogateescape"))
+    """Write a small file, at once or not at all; "-" is stdout. Raises UsageError where that fails."""
+    if os.fspath(path) == STDOUT:
+        print_text(text)
+    else:
+        write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def print_text(text: str) -> None:
+    """Write to stdout. Raises OSError where that fails."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -10,6 +10,8 @@ from typing import TextIO
 
 import click
 
+from featx.small_files import print_text
+
 __all__ = ["print_any_name", "silence", "tell", "unprinted"]
 
 
@@ -42,8 +44,8 @@ def tell(text: str, err: bool = False) -> None:
 def unprinted(error: OSError) -> str:
     """ "stdout" or "stderr" where the error is that this could not be written, else ""."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code is click.echo.__code__:
-            return "stderr" if frame.f_locals["err"] else "stdout"
+        if frame.f_code in (click.echo.__code__, print_text.__code__):
+            return "stderr" if frame.f_locals.get("err") else "stdout"
     return ""
 
 

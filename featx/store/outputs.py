@@ -30,6 +30,8 @@ def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
     """
     require_no_address(path, "write to one, and send it there; 'featx extract' alone writes to stores itself")
     path = Path(path)
+    if str(path) == "-":
+        raise UsageError(f"{_WORDS[form]} does not go to stdout, which '-' would be; give -o the name of a file")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give -o the name of a file, such as {path / 'features.h5'}")
     if os.path.exists(path) and not os.path.isfile(path):
