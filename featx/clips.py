@@ -159,9 +159,11 @@ def _starts(num_frames: int, sampling: Sampling) -> range | list[int]:
     return starts
 
 
-def _even_starts(last_start: int, num_clips: int) -> list[int]:
+def _even_starts(last_start: int, num_clips: int) -> range | list[int]:
     if num_clips == 1:
         return [last_start // 2]
+    if num_clips > last_start:
+        return range(last_start + 1)  # each frame begins one
     return sorted({i * last_start // (num_clips - 1) for i in range(num_clips)})
 
 

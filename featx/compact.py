@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from featx.basis import Basis, Origin, block_rows, check_dims, fit_basis
 from featx.errors import UnknownNameError, UsageError, one_line
-from featx.lists import few, match_names, read_lines, split_label
+from featx.lists import few, match_names, read_hashed_lines, split_label
 from featx.parts import Parts
 from featx.store import FeatureSet, open_features, require_replaceable, verify_set, write_transformed
 
@@ -132,7 +131,8 @@ def _rows_to_fit(features: FeatureSet, fit_on: str | os.PathLike | None, path: P
     """Indices of the rows to fit on, None for all, and the words that the basis keeps about them."""
     if fit_on is None:
         return None, f"all {len(features)} videos"
-    names = list(dict.fromkeys(split_label(line)[0] for line in read_lines(fit_on)))
+    lines, digest = read_hashed_lines(fit_on)
+    names = list(dict.fromkeys(split_label(line)[0] for line in lines))
     found = match_names(names, features.keys)
     unmatched = [name for name in names if name not in found]
     if unmatched:
@@ -140,7 +140,6 @@ def _rows_to_fit(features: FeatureSet, fit_on: str | os.PathLike | None, path: P
             f"{len(unmatched)} of {len(names)} names in {fit_on} are not in {path}: {few(unmatched)}; "
             "take them out of the list, or extract them"
         )
-    digest = hashlib.sha256(Path(fit_on).read_bytes()).hexdigest()
     return np.sort(list(found.values())), f"{len(names)} videos of {one_line(Path(fit_on).name)} (sha256 {digest})"
 
 

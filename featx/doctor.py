@@ -316,14 +316,34 @@ def _folders() -> dict[str, Path]:
 
 def _weights() -> dict[str, object]:
     """Where weights are kept, and which are there; their bytes are not read."""
-    here, damaged = [], {}
-    for card in CHECKPOINTS.values():
+    here, damaged, folder = [], {}, cache.cache_folder()
+    problem = _problem_with(folder)
+    if problem:
+        here = [card.name for card in CHECKPOINTS.values() if card.embedded]
+    for card in CHECKPOINTS.values() if not problem else ():
         try:
             if card.embedded or cache.find(card):
                 here.append(card.name)
         except CheckpointError as error:
             damaged[card.name] = str(error)
-    return {"folder": str(cache.cache_folder()), "here": here, "known": len(CHECKPOINTS), "damaged": damaged}
+    return {"folder": str(folder), "problem": problem, "here": here, "known": len(CHECKPOINTS), "damaged": damaged}
+
+
+def _problem_with(folder: Path) -> str:
+    """Why no weights can be found in a folder, which need not exist yet; "" where they can."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror.lower()
+    return ""
+
+
+def _why_not_writable(folder: Path) -> str:
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return "" if os.access(folder, os.W_OK) else "it cannot be written to"
 
 
 def _weights_findings(weights: dict) -> list[Finding]:
@@ -331,11 +351,9 @@ def _weights_findings(weights: dict) -> list[Finding]:
         Finding("broken", f"the stored weights {name} cannot be used: {reason}", f"featx weights get {name}")
         for name, reason in weights["damaged"].items()
     ]
-    folder = Path(weights["folder"])
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        text = f"weights cannot be stored in {weights['folder']}"
+    problem = weights["problem"] or _why_not_writable(Path(weights["folder"]))
+    if problem:
+        text = f"weights cannot be stored in {weights['folder']}: {problem}"
         findings.append(Finding("missing", text, "set FEATX_HOME to a folder that you may write to"))
     return findings
 

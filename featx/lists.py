@@ -8,6 +8,7 @@ the base name ``v_x`` is enough, if it is unique and has a letter: ``6`` of anot
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from collections import defaultdict
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["few", "match_names", "read_lines", "read_text", "split_label"]
+__all__ = ["few", "match_names", "read_hashed_lines", "read_lines", "read_text", "split_label"]
 
 # a number is a label only behind a file suffix: "take 2" is a name, "Archery/v_x.avi 3" a name and its label
 _LETTER = re.compile(r"[^\W\d_]")
@@ -25,15 +26,21 @@ _LABELLED = re.compile(r"(?P<name>.*\.\w{2,5})\s+(?P<label>\d+)")
 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file, stripped, without empty ones. Raises UsageError if it cannot be read or is empty."""
+    return read_hashed_lines(path)[0]
+
+
+def read_hashed_lines(path: str | Path) -> tuple[list[str], str]:
+    """`read_lines`, and the SHA-256 of the bytes that they were read from, which a pipe gives once."""
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+        content = Path(path).read_bytes()
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"{path}: cannot be read as a list, a name a line ({reason}); name a text file") from None
     lines = [line for line in lines if line]
     if not lines:
         raise UsageError(f"{path}: the list is empty; write a name a line")
-    return lines
+    return lines, hashlib.sha256(content).hexdigest()
 
 
 def read_text(list_file: str | Path) -> str:

@@ -62,7 +62,7 @@ def look(proc: Path = Path("/proc"), cgroup: Path = CGROUP) -> Machine:
 
 def free_disk_bytes(folder: Path) -> int:
     """What the disk of a folder, or of the nearest one above it that is there, has room for."""
-    while not folder.exists():
+    while not os.path.isdir(folder):
         folder = folder.parent
     return shutil.disk_usage(folder).free
 

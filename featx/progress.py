@@ -14,6 +14,7 @@ All go to stderr.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -98,8 +99,9 @@ class Progress:
                 self._bar.update(amount)
             elif self._lines and self._is_time():
                 self._told, self._told_at = self.done, self._now()
-                sys.stderr.write(self._line() + "\n")
-                sys.stderr.flush()
+                with contextlib.suppress(OSError):  # nobody reads it any more, or its disk is full: the work goes on
+                    sys.stderr.write(self._line() + "\n")
+                    sys.stderr.flush()
 
     def clear(self) -> None:
         """Take the bar away until it is drawn next, so that something else can be printed in its place."""

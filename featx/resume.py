@@ -58,12 +58,25 @@ def recorded(output: Path, repair: bool, on_note: Callable[[str], None]) -> Prov
     """
     if not _exists(output):
         return None
+    _require_no_other_file(output)
     with Parts(output) as parts:  # nobody writes meanwhile
         parts.require_sound(repair, on_note)
     if not _exists(output):
         return None
     with store.open_features(output, warn=False) as features:
         return features.provenance
+
+
+def _require_no_other_file(output: Path) -> None:
+    """Raise UsageError for a file that was never a feature file: it is not to be repaired, but somebody's own.
+
+    One of ours begins as HDF5 does, or, where the disk or the machine failed, with zeros or not at all.
+    """
+    if output.is_file():
+        with open(output, "rb") as file:
+            first = file.read(8)
+        if first.strip(b"\0") and first != b"\x89HDF\r\n\x1a\n":
+            raise UsageError(f"{output} exists and is no feature file; it is not replaced: choose another name for -o")
 
 
 def holds_no_video(output: Path) -> bool:

@@ -1,20 +1,41 @@
 """Small files that a command writes besides features: tables, JSON, pictures; each at once or not at all.
 
-And what has a name but is no file.
+Also which names an output may have: not those of devices and pipes, and no name twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
+import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from featx.errors import UsageError
 
-__all__ = ["check_output", "is_special", "write_bytes", "write_text"]
+__all__ = [
+    "STDOUT",
+    "aside_of",
+    "check_output",
+    "is_special",
+    "print_text",
+    "require_different",
+    "require_place",
+    "write_bytes",
+    "write_text",
+]
 
+STDOUT = "-"
 TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
+MAX_NAME_BYTES = 200  # of the name of a file that is written aside, besides what is added; file systems take 255
+OPEN_FILES = (
+    "/dev/std",
+    "/dev/fd/",
+    "/proc/self/fd/",
+)  # a file that is open already would lose its name, and what is in it
 
 # What the tables of svm-eval, embed and search begin with: these are replaced, since the same command makes them again
 TABLES = (
@@ -43,23 +64,22 @@ JSON_NAMES = (
 )
 
 
-def check_output(path: str | os.PathLike, text: bool = True, own: tuple[bytes, ...] = TABLES) -> None:
+def check_output(path: str | os.PathLike, text: bool = True) -> None:
     """Raise UsageError where a file cannot be written: better now than after an hour's work.
 
-    `text` says that it is to be a table, JSON or a picture, which replaces only what begins as one of `own`, or is JSON
-    with the names of ours: no list of the user's, no video.
+    `text` says that it is to be a table or JSON, which replaces only what begins as one of TABLES, or is JSON with the names
+    of ours: no list of the user's, no video.
     """
-    path = Path(path)
-    if not os.path.isdir(path.absolute().parent):
-        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if os.path.isdir(path):
-        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    ours = _head(path).startswith(own) or (own == TABLES and _is_our_json(path))
-    if text and os.path.isfile(path) and path.stat().st_size and not ours:
-        what = "table or JSON that featx wrote" if own == TABLES else "picture"
-        raise UsageError(f"{path} exists and is no {what}; it is not replaced: choose another name")
+    if text and os.fspath(path) == STDOUT:
+        return
+    place = require_place(path)
+    ours = _head(place).startswith(TABLES) or _is_our_json(place)
+    if text and place.is_file() and place.stat().st_size and not ours:
+        raise UsageError(
+            f"{path} exists and is no table or JSON that featx wrote; it is not replaced: choose another name"
+        )
     try:
-        with tempfile.TemporaryFile(dir=path.absolute().parent):
+        with tempfile.TemporaryFile(dir=place.parent):
             pass
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
@@ -69,6 +89,52 @@ def is_special(path: str | os.PathLike) -> bool:
     """Whether a path leads to a pipe, a device or a socket, whose reader may wait, or read, without an end."""
     path = Path(path)
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def require_place(path: str | os.PathLike) -> Path:
+    """Where a file named `path` comes to lie, links followed. Raises UsageError where only something else could lie there.
+
+    That is a folder, a device, a pipe or a socket, and whatever is in no folder or cannot be looked at.
+    """
+    if os.fspath(path) == STDOUT:
+        raise UsageError("cannot write '-': it is stdout for tables and JSON alone; name a file")
+    place = Path(os.path.realpath(path))
+    found, folder = _mode(path, path), _mode(place.parent, path)
+    if folder is None or not stat.S_ISDIR(folder):
+        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
+    if found is not None and stat.S_ISDIR(found):
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+    if (found is not None and not stat.S_ISREG(found)) or os.path.abspath(path).startswith(OPEN_FILES):
+        raise UsageError(f"cannot write {path}: it is a device, a pipe or a socket, and no file; choose another place")
+    return place
+
+
+def require_different(outputs: Mapping[str, str | os.PathLike | None]) -> None:
+    """Raise UsageError where two of a command's outputs, option -> path, are one file: the first would be lost."""
+    option_of: dict[str, str] = {}
+    for option, path in outputs.items():
+        if path is not None:
+            other = option_of.setdefault(os.path.realpath(path), option)
+            if other != option:
+                raise UsageError(
+                    f"{other} and {option} both name {path}, where one would be lost; give each its own name"
+                )
+
+
+def aside_of(place: Path) -> Path:
+    """The name, of a file beside it, under which `place` is written before it takes its own; never longer than one may be."""
+    name = os.fsdecode(os.fsencode(place.name)[:MAX_NAME_BYTES])
+    return place.with_name(f".{name}.{os.getpid()}.tmp")
+
+
+def _mode(path: str | os.PathLike, named: str | os.PathLike) -> int | None:
+    """What lies at a path, as the system tells it, None where nothing does. Raises UsageError where that cannot be told."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot write {named}: {error.strerror}; choose another place") from None
 
 
 def _head(path: Path) -> bytes:
@@ -90,17 +156,30 @@ def _is_our_json(path: Path) -> bool:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a small file, at once or not at all. Raises UsageError where that fails."""
-    write_bytes(path, text.encode(errors="surrogateescape"))
+    """Write a small file, at once or not at all; "-" is stdout. Raises UsageError where that fails."""
+    if os.fspath(path) == STDOUT:
+        print_text(text)
+    else:
+        write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def print_text(text: str) -> None:
+    """Write to stdout. Raises OSError where that fails."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write a small file, at once or not at all. Raises UsageError where that fails."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a small file, at once or not at all; a link stays, and what it names is written.
+
+    Raises UsageError where that fails.
+    """
+    place = require_place(path)
+    aside = aside_of(place)
     try:
         aside.write_bytes(data)
-        os.replace(aside, path)
+        os.replace(aside, place)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from None

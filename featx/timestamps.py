@@ -18,6 +18,7 @@ from featx import store
 from featx.csv_lines import csv_writer
 from featx.durable import sync
 from featx.errors import UsageError
+from featx.small_files import aside_of, require_place
 
 __all__ = ["require_timestamps_place", "write_timestamps"]
 
@@ -31,11 +32,7 @@ def require_timestamps_place(path: str | os.PathLike, output: str | os.PathLike)
         raise UsageError(f"{path} is the feature file itself; give --timestamps another name, such as {path}.csv")
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder; give --timestamps the name of a file, such as {path / 'clips.csv'}")
-    if not os.path.isdir(path.absolute().parent):
-        raise UsageError(f"cannot write {path}: its folder does not exist; make it first")
-    if os.path.lexists(path):
-        if not path.is_file():
-            raise UsageError(f"{path} exists and is no file; give --timestamps another name")
+    if require_place(path).is_file():
         try:
             with open(path, "rb") as file:
                 first = file.read(len(",".join(HEADER)))
@@ -52,7 +49,8 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
     """
     path = Path(path)
     require_timestamps_place(path, features_path)
-    aside, num_clips = path.with_name(f".{path.name}.{os.getpid()}.tmp"), 0
+    place = require_place(path)
+    aside, num_clips = aside_of(place), 0
     try:
         with (
             store.open_features(features_path, warn=False) as features,
@@ -73,8 +71,8 @@ def write_timestamps(features_path: str | os.PathLike, path: str | os.PathLike) 
                     writer.writerow((key, clip, start_frame, end_frame, *shown))
                 num_clips += len(table)
         sync(aside)
-        os.replace(aside, path)
-        sync(path.absolute().parent)
+        os.replace(aside, place)
+        sync(place.parent)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
     finally:

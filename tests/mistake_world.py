@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def build(folder: Path) -> None:
     _weights(folder)
     (folder / "old.html").write_text("<p>a page of the user's\n")
     (folder / "notes.txt").write_text("a text that is nothing else\n")
+    (folder / "thesis.pdf").write_text("%PDF-1.4\n% a work of years\n")
+    for name in ("pipe.png", "pipe.h5", "pipe.html"):
+        os.mkfifo(folder / name)
     (folder / "folder").mkdir()
     (folder / "none").mkdir()
 
@@ -72,6 +76,7 @@ def _feature_files(folder: Path) -> None:
     _write(folder / "two.h5", {"fc6": _rows(KEYS), "fc7": _rows(KEYS)})
     _write(folder / "more.h5", {"fc6": _rows(["swim/0", "swim/1"])})
     _write(folder / "negative.h5", {"fc6": {key: -row for key, row in _rows(KEYS).items()}})
+    _write(folder / "failed.h5", {"fc6": {}}, failures=[("run/9", "not a video")])
     _write(folder / "strided.h5", {"fc6": _rows(["swim/2"])}, stride=4)
     write_file(
         folder / "res3d.h5",

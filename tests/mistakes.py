@@ -43,6 +43,8 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
     ],
     "report": [
         ("one.h5", "'-o'", "missing option", "see 'featx report --help'"),
+        ("one.h5 -o .", ". is a folder", "name a file", "such as report.html"),
+        ("one.h5 -o pipe.html --overwrite", "pipe.html", "a device, a pipe", "choose another place"),
         ("one.h5 -o a.pdf", "a.pdf", "is a page of HTML", "name it such as a.html"),
         ("one.h5 -o clip.avi --overwrite", "clip.avi", "is a page of HTML", "name it such as clip.html"),
         ("one.h5 -o old.html", "old.html", "exists", "--overwrite"),
@@ -65,6 +67,9 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 -o a.jpg", "a.jpg", "suffix decides the kind", "use .png"),
         ("absent.h5 -o a.png", "absent.h5", "no such file", "featx extract -o"),
         ("one.h5 -o a.png --method umap", "'umap'", "must be one of", "tsne, pca"),
+        ("one.h5 -o a.png --csv a.png", "--csv both name a.png", "one would be lost", "give each its own name"),
+        ("one.h5 -o thesis.pdf", "thesis.pdf", "no picture that featx drew", "choose another name"),
+        ("one.h5 -o pipe.png", "pipe.png", "a device, a pipe", "choose another place"),
         ("one.h5 -o a.png --layer conv9", "'conv9'", "unknown layer", "The file holds"),
         ("one.h5 -o no/a.png", "no/a.png", "folder does not exist", "make it first"),
     ],
@@ -135,6 +140,8 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 --dataset folders --split 9", "split 9", "does not exist", "choose from 1, 2"),
         ("one.h5 --dataset folders --solver netwon", "'netwon'", "unknown solver", "did you mean 'newton'"),
         ("one.h5 --dataset folders --metric f1", "'f1'", "must be accuracy, map or top-K", "such as top-3"),
+        ("one.h5 --dataset folders --metric top-99", "'top-99'", "there are 2 classes", "take a smaller K"),
+        ("one.h5 --dataset folders --dims 5000000000", "'5000000000'", "too large", "4,294,967,295 at most"),
         ("one.h5 --dataset folders --seed -1", "seed is -1", "must be from 0", "to 4294967295"),
         ("one.h5 --dataset folders --device cuda", "'cuda'", "finds no GPU", "use '--device cpu'"),
         ("one.h5 --dataset folders --concat absent.h5", "absent.h5", "no such file", "'featx extract -o' writes"),
@@ -158,8 +165,11 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
             "no table or JSON that featx",
             "choose another name",
         ),
+        ("one.h5 --dataset folders --csv a --json a", "--csv both name a", "one would be lost", "give each its own"),
+        ("one.h5 --dataset folders --csv /dev/stdout", "/dev/stdout", "a device, a pipe", "choose another place"),
         ("one.h5 --dataset folders --csv absent/a.csv", "absent/a.csv", "its folder does not exist", "make it first"),
         ("one.h5 --dataset folders --csv /proc/a.csv", "/proc/a.csv", "cannot write", "choose another place"),
+        ("failed.h5 --dataset folders", "failed.h5", "holds no videos, only 1 that failed", "--retry-failed"),
         ("more.h5 --dataset folders", "classes with training videos: 1", "needs 2", "extract more classes"),
     ],
     "svm-fit": [
@@ -191,10 +201,12 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 -o m.h5 --labels folders -C -2", "C is -2", "must be a number above 0", "or auto"),
         ("one.h5 -o m.h5 --dataset ucf101", "ucf101", "one split", "--split N"),
         ("one.h5 -o m.h5 --dataset ucf101 --split 1", "ucf101", "needs its list files", "--splits"),
+        ("failed.h5 -o m.h5 --labels folders", "failed.h5", "holds no videos, only 1 that failed", "--retry-failed"),
         ("two.h5 -o m.h5 --labels folders", "two.h5", "holds 2 layers", "choose one with --layer"),
     ],
     "svm-predict": [
         ("one.h5", "'--model'", "missing option", "see 'featx svm-predict --help'"),
+        ("one.h5 --model model.h5 -o -", "'-'", "is stdout for tables", "name a file"),
         ("one.h5 --model absent.h5", "absent.h5", "no such file", "what 'featx svm-fit -o' writes"),
         ("model.h5 --model one.h5", "one.h5", "not a model", "what 'featx svm-fit -o' writes"),
         ("one.h5 --model clip.avi", "clip.avi", "not an HDF5 file", "what 'featx svm-fit -o' writes"),
@@ -228,6 +240,10 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("damaged.h5 --query run/1", "damaged.h5", "damaged: rows 0 to 12", "extract again"),
         ("one.h5 --query run/1 --threshold 0.9", "--threshold", "is for --duplicates", "leave it out"),
         ("one.h5 --duplicates --query run/1", "--query", "compares all videos", "leave --query out"),
+        ("one.h5 --duplicates -k 0", "-k", "compares all videos", "leave -k out"),
+        ("one.h5 --duplicates --at 0", "--at", "compares all videos", "leave --at out"),
+        ("one.h5 --duplicates --device cpu", "--device", "compares all videos", "leave --device out"),
+        ("one.h5 --query run/1 --json --csv -", "--csv both name -", "would be lost", "give each its own name"),
         ("one.h5 --duplicates --threshold 2", "threshold is 2", "must be above 0", "at most 1"),
         ("one.h5 --query run/1 --csv clip.avi", "clip.avi", "no table or JSON that featx wrote", "choose another name"),
     ],
@@ -246,6 +262,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 pairs.csv -C nan", "C is nan", "must be a number", "above 0"),
         ("one.h5 pairs.csv -C auto", "'auto'", "not a valid float", "see 'featx similarity --help'"),
         ("one.h5 pairs.csv --seed -1", "seed is -1", "must be from 0", "to 4294967295"),
+        ("one.h5 pairs.csv --json a.png --plot a.png", "--plot both name a.png", "would be lost", "give each its own"),
         ("one.h5 pairs.csv --json one.h5", "one.h5", "no table or JSON that featx wrote", "choose another name"),
     ],
     "merge": [
@@ -277,6 +294,8 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
         ("one.h5 more.h5 -o clip.avi --overwrite", "clip.avi", "a .avi file", "name it such as clip.h5"),
         ("one.h5 more.h5 -o model.h5 --overwrite", "model.h5", "is a model", "choose another name"),
         ("one.h5 more.h5 -o folder", "folder", "is a folder", "folder/features.h5"),
+        ("one.h5 more.h5 -o -", "'-'", "does not go to stdout", "the name of a file"),
+        ("one.h5 more.h5 -o pipe.h5 --overwrite", "pipe.h5", "a device, a pipe", "choose another place"),
         ("one.h5 more.h5 -o /proc/f.h5", "/proc/f.h5", "cannot write", "choose another place"),
     ],
     "check": [
@@ -417,6 +436,19 @@ MISTAKES |= {
         ("--json=yes", "'--json'", "does not take a value", "see 'featx"),
     ],
 }
+
+# a name that is longer than one may be; what the system refuses is told alike everywhere
+TOO_LONG = "x" * 256
+for command, arguments in {
+    "info": "{}",
+    "check": "{}",
+    "classify": "{}",
+    "extract": "{} --dry-run",
+    "merge": "one.h5 -o {}",
+    "weights verify": "{}",
+    "svm-predict": "one.h5 --model {}",
+}.items():
+    MISTAKES[command].append((arguments.format(TOO_LONG), TOO_LONG, "File name too long", "choose a shorter name"))
 
 # the arguments, which video is named, and why it gives nothing: these cost that video only, and the exit code is 1
 FAILURES: list[tuple[str, str, str]] = [

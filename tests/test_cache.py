@@ -59,6 +59,12 @@ def test_where_the_folder_is(platform, environment, expected, monkeypatch):
     assert str(cache.cache_folder()) == expected
 
 
+def test_where_nobodys_home_is_known_the_remedy_is_said(monkeypatch):
+    monkeypatch.setenv("FEATX_HOME", "~nobody-of-this-name/x")
+    with pytest.raises(UsageError, match="Could not determine home directory, .*; set FEATX_HOME to a folder"):
+        cache.cache_folder()
+
+
 def test_no_test_sees_the_users_cache():
     assert not (cache.cache_folder() / "weights").exists()
 

@@ -114,7 +114,7 @@ def test_merge(capsys, clips_folder, tmp_path):
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--count"], "--count is given without --dry-run"),
         (["extract", "{clips}", "-o", "{tmp}"], "is a folder"),
         (["extract", "{clips}", "-o", "{tmp}/f.h5", "--engine", "fast"], "'fast' is not one of 'auto', 'winograd'"),
-        (["extract", "{clips}", "-o", "{tmp}/f.h5", "--threads", "0"], "0 is not in the range x>=1"),
+        (["extract", "{clips}", "-o", "{tmp}/f.h5", "--threads", "0"], "0 is not in the range 1<=x<=1024"),
         (["info"], "name a feature file, or give --engine"),
         (["info", "{clips}/notes.txt", "--engine"], "name a feature file, or give --engine"),
         (["info", "{clips}/notes.txt"], "not an HDF5 file"),

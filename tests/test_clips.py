@@ -33,11 +33,19 @@ def starts(num_frames, **sampling):
         (100, dict(length=16, num_clips_even=5), [0, 21, 42, 63, 84]),
         (100, dict(length=16, num_clips_even=1), [42]),
         (18, dict(length=16, num_clips_even=20), [0, 1, 2]),
+        (18, dict(length=16, num_clips_even=10**9), [0, 1, 2]),
         (3, dict(length=16, num_clips_even=20), [0]),
     ],
 )
 def test_starts(num_frames, sampling, expected):
     assert starts(num_frames, **sampling) == expected
+
+
+def test_more_even_clips_than_starts_are_all_starts():
+    for last_start in range(12):
+        for num_clips in range(2, 30):
+            slow = sorted({i * last_start // (num_clips - 1) for i in range(num_clips)})
+            assert starts(last_start + 2, length=2, num_clips_even=num_clips) == slow
 
 
 def test_short_videos_loop_pad_or_are_refused():

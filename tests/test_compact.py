@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -79,6 +80,16 @@ def test_fit_on_a_list(features, tmp_path, style):
         assert after.layers == ("fc6",)
     digest = hashlib.sha256(names.read_bytes()).hexdigest()
     assert summary.layers[0].fitted_on == f"14 videos of trainlist01.txt (sha256 {digest})"
+
+
+def test_a_list_that_can_be_read_once_is_recorded_by_what_it_held(features, tmp_path):
+    content = "\n".join(KEYS[3:17]).encode()
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "wb") as file:
+        file.write(content)
+        file.close()
+        summary = pca(features, tmp_path / "compact.h5", dims=5, layers=["fc6"], fit_on=f"/dev/fd/{reader}")
+    assert hashlib.sha256(content).hexdigest() in summary.layers[0].fitted_on
 
 
 def test_a_basis_is_reused_on_another_file(features, tmp_path):

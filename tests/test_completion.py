@@ -156,6 +156,11 @@ def test_bash_completes_a_line(capsys, tmp_path):
         "source script.bash && COMP_WORDS=(featx extract --backbone c3d-sports1m --layer f) && COMP_CWORD=5 && "
         '_featx_completion featx && printf "%s\\n" "${COMPREPLY[@]}"'
     )
+    program += (
+        " && COMP_WORDS=(featx search f.h5 --query j) && COMP_CWORD=4 && COMPREPLY=() && " + program.split(" && ")[3]
+    )
+    program += ' && printf "%s\\n" "${COMPREPLY[@]}"'
+    write_file(tmp_path / "f.h5", {"fc6": {"jump/a b": np.ones(3), "jump/*": np.ones(3)}})
     result = subprocess.run(
         ["bash", "--norc", "-c", program],
         cwd=tmp_path,
@@ -163,4 +168,4 @@ def test_bash_completes_a_line(capsys, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (result.stdout.split(), result.stderr) == (["fc6", "fc7"], "")
+    assert (result.stdout.splitlines(), result.stderr) == (["fc6", "fc7", "jump/\\*", "jump/a\\ b"], "")

@@ -137,6 +137,21 @@ def test_weights_that_cannot_be_read_are_broken(monkeypatch, tmp_path):
     assert finding.level == "broken" and "c3d-sports1m" in finding.text
 
 
+def test_a_folder_of_weights_that_cannot_be_one_costs_one_line(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    for home, problem in (
+        ("file", "not a directory"),
+        ("file/x", "not a directory"),
+        ("x" * 300, "file name too long"),
+    ):
+        monkeypatch.setenv("FEATX_HOME", str(tmp_path / home))
+        weights = doctor._weights()
+        assert weights["here"] == ["res3d-mini"] and not weights["damaged"]
+        (finding,) = doctor._weights_findings(weights)
+        assert finding.text.endswith(f": {problem}") and "FEATX_HOME" in finding.remedy
+        assert machine.free_disk_bytes(tmp_path / home) > 0
+
+
 def test_a_gpu_that_torch_does_not_see(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor, "_nvidia_smi", lambda field: ["NVIDIA H200"])

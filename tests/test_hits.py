@@ -166,6 +166,10 @@ def test_videos_that_are_not_there_not_listed_or_broken(listed, tmp_path, capsys
     assert result.num_videos == 1 and [failure.key for failure in result.failures] == ["Wave/b"]
     assert "1 of 3 videos are not listed; left out" in result.notes and "absent" in result.notes[0]
     assert _tell_hits(result, False) == 1 and "failed: Wave/b" in capsys.readouterr().err
+    (failure,) = result.failures
+    forged = dataclasses.replace(result, failures=(dataclasses.replace(failure, key="a\nfailed: b"),))
+    _tell_hits(forged, False)
+    assert capsys.readouterr().err.count("\n") == 1
     labels.write_text("Wave/b.mp4\n")
     with pytest.raises(UsageError, match="none of 1 listed videos could be classified; Wave/b: "):
         hits(tmp_path, labels)

@@ -144,7 +144,26 @@ def test_a_signal_that_a_library_makes_an_error_of_its_own_is_one_all_the_same(c
     with pytest.raises(SystemExit) as ended:
         cli.main(["merge", "a.h5", "-o", "b.h5"])
     assert ended.value.code == code
-    assert capsys.readouterr().err == "featx: interrupted; what is finished is kept, and the same command goes on\n"
+    assert capsys.readouterr().err == "featx: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ("", "; what is finished is kept, and the same command goes on"),
+        ("--overwrite", "; what is finished is kept, and the same command without --overwrite goes on"),
+        ("--dry-run", ""),
+    ],
+)
+def test_a_run_tells_what_an_interrupt_leaves(args, told, capsys, monkeypatch):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featx.checkpoints.describe.describe", interrupt)
+    monkeypatch.setattr("featx.dry_run.dry_run", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["extract", "a.avi", "-o", "b.h5", *args.split()])
+    assert (ended.value.code, capsys.readouterr().err) == (130, f"featx: interrupted{told}\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])

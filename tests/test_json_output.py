@@ -110,6 +110,37 @@ def test_a_dash_stands_for_stdout_where_json_takes_a_file(capsys, place):
     assert not (place / "-").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "search one.h5 --query run/0 -k 2",
+        "search one.h5 --duplicates --threshold 0.1",
+        "svm-eval one.h5 --dataset folders --folds 2 --quiet",
+        pytest.param("embed one.h5 -o a.png --method pca", marks=DRAWN),
+    ],
+)
+def test_a_dash_stands_for_stdout_where_a_table_takes_a_file(capsys, place, line):
+    for name in ("-", "table.csv"):
+        (place / "table.csv").unlink(missing_ok=True)
+        with pytest.raises(SystemExit) as exit:
+            main(f"{line} --csv {name}".split())
+        captured = capsys.readouterr()
+        assert (exit.value.code, captured.err) == (0, "")
+        if name == "-":
+            printed = captured.out
+    assert printed == (place / "table.csv").read_text() and printed.count("\n") > 2 and not (place / "-").exists()
+
+
+def test_info_tells_of_each_video_on_request(capsys, place):
+    _, facts, _ = run(capsys, "info one.h5 --json --videos")
+    assert [video["key"] for video in facts["videos"]] == sorted(
+        f"{name}/{i}" for name in ("jump", "run") for i in range(6)
+    )
+    with featx.open("one.h5") as features:
+        for name in ("num_frames", "num_clips", "label"):
+            assert [video[name] for video in facts["videos"]] == features.column(name).tolist()
+
+
 def test_weights_that_are_added_and_shown(capsys, cards, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setenv("FEATX_HOME", str(tmp_path / "home"))
     card = "p3d199-small"

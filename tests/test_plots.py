@@ -138,10 +138,14 @@ def test_what_cannot_be_drawn_is_refused_first(name, tmp_path):
         plots.check_picture(tmp_path / name)
 
 
-def test_a_picture_replaces_nothing_else(tmp_path):
-    (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(UsageError, match="a.png exists and is no picture; it is not replaced"):
-        plots.check_picture(tmp_path / "a.png")
+@pytest.mark.parametrize(
+    "begin", [b"no picture", b"\x89PNG\r\n\x1a\n", b"%PDF-1.4 my thesis", b"<?xml version='1.0'?>"]
+)
+def test_a_picture_replaces_nothing_else(begin, tmp_path):
+    for name in ("a.png", "a.pdf", "a.svg"):
+        (tmp_path / name).write_bytes(begin + b"\nnot drawn here")
+        with pytest.raises(UsageError, match=f"{name} exists and is no picture that featx drew; it is not replaced"):
+            plots.check_picture(tmp_path / name)
 
 
 @pytest.mark.parametrize("problem", [None, "broken"])

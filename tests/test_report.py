@@ -300,6 +300,12 @@ def test_ten_thousand_videos_stay_below_forty_megabytes(tmp_path, monkeypatch):
     assert (held["dtype"], held["vector_dims"]) == ("float16", layers.VECTOR_BYTES // 2 // 2 // 10_000)
 
 
+def test_names_that_are_not_utf_8(tmp_path):
+    path = write_file(tmp_path / "bad\udcff.h5", {"fc6": {"a": np.ones(3)}})
+    featx.write_report(path, tmp_path / "r.html", thumbnails=False)
+    assert "<title>bad\\xff.h5</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 # -------------------------------------------------------------------------------------------------------- where videos lie
 
 

@@ -34,7 +34,7 @@ def cosines(rows):
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, rows):
     """ "r.html" of 30 videos, of which one has a file; "two.html" of two layers without pictures; "one.html" of one video;
-    "rough.html" with vectors that are not exact."""
+    "few.html" of two, with 9 clips and 2; "rough.html" with vectors that are not exact."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "fall").mkdir()
     write_video(folder / "fall/v_00.avi", 12, brightness=lambda i: 200)
@@ -49,6 +49,9 @@ def pages(tmp_path_factory, rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "VECTOR_BYTES", 30 * 2 * 16)
         featx.write_report(folder / "f.h5", folder / "rough.html", thumbnails=False)
+    clips = {"fc6": {"a/0": np.ones((9, 3), np.float32), "a/1": np.ones((2, 3), np.float32)}}
+    path = write_file(folder / "few.h5", {"fc6": {"a/0": np.ones(3), "a/1": np.eye(3)[0]}}, clips=clips)
+    featx.write_report(path, folder / "few.html", thumbnails=False)
     path = write_file(folder / "one.h5", {"fc6": {"a": np.ones(3)}})
     featx.write_report(path, folder / "one.html")
     return folder
@@ -113,6 +116,17 @@ def test_the_scatter_is_drawn_and_texts_are_texts(shown, rows):
     assert "mean 2.4" in text(shown, "#clips")  # 8 x 1 to 4, and 1, 2
     assert shown.js("return document.querySelectorAll('.histogram div').length") == 4
     assert not shown.js("return document.querySelector('[onerror]')")
+
+
+def test_few_bars_stand_above_their_axis_and_the_median_is_the_mean_of_the_middle_two(browser, pages):
+    browser.open(pages / "few.html")
+    assert "least 2, median 5.5, mean 5.5, most 9" in text(browser, "#clips")
+    edges = browser.js(
+        "const edge = (selector) => document.querySelector('#clips ' + selector).getBoundingClientRect();"
+        "return [edge('.histogram div:first-child').left, edge('.axis span:first-child').left,"
+        "edge('.histogram div:last-child').right, edge('.axis span:last-child').right]"
+    )
+    assert abs(edges[0] - edges[1]) <= 1 and abs(edges[2] - edges[3]) <= 1
 
 
 def test_the_pointer_shows_picture_name_and_neighbours(shown, rows, cosines):

@@ -90,7 +90,7 @@ def test_refusals(folder, capsys):
     for place, words in (
         ("g.h5", "is the feature file itself"),
         ("v/../g.h5", "is the feature"),
-        ("pipe", "is no file"),
+        ("pipe", "a device, a pipe or a socket"),
     ):
         with pytest.raises(UsageError, match=words):
             featx.extract_to(video, folder / "g.h5", timestamps=folder / place, **OPTIONS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from click.shell_completion import CompletionItem
 from featx import __version__
 from featx.cli.completion import VARIABLE, complete
 from featx.cli.help import CONTEXT_SETTINGS, Group, examples_of
+from featx.cli.streams import print_any_name, silence, tell, unprinted
 from featx.errors import FeatxError, LacksWarning, UsageError, one_line
 from featx.interrupt import Interrupts
 
@@ -78,6 +81,17 @@ SUMMARIES = {
 }
 
 
+# of what the system refuses, wherever that is met
+REMEDIES = {
+    errno.EACCES: "allow this user to read and to enter it, or name another place",
+    errno.EPERM: "allow this user to read and to enter it, or name another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EMFILE: "allow more open files, with 'ulimit -n'",
+}
+
+
 class _Commands(Group):
     """Finds commands by name, and imports one when it runs."""
 
@@ -123,37 +137,45 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 all done, 1 some videos failed or a file is damaged, 2 wrong usage, 130 interrupted.
 
-    Whatever is wrong is one line on stderr.
+    Whatever is wrong is one line on stderr. 141: the reader of stdout left before the end.
     """
     # Threads that wait for the others shall sleep, not spin, or decoding and whatever else the machine does gets no core
     # while a layer ends: several times as slow. OpenMP reads it when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if os.environ.get(VARIABLE):  # a shell asks what may stand here
         sys.exit(complete(cli, os.environ[VARIABLE]))
+    print_any_name()
     interrupts = Interrupts()
     try:
         _refuse_empty(sys.argv[1:] if args is None else args)
         with interrupts, _warnings_as_notes():
             code = _run(args, interrupts)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        click.echo(f"featx: interrupted; what is finished is kept, and {interrupts.goes_on}", err=True)
-        sys.exit(getattr(error.__cause__ or error, "exit_code", 130))
+        kept = _what_is_kept(sys.argv[1:] if args is None else args, interrupts.goes_on)
+        tell(f"featx: interrupted{kept}", err=True)
+        sys.exit(getattr(error, "exit_code", 130))
     except click.ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # which click has from 8.2 on
             error.show()
             sys.exit(2)
-        click.echo(f"featx: error: {_told(error)}", err=True)
+        tell(f"featx: error: {_told(error)}", err=True)
         sys.exit(2)
     except FeatxError as error:
-        click.echo(f"featx: error: {error}", err=True)
+        tell(f"featx: error: {error}", err=True)
         sys.exit(2)
     except MemoryError:
-        click.echo("featx: error: not enough memory; take a smaller --batch-size, or fewer layers", err=True)
+        tell("featx: error: not enough memory; take a smaller --batch-size, or fewer layers", err=True)
         sys.exit(2)
-    except BrokenPipeError:
-        # the reader of our output went away (`| head`); keep Python from complaining again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        sys.exit(_refused_by_the_system(error))
+    except UnicodeError as error:
+        tell(
+            one_line(
+                f"featx: error: a name or a text is not {getattr(error, 'encoding', 'UTF-8')} ({error}); rename it"
+            ),
+            err=True,
+        )
+        sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -179,11 +201,36 @@ def _warnings_as_notes() -> Iterator[None]:
 def _run(args: list[str] | None, interrupts: Interrupts) -> object:
     """What the command returns. Raises Interrupted, too, where a library made another error of the signal that met it."""
     try:
-        return cli.main(args=args, prog_name="featx", standalone_mode=False, obj=interrupts)
+        args = sys.argv[1:] if args is None else list(args)
+        with cli.make_context("featx", args, obj=interrupts) as context:
+            return cli.invoke(context)
+    except click.exceptions.Exit as done:  # --help and --version
+        return done.exit_code
     except Exception:
         if interrupts.raised is None:
             raise
         raise interrupts.raised from None
+
+
+def _what_is_kept(args: Sequence[str], goes_on: str) -> str:
+    """What a run that was interrupted leaves, where it leaves anything that counts; `goes_on`: by what it goes on."""
+    if args[:1] != ["extract"] or "--dry-run" in args:
+        return ""
+    return f"; what is finished is kept, and {goes_on}"
+
+
+def _refused_by_the_system(error: OSError) -> int:
+    """Tell in one line what the system refused; returns the exit code."""
+    if stream := unprinted(error):
+        silence(getattr(sys, stream))
+        if isinstance(error, BrokenPipeError):
+            return 128 + signal.SIGPIPE  # as shells count; its reader wanted no more
+        tell(f"featx: error: cannot write to {stream}: {error.strerror}; make room, or send it elsewhere", err=True)
+        return 2
+    named = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    remedy = REMEDIES.get(error.errno, "check the path" if named else "check the files that are named, and the machine")
+    tell(one_line(f"featx: error: {named}{error.strerror or error}; {remedy}"), err=True)
+    return 2
 
 
 def _refuse_empty(args: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from featx.cli.clip_options import (
     keys_option,
     view_options,
 )
+from featx.cli.dry_run import failed_line
 from featx.cli.help import Command
 from featx.errors import one_line
 
@@ -105,7 +106,7 @@ def command(**options: object) -> int:
         for i, result in enumerate(done):
             click.echo("\n" * bool(i) + "\n".join(_lines(result)))
     for failure in failed:
-        click.echo(one_line(f"failed: {failure.key} ({failure.path}): {failure.reason}"), err=True)
+        click.echo(failed_line("failed", failure), err=True)
     for result in done:
         if result.damage:
             click.echo(one_line(f"damaged, kept: {result.key}: {result.damage}"), err=True)
@@ -130,9 +131,9 @@ def _tell_hits(result, as_json: bool) -> int:
         for data, source in result.published_sources.items():
             click.echo(f"published on {data}: {source}")
         for note in result.notes:
-            click.echo(f"note: {note}")
+            click.echo(one_line(f"note: {note}"))
     for failure in result.failures:
-        click.echo(f"failed: {failure.key} ({failure.path}): {failure.reason}", err=True)
+        click.echo(failed_line("failed", failure), err=True)
     return 1 if result.failures else 0
 
 
@@ -151,11 +152,13 @@ def _lines(result) -> list[str]:
     """A video: its key, a line a class, and a line a clip, in columns."""
     clips = f"{result.num_clips} clip" + "s" * (result.num_clips != 1)
     lines = [f"{one_line(result.key)}  ({result.num_frames} frames, {clips})"]
-    lines += [f"  {guess.score:.3f}  {guess.label}" for guess in result.guesses]
+    lines += [f"  {guess.score:.3f}  {one_line(guess.label)}" for guess in result.guesses]
     places = [_place(clip) for clip in result.clips]
     width = max(map(len, places), default=0)
     for place, clip in zip(places, result.clips, strict=True):
-        lines.append(f"  {place:<{width}}  " + ", ".join(f"{guess.score:.3f} {guess.label}" for guess in clip.guesses))
+        lines.append(
+            f"  {place:<{width}}  " + ", ".join(f"{guess.score:.3f} {one_line(guess.label)}" for guess in clip.guesses)
+        )
     return lines
 
 

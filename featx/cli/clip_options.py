@@ -7,10 +7,13 @@ from pathlib import Path
 
 import click
 
+from featx.cli.types import WholeNumber
 from featx.clips import SHORT_POLICIES, TAIL_POLICIES
 from featx.damage import ON_CORRUPT
 
 __all__ = ["clip_options", "decode_options", "device_options", "input_options", "keys_option", "view_options"]
+
+MAX_BATCH, MAX_THREADS = 65_536, 1024  # more clips need terabytes, and of more threads OpenMP dies
 
 INPUT_OPTIONS = (
     click.argument("inputs", nargs=-1, type=click.Path(), metavar="INPUT..."),
@@ -101,7 +104,7 @@ DEVICE_OPTIONS = (
         help="auto, cpu, cuda or cuda:N. 'featx extract' takes several, such as cuda:0,cuda:2 or cpu,cpu, a process each, "
         "and all GPUs for cuda.",
     ),
-    click.option("--batch-size", type=int, help="Clips a batch. Default: by the device."),
+    click.option("--batch-size", type=WholeNumber(MAX_BATCH), help="Clips a batch. Default: by the device."),
     click.option(
         "--engine",
         type=click.Choice(ENGINES),
@@ -119,7 +122,7 @@ DEVICE_OPTIONS = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MAX_THREADS),
         expose_value=False,
         callback=lambda ctx, option, value: None if ctx.resilient_parsing else _set_threads(value),
         help="Threads of the forward pass. Default: a core each.",

@@ -14,6 +14,10 @@ __all__ = ["VARIABLE", "command", "complete"]
 
 VARIABLE = "_FEATX_COMPLETE"  # the script sets it when it asks featx for what may stand here
 
+# as click's script has it, and so that a key with a space, or what else a shell reads, stays one word
+PLAIN_IN_BASH = "COMPREPLY+=($value)"
+QUOTED_IN_BASH = 'COMPREPLY+=("$(printf %q "$value")")'
+
 EXAMPLES = """\b
 Examples:
   featx completion bash > ~/.featx-completion.bash
@@ -35,7 +39,8 @@ def command(shell: str) -> None:
     root = click.get_current_context().find_root().command
     # the script itself: `source()` would first ask the bash that is installed how old it is
     completion = get_completion_class(shell)(root, {}, "featx", VARIABLE)
-    click.echo(completion.source_template % completion.source_vars())
+    script = completion.source_template % completion.source_vars()
+    click.echo(script.replace(PLAIN_IN_BASH, QUOTED_IN_BASH) if shell == "bash" else script)
 
 
 def complete(cli: click.Command, instruction: str) -> int:

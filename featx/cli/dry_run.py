@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx import remote
 from featx.cli.durations import duration_text
 from featx.errors import one_line
+from featx.scratch import require_cache
 
 if TYPE_CHECKING:
     from featx.dry_run import DryRun
@@ -74,9 +76,13 @@ def dry_run_options(command: Callable) -> Callable:
 
 def print_dry_run(options: dict, output: Path | None, say: Callable[[str], None], as_json: bool) -> int:
     """Print the videos, clips and bytes, and the estimate where one is asked for; returns the exit code."""
+    from featx import store
     from featx.dry_run import dry_run
 
     with_estimate = options.pop("estimate")
+    if output is not None and not remote.is_address(output):
+        (store.require_replaceable if options["overwrite"] else store.require_output)(output)
+    require_cache(options["cache"], options["cache_bytes"])
     settings = {name: options.pop(name) for name in OF_AN_ESTIMATE}
     for name in NOT_OF_AN_ESTIMATE if with_estimate else NOT_OF_A_DRY_RUN:
         options.pop(name)

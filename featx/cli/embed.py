@@ -6,6 +6,7 @@ import click
 
 from featx.cli.help import Command
 from featx.cli.json_output import json_option, print_json
+from featx.small_files import STDOUT, require_different
 
 __all__ = ["command"]
 
@@ -39,7 +40,7 @@ __all__ = ["command"]
     "csv_path",
     type=click.Path(),
     metavar="FILE",
-    help="Write the coordinates to FILE, which replaces one of before.",
+    help="Write the coordinates to FILE, which replaces one of before; -: to stdout, instead of the text.",
 )
 @json_option
 def command(features, output, as_json, **options) -> None:
@@ -47,6 +48,7 @@ def command(features, output, as_json, **options) -> None:
 
     Rows have unit length; t-SNE sees their first 50 principal components.
     """
+    require_different({"--output": output, "--csv": options["csv_path"], "--json": STDOUT if as_json else None})
     from featx.plots import check_picture
 
     check_picture(output)
@@ -59,6 +61,8 @@ def command(features, output, as_json, **options) -> None:
         told = ("checkpoint", "layer", "unit", "method", "seed", "num_rows", "classes", "notes")
         facts = {name: getattr(embedding, name) for name in told}
         print_json({"output": output, "num_points": len(embedding.names), **facts})
+        return
+    if options["csv_path"] == STDOUT:
         return
     click.echo(
         f"{len(embedding.names)} {embedding.unit}s of {len(embedding.classes)} classes, {embedding.checkpoint} "

@@ -23,6 +23,7 @@ from featx.cli.clip_options import (
 from featx.cli.dry_run import OF_AN_ESTIMATE, dry_run_options, failed_line, print_dry_run
 from featx.cli.help import Command
 from featx.cli.ray_options import ray_options
+from featx.cli.streams import tell
 from featx.cli.types import ByteCount, PathOrAddress
 from featx.errors import one_line
 
@@ -155,7 +156,7 @@ def command(**options: object) -> int:
         raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
     card = settle_backbone(options)
     card.ordered_layers(options["layers"])  # a wrong name is told at once, before torch is loaded
-    say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=as_json))
+    say = (lambda text: None) if quiet else (lambda text: tell(text, err=as_json))
     if dry_run:
         if options["timestamps"]:
             raise click.UsageError("--timestamps is of a run, but --dry-run makes none; leave one of the two out")
@@ -177,7 +178,7 @@ def command(**options: object) -> int:
     _say_backbone(card, options, say)
     summary = _extract(options, output, quiet, say, as_json)
     if profile:
-        click.echo("\n".join(summary.profile.lines()), err=as_json)
+        tell("\n".join(summary.profile.lines()), err=as_json)
     return summary.exit_code
 
 
@@ -225,17 +226,17 @@ def _extract(options: dict, output: Path | str, quiet: bool, say, as_json: bool)
     )
     for word, failed in (("failed", summary.failures), ("failed before", summary.failed_before)):
         for failure in failed:
-            click.echo(failed_line(word, failure), err=True)
+            tell(failed_line(word, failure), err=True)
     for word, damaged in (("damaged", summary.damaged), ("damaged before", summary.damaged_before)):
         for key, damage in damaged.items():
-            click.echo(one_line(f"{word}, kept: {key}: {damage}"), err=True)
+            tell(one_line(f"{word}, kept: {key}: {damage}"), err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary) | {"exit_code": summary.exit_code}, indent=2))
         return summary
     if summary.stopped_by:
         left = summary.num_planned - summary.num_present - len(summary.failed_before)
         left -= summary.num_videos + len(summary.failures)
-        click.echo(
+        tell(
             f"featx: interrupted; {summary.num_videos} videos of this run are kept, {left} are left: "
             f"{click.get_current_context().obj.goes_on}, "
             f"and {output} can be read as it is",

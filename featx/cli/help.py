@@ -14,6 +14,7 @@ import click
 
 from featx.cli.completers import completer_of
 from featx.cli.headings import HEADINGS, heading_of
+from featx.cli.types import WholeNumber
 from featx.errors import UnknownNameError
 
 __all__ = ["CONTEXT_SETTINGS", "PAGE_COLUMNS", "Command", "Group", "examples_of"]
@@ -39,6 +40,8 @@ class Command(click.Command):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         for param in self.params:
+            if param.type is click.INT:
+                param.type = WholeNumber()
             if "[default:" in (getattr(param, "help", None) or ""):
                 param.show_default = False  # its text says it in words
             complete = completer_of(self.name, param)

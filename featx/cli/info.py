@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,12 @@ from featx.cli.durations import duration_text
 from featx.cli.help import Command
 from featx.errors import one_line
 from featx.segments import is_segment_key
+
+if TYPE_CHECKING:
+    from featx.store import FeatureSet
+
+# of a video, in the order of _video_line
+COLUMNS = ("num_frames", "fps", "duration_seconds", "num_clips", "start_seconds", "end_seconds", "label")
 
 
 @click.command("info", cls=Command, epilog="Example: featx info features.h5")
@@ -83,7 +90,8 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             "files": [str(path) for path in features.paths],
         }
         if as_json:
-            click.echo(json.dumps({"made": provenance, "holds": facts}, indent=2, default=list))
+            each = {"videos": _video_records(features)} if videos else {}
+            click.echo(json.dumps({"made": provenance, "holds": facts, **each}, indent=2, default=list))
             return
         click.echo(
             f"{file}: {facts['videos']} videos, {facts['clips']} clips, {facts['frames']} frames, "
@@ -116,12 +124,20 @@ def _print_file(file: Path, videos: bool, as_json: bool) -> None:
             if shown != "":  # what says nothing of this file
                 click.echo(one_line(f"    {name:<18} {shown}"))
         if videos:
-            columns = ("num_frames", "fps", "duration_seconds", "num_clips", "start_seconds", "end_seconds", "label")
-            for key, *values in zip(features.keys, *map(features.column, columns), strict=True):
+            for key, *values in zip(features.keys, *map(features.column, COLUMNS), strict=True):
                 click.echo(one_line(_video_line(key, *values)))
         click.echo(f"failures  {len(features.failures)}")
         for failure in features.failures:
             click.echo(one_line(f"    {failure.key} ({failure.path}): {failure.reason}"))
+
+
+def _video_records(features: FeatureSet) -> list[dict]:
+    """A dict a video, for JSON, which knows no NaN."""
+    columns = [features.column(name).tolist() for name in COLUMNS]
+    return [
+        {"key": key} | {name: None if value != value else value for name, value in zip(COLUMNS, values, strict=True)}
+        for key, *values in zip(features.keys, *columns, strict=True)
+    ]
 
 
 def _video_line(

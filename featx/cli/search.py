@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from featx.cli.help import Command
 from featx.errors import one_line
+from featx.small_files import STDOUT, require_different
 
 if TYPE_CHECKING:
     from featx.neighbours import Duplicates, Hit, Moment, SearchResult
@@ -45,7 +48,13 @@ Examples:
 )
 @click.option("--mean", type=click.Path(path_type=Path), help="For a query VIDEO: the mean cube that made FEATURES.")
 @click.option("--device", default="auto", show_default=True, help="For a query VIDEO: auto, cpu, cuda or cuda:N.")
-@click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write the hits, or the pairs, to FILE.")
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write the hits, or the pairs, to FILE; -: to stdout, instead of the text.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(features: str, as_json: bool, duplicates: bool, **options: object) -> int:
     """Find the videos of a feature file that are nearest to a query, by cosine.
@@ -57,6 +66,7 @@ def command(features: str, as_json: bool, duplicates: bool, **options: object) -
 
     Exit codes: 0 all done, 1 a query video failed (listed), 2 wrong usage.
     """
+    require_different({"--json": STDOUT if as_json else None, "--csv": options["csv_path"]})
     if duplicates:
         return _duplicates(features, as_json, options)
     if options.pop("threshold") is not None:
@@ -73,23 +83,30 @@ def command(features: str, as_json: bool, duplicates: bool, **options: object) -
 
     options["on_note"] = lambda note: click.echo(one_line(note), err=True)
     result = search(features, options.pop("queries"), **options)
-    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(_lines(result)))
+    _print(result, _lines, as_json, options["csv_path"])
     for failure in result.failures:
         click.echo(one_line(f"failed: {failure.path}: {failure.reason}"), err=True)
     return 1 if result.failures else 0
 
 
 def _duplicates(features: str, as_json: bool, options: dict) -> int:
-    for name in ("queries", "k", "clips", "at_seconds", "per_video", "include_self", "weights", "card", "mean"):
-        if options[name]:
+    given = click.get_current_context().get_parameter_source
+    others = ("queries", "k", "clips", "at_seconds", "per_video", "include_self", "weights", "card", "mean", "device")
+    for name in others:
+        if given(name) is ParameterSource.COMMANDLINE:
             named = {"queries": "--query", "k": "-k", "at_seconds": "--at"}.get(name, f"--{name.replace('_', '-')}")
             raise click.UsageError(f"--duplicates compares all videos of the file with each other; leave {named} out")
     from featx.neighbours import THRESHOLD, find_duplicates
 
     threshold = THRESHOLD if options["threshold"] is None else options["threshold"]
     result = find_duplicates(features, threshold, layer=options["layer"], csv_path=options["csv_path"])
-    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(_pair_lines(result)))
+    _print(result, _pair_lines, as_json, options["csv_path"])
     return 0
+
+
+def _print(result: SearchResult | Duplicates, lines: Callable, as_json: bool, csv_path: str | None) -> None:
+    if csv_path != STDOUT:  # which has been written there
+        click.echo(json.dumps(result.as_dict(), indent=2) if as_json else "\n".join(lines(result)))
 
 
 def _lines(result: SearchResult) -> list[str]:

@@ -6,6 +6,7 @@ import click
 
 from featx.cli.help import Command
 from featx.cli.json_output import print_json
+from featx.small_files import require_different
 
 __all__ = ["command"]
 
@@ -48,6 +49,7 @@ def command(features, pairs, plot_path, quiet, **options) -> None:
     PAIRS is ASLAN's View2.mat, or a CSV file of first,second,same,fold with same 1 or 0. Twelve (dis)similarities a layer and
     pair go to a linear SVM, which is trained on all folds but one and tested on that one.
     """
+    require_different({"--json": options["json_path"], "--plot": plot_path})
     from featx.evaluation.aslan import similarity
 
     if plot_path is not None:

@@ -6,6 +6,8 @@ import click
 
 from featx.cli.help import Command
 from featx.cli.json_output import print_json
+from featx.errors import one_line
+from featx.small_files import STDOUT, require_different
 
 __all__ = ["command"]
 
@@ -94,7 +96,11 @@ CONCAT_OPTION = click.option(
     help="Write everything to FILE, which replaces one of before; -: to stdout, instead of the text.",
 )
 @click.option(
-    "--csv", "csv_path", type=click.Path(), metavar="FILE", help="Write a table of the accuracies to FILE, likewise."
+    "--csv",
+    "csv_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write a table of the accuracies to FILE, or to stdout, likewise.",
 )
 @click.option(
     "--plot-curves",
@@ -119,12 +125,15 @@ def command(features, dataset, per_class, json_path, csv_path, curves_path, conf
     from featx.evaluation import compare, curve, save_csv, save_json
     from featx.evaluation.results import compared
 
+    require_different(
+        {"--json": json_path, "--csv": csv_path, "--plot-curves": curves_path, "--plot-confusion": confusion_path}
+    )
     _check_pictures(curves_path, confusion_path, len(features), options["dims"])
     to_stdout, json_path = json_path == "-", None if json_path == "-" else json_path
     results = compare(features, dataset, outputs=(json_path, csv_path), progress=not quiet, **options)
     if to_stdout:
         print_json(results[0].as_dict() if len(results) == 1 else compared(results))
-    else:
+    elif csv_path != STDOUT:
         _print_results(results, per_class)
     if csv_path is not None:
         save_csv(csv_path, results)
@@ -177,12 +186,12 @@ def _print_result(result, per_class: bool) -> None:
             click.echo(f"  {'published':<9} {run.published:6.2f} %   {_figures(run.published_figures)}".rstrip())
         if per_class:
             for name, value in run.per_class.items():
-                click.echo(f"    {name}  {'not tested' if value is None else f'{value:.1f} %'}")
+                click.echo(one_line(f"    {name}  {'not tested' if value is None else f'{value:.1f} %'}"))
     click.echo(f"\npublished figure: {result.published_source}")
     for note in result.notes:
-        click.echo(f"note: {note}")
+        click.echo(one_line(f"note: {note}"))
     for warning in result.warnings:
-        click.echo(f"warning: {warning}")
+        click.echo(one_line(f"warning: {warning}"))
 
 
 def _figures(figures: dict[str, float]) -> str:

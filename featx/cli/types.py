@@ -9,9 +9,9 @@ import click
 
 from featx.remote import is_address
 
-__all__ = ["ByteCount", "PathOrAddress"]
+__all__ = ["ByteCount", "PathOrAddress", "WholeNumber"]
 
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?) *(?P<unit>[kKMGT]?i?)B?")
+_SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?) *(?P<unit>[kKMGT]?i?)B?")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -20,6 +20,19 @@ class PathOrAddress(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if is_address(value) else super().convert(value, param, ctx)
+
+
+class WholeNumber(click.types.IntParamType):
+    """An integer that libraries can take; what is too small for an option is told by what takes it."""
+
+    def __init__(self, most: int = 2**32 - 1) -> None:
+        self.most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = super().convert(value, param, ctx)
+        if abs(number) > self.most:
+            self.fail(f"'{value}' is too large; take {self.most:,} at most", param, ctx)
+        return number
 
 
 class ByteCount(click.ParamType):

@@ -21,7 +21,7 @@ from featx.evaluation.choose_c import Settings
 from featx.evaluation.datasets import get_dataset
 from featx.evaluation.fitting import evaluate_split, in_row_space, splits_at_once
 from featx.evaluation.guards import leak_warnings
-from featx.evaluation.metrics import check_metrics
+from featx.evaluation.metrics import check_metrics, require_classes
 from featx.evaluation.protocol import Request
 from featx.evaluation.published import (
     far_off,
@@ -78,9 +78,8 @@ def svm_eval(
     if json_path is not None:
         check_output(json_path)
     row = get_dataset(dataset)
-    metrics = tuple(
-        name for name in check_metrics(metrics) or row.metrics if name != "accuracy"
-    )  # which is always there
+    asked = check_metrics(metrics)
+    metrics = tuple(name for name in asked or row.metrics if name != "accuracy")  # which is always there
     concat = tuple(concat)
     descriptors = read_descriptors(
         features_path, layer=layer, concat=concat, allow_missing=allow_missing, unit=row.unit
@@ -103,6 +102,8 @@ def svm_eval(
             "metric is 'map', but leaving one out trains an SVM a video, whose scores have no common scale"
         )
     tables, notes = find_rows(protocol, descriptors, descriptors.path, allow_missing, row.unit)
+    for name in asked:
+        require_classes(name, len(tables[0].classes))
     checkpoints = [source.provenance.checkpoint for source in descriptors.sources]
     warnings = leak_warnings(row, protocol, request, checkpoints, descriptors.fitted_on)
     num_dims = descriptors.rows.shape[1]

@@ -26,6 +26,7 @@ __all__ = [
     "mean_average_precision",
     "measure",
     "per_class_accuracy",
+    "require_classes",
     "roc_curve",
     "top_k",
 ]
@@ -102,6 +103,12 @@ def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         _metric(name)
     return tuple(names)
+
+
+def require_classes(name: str, num_classes: int) -> None:
+    """Raise UsageError for a top-K of more classes than there are."""
+    if name.startswith("top-") and _k_of(name) > num_classes:
+        raise UsageError(f"metric is '{name}', but there are {num_classes} classes; take a smaller K")
 
 
 def measure(names: Iterable[str], scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:

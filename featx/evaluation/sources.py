@@ -99,6 +99,11 @@ def _read_one(named: str | os.PathLike, layer: str | None, unit: str) -> Descrip
     path, own_layer = split_layer(named)
     with open_features(path) as features:
         verify_set(features)
+        if not len(features):
+            raise UsageError(
+                f"{path} holds no videos, only {len(features.failures)} that failed; 'featx extract --retry-failed' tries "
+                "these again"
+            )
         layer = choose_layer(features.layers, path, own_layer, layer)
         rows = l2_normalise(read_rows(features, layer, unit))
         names = tuple(row_names(features, unit))

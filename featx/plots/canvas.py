@@ -23,6 +23,7 @@ from matplotlib.text import Text
 
 from featx.errors import one_line
 from featx.evaluation.results import write_bytes
+from featx.plots.files import MAKER
 
 __all__ = [
     "COLOURS",
@@ -60,7 +61,12 @@ SETTINGS = {
     "figure.dpi": DOTS_PER_INCH,
     "savefig.dpi": DOTS_PER_INCH,
 }
-UNDATED = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+# no date, or the same picture would be other bytes every time
+METADATA = {
+    ".png": {"Software": MAKER},
+    ".svg": {"Creator": MAKER, "Date": None},
+    ".pdf": {"Creator": MAKER, "CreationDate": None},
+}
 
 
 @contextmanager
@@ -89,7 +95,7 @@ def write_picture(path: str | os.PathLike, make: Callable[[], Figure]) -> None:
             format=suffix[1:],
             bbox_inches="tight",
             pad_inches=0.08,
-            metadata=UNDATED[suffix],
+            metadata=METADATA[suffix],
             facecolor="white",
         )
     write_bytes(path, picture.getvalue())

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
 
+from featx.errors import one_line
+
 __all__ = ["SCRIPTS", "page_text"]
 
 # in the order in which they are joined into one program
@@ -32,7 +34,7 @@ def page_text(title: str, data: Mapping[str, object], pictures: Mapping[int, byt
     )
     rooms = {
         "policy": html.escape(policy),
-        "title": html.escape(title),
+        "title": html.escape(one_line(title)),
         "style": style,
         "data": _json(data),
         "program": program,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from featx.report.gather import gather
 from featx.report.layers import NUM_NEIGHBOURS, VECTOR_BYTES, layer_data, unit_rows
 from featx.report.page import page_text
 from featx.report.thumbnails import Thumbnails, make_thumbnails
+from featx.small_files import aside_of, check_output, require_place
 from featx.store import FeatureSet, open_features, verify_set
 
 __all__ = ["ReportSummary", "write_report"]
@@ -105,20 +106,13 @@ def write_report(
 
 
 def _check(output: Path, overwrite: bool) -> None:
-    if output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"the output {output} is a page of HTML; name it such as {output.with_suffix('.html').name}")
     if os.path.isdir(output):
         raise UsageError(f"{output} is a folder; name a file, such as {output / 'report.html'}")
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"the output {output} is a page of HTML; name it such as {output.with_suffix('.html').name}")
+    check_output(output, text=False)
     if os.path.lexists(output) and not overwrite:
         raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
-    folder = output.absolute().parent
-    if not os.path.isdir(folder):
-        raise UsageError(f"cannot write {output}: its folder does not exist; make it first")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror or error}; choose another place") from error
 
 
 def _choose_layers(features: FeatureSet, own: str | None, named: Sequence[str], path: Path) -> list[str]:
@@ -158,10 +152,10 @@ def _notes(features: FeatureSet, data: dict, taken: Thumbnails | None, method: s
 
 def _write(output: Path, pieces: Iterable[str], overwrite: bool) -> int:
     """Write the page aside, onto the disk, and rename it; return its bytes."""
-    place = Path(os.path.realpath(output))
-    aside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    place = require_place(output)
+    aside = aside_of(place)
     try:
-        with open(aside, "w", encoding="utf-8") as file:
+        with open(aside, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(pieces)
         num_bytes = aside.stat().st_size
         sync(aside)
@@ -172,5 +166,6 @@ def _write(output: Path, pieces: Iterable[str], overwrite: bool) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror or error}; choose another place") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
     return num_bytes

@@ -12,6 +12,7 @@ import numpy as np
 
 from featx.durable import sync
 from featx.errors import FeatureFileError, UsageError
+from featx.small_files import aside_of, require_place
 from featx.store.outputs import MODEL, require_replaceable
 from featx.store.schema import crc
 
@@ -25,9 +26,9 @@ def write_model(path: str | os.PathLike, facts: Mapping[str, object], arrays: Ma
 
     Raises UsageError where the file cannot be written.
     """
-    path = Path(path)
     require_replaceable(path, MODEL)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place = require_place(path)
+    aside = aside_of(place)
     text = json.dumps(facts)
     try:
         with h5py.File(aside, "w", libver=("earliest", "v110")) as h5:
@@ -38,8 +39,8 @@ def write_model(path: str | os.PathLike, facts: Mapping[str, object], arrays: Ma
                 h5[f"arrays/{name}"] = array
                 h5[f"arrays/{name}"].attrs["crc32"] = crc(array)
         sync(aside)
-        os.replace(aside, path)
-        sync(path.absolute().parent)
+        os.replace(aside, place)
+        sync(place.parent)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:

@@ -36,10 +36,14 @@ def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
     """
     require_no_address(path, "write to one, and send it there; 'featx extract' alone writes to stores itself")
     path = Path(path)
+    if str(path) == "-":
+        raise UsageError(f"{_WORDS[form]} does not go to stdout, which '-' would be; give -o the name of a file")
     if why := hindrance(path):
         raise UsageError(f"cannot write {path}: {why}; choose another place for -o")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give -o the name of a file, such as {path / 'features.h5'}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"cannot write {path}: it is a device, a pipe or a socket; choose another place for -o")
     if path.suffix.lower() in OTHER_SUFFIXES:
         raise UsageError(
             f"the output {path} is {_WORDS[form]}, but is named as a {path.suffix} file; name it such as "

@@ -22,7 +22,7 @@ function fillTiles() {
   byId("notes").hidden = !data.notes.length;
 }
 
-const MOST_BARS = 30;
+const MOST_BARS = 30, BAR = 58, LEAST_CHART = 260; // the widths, in pixels, of a bar and of the two ends of the axis side by side
 
 // Bars of whole numbers: one a value where there are few, else equally wide ones; the last takes all that lie far out
 function bars(values) {
@@ -39,6 +39,11 @@ function bars(values) {
   return found;
 }
 
+// The mean of the two in the middle where their number is even
+function median(sorted) {
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}
+
 function fillClips() {
   const clips = data.videos.num_clips, place = byId("clips");
   if (!clips.length) return place.append(element("p", { class: "facts" }, "There are no videos."));
@@ -46,7 +51,7 @@ function fillClips() {
   const found = bars(clips), tallest = Math.max(...found.map((bar) => bar.videos));
   const range = (bar) => (bar.from === bar.to ? count(bar.from) : `${count(bar.from)} to ${count(bar.to)}`);
   const sorted = [...clips].sort((a, b) => a - b), total = sorted.reduce((sum, n) => sum + n, 0);
-  const summary = `least ${count(sorted[0])}, median ${count(sorted[sorted.length >> 1])}, mean ${(total / sorted.length).toFixed(1)}, most ${count(sorted[sorted.length - 1])}`;
+  const summary = `least ${count(sorted[0])}, median ${count(median(sorted))}, mean ${(total / sorted.length).toFixed(1)}, most ${count(sorted[sorted.length - 1])}`;
   if (sorted[0] === sorted[sorted.length - 1])
     return place.append(element("p", { class: "facts" }, `${clips.length === 1 ? "The one video has" : "Each video has"} ${plural(sorted[0], "clip")}.`));
   const chart = element("div", { class: "histogram", role: "img", "aria-label": `Histogram of clips per video: ${summary}` });
@@ -56,7 +61,9 @@ function fillClips() {
     chart.append(one);
   }
   const ends = [found[0], found[found.length - 1]].map((bar) => element("span", {}, range(bar)));
-  place.append(chart, element("div", { class: "axis" }, ...(found.length > 1 ? ends : [ends[0]])),
+  const axis = element("div", { class: "axis" }, ...(found.length > 1 ? ends : [ends[0]]));
+  for (const part of [chart, axis]) part.style.maxWidth = `${Math.max(LEAST_CHART, BAR * found.length)}px`;
+  place.append(chart, axis,
     element("p", { class: "facts" }, `${summary}; the tallest bar is ${plural(tallest, "video")}`));
 }
 
