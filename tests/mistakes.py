@@ -448,7 +448,11 @@ for command, arguments in {
     "weights verify": "{}",
     "svm-predict": "one.h5 --model {}",
 }.items():
-    MISTAKES[command].append((arguments.format(TOO_LONG), TOO_LONG, "File name too long", "choose a shorter name"))
+    shorter = ("weights verify", "svm-predict")
+    remedy = (
+        "choose another place" if command == "merge" else "a shorter name" if command in shorter else "check the path"
+    )
+    MISTAKES[command].append((arguments.format(TOO_LONG), TOO_LONG, "File name too long", remedy))
 
 # the arguments, which video is named, and why it gives nothing: these cost that video only, and the exit code is 1
 FAILURES: list[tuple[str, str, str]] = [

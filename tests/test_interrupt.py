@@ -151,7 +151,7 @@ def test_a_signal_that_a_library_makes_an_error_of_its_own_is_one_all_the_same(c
     ("args", "told"),
     [
         ("", "; what is finished is kept, and the same command goes on"),
-        ("--overwrite", "; what is finished is kept, and the same command without --overwrite goes on"),
+        ("--overwrite", "; what is finished is kept, and the same command goes on"),  # nothing was put away yet
         ("--dry-run", ""),
     ],
 )

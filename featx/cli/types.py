@@ -7,8 +7,6 @@ from typing import Any
 
 import click
 
-from featx.remote import is_address
-
 __all__ = ["ByteCount", "PathOrAddress", "WholeNumber"]
 
 _SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?) *(?P<unit>[kKMGT]?i?)B?")
@@ -19,6 +17,8 @@ class PathOrAddress(click.Path):
     """A path, or an address as it was written: as a path it would lose a slash."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from featx.remote import is_address
+
         return value if is_address(value) else super().convert(value, param, ctx)
 
 
