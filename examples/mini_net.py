@@ -58,22 +58,21 @@ def activations(net: Res3D, clips: Tensor, bf16: bool = False) -> tuple[Tensor, 
 
 @torch.no_grad()
 def equalise(net: Res3D, batches: Iterable[Tensor]) -> None:
-    """Scale res5's channels, in place, so that all of pool5 deviate alike over `batches` of clips, uint8 BGR.
+    """Scale res5's channels, in place, so that the averages of all of them deviate alike over `batches` of clips, uint8 BGR.
 
     A channel after a ReLU may be scaled where all that reads it scales it back: the class scores stay what they are (but
-    for averages so near 0 that pool5 takes them for more). L2
-    norms and linear SVMs then hear every channel, and not the loudest alone. `net` is left in eval mode. Raises ValueError
-    unless res5 is two blocks, as in ARGUMENTS.
+    for channels so near 0 that pool5 takes them for more). L2 norms and linear SVMs then hear every channel, and not the
+    loudest alone. `net` is left in eval mode. Raises ValueError unless res5 is two blocks, as in ARGUMENTS.
     """
     if not hasattr(net, "res5b") or hasattr(net, "res5c"):
         raise ValueError("equalise scales a Res3D whose res5 is res5a and res5b; give one of ARGUMENTS")
     net.eval()
-    deviations = torch.cat([activations(net, to_input(clips))[1] for clips in batches]).std(0)
-    pooled_scale = 1 / deviations.clamp(min=0.01 * float(deviations.mean()))
-    pooled_scale /= pooled_scale.log().mean().exp()  # on the whole as loud as before
-    scale = pooled_scale ** (1 / net.pool_power)
+    averages = torch.cat([activations(net, to_input(clips))[0].mean((2, 3, 4)) for clips in batches])
+    deviations = averages.std(0)
+    scale = 1 / deviations.clamp(min=0.01 * float(deviations.mean()))
+    scale /= scale.log().mean().exp()  # on the whole as loud as before
     for norm in (net.res5a.bn_branch2b, net.res5a.bn_branch1, net.res5b.bn_branch2b):
         norm.weight *= scale
         norm.bias *= scale
     net.res5b.branch2a.weight /= scale[:, None, None, None]  # (O, C, t, h, w)
-    net.fc8.weight /= pooled_scale
+    net.fc8.weight /= scale**net.pool_power

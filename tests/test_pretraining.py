@@ -23,6 +23,7 @@ import baselines  # noqa: E402
 import judge_mini  # noqa: E402
 import lessons  # noqa: E402
 import mini_net  # noqa: E402
+import refit_classifier  # noqa: E402
 import simple_figures  # noqa: E402
 import train_mini  # noqa: E402
 import training_curves  # noqa: E402
@@ -39,7 +40,7 @@ from visual_words import Vocabulary, k_means  # noqa: E402
 from featx import matrices  # noqa: E402
 from featx.backbones import res3d  # noqa: E402
 from featx.backbones.res3d import Res3D  # noqa: E402
-from featx.checkpoints.safetensors import read_safetensors  # noqa: E402
+from featx.checkpoints.safetensors import read_safetensors, write_safetensors  # noqa: E402
 from featx.clips import Sampling  # noqa: E402
 from featx.store import open_features  # noqa: E402
 from featx.video import read_frames  # noqa: E402
@@ -458,16 +459,17 @@ def test_equalised_channels_deviate_alike_and_the_scores_stay(mixed, monkeypatch
             nn.init.normal_(module.bias)
     clips = mini_net.to_input(mixed.clips)
     with torch.no_grad():
-        before = net(clips, ("pool5", "prob"))
+        before = net(clips, ("res5b", "pool5", "prob"))
         mini_net.equalise(net, [mixed.clips[:10], mixed.clips[10:]])
-        after = net(clips, ("pool5", "prob"))
+        after = net(clips, ("res5b", "pool5", "prob"))
     assert torch.allclose(after["prob"], before["prob"], rtol=1e-3, atol=1e-6)
-    alive = before["pool5"].std(0) > 0.01 * before["pool5"].std(0).mean()
-    scale = after["pool5"].sum(0) / before["pool5"].sum(0).clamp(min=1e-9)
-    assert torch.allclose(before["pool5"] * scale, after["pool5"], rtol=1e-3, atol=1e-4) and alive.sum() > 200
-    deviations = after["pool5"][:, alive].std(0)
+    deviations = before["res5b"].mean((2, 3, 4)).std(0)
+    alive = deviations > 0.01 * deviations.mean()
+    scale = after["res5b"].sum((0, 2, 3, 4)) / before["res5b"].sum((0, 2, 3, 4)).clamp(min=1e-9)
+    assert torch.allclose(before["pool5"] * scale.sqrt(), after["pool5"], rtol=1e-3, atol=1e-4) and alive.sum() > 200
+    assert float(deviations[alive].max() / deviations[alive].min()) > 3
+    deviations = after["res5b"].mean((2, 3, 4))[:, alive].std(0)
     assert float(deviations.max() / deviations.min()) == pytest.approx(1, abs=1e-3)
-    assert float(before["pool5"].std(0)[alive].max() / before["pool5"].std(0)[alive].min()) > 3
 
 
 def test_written_weights_fit_the_network_and_its_size(tmp_path):
@@ -492,6 +494,33 @@ def test_written_weights_fit_the_network_and_its_size(tmp_path):
     )  # random weights leave some channels dead
     spread = deviations[1][alive].log().std() / deviations[0][alive].log().std()
     assert alive.sum() > 200 and spread < 0.7  # not 0: equalised over other clips than these
+
+
+def test_a_classifier_is_learnt_anew_and_nothing_else_changes(tmp_path, monkeypatch, capsys):
+    """On pool5 that tells the motions but for noise; what the renderer gives is left out, since it takes long."""
+    random = torch.Generator().manual_seed(0)
+    centres = torch.rand(14, 320, generator=random)
+
+    def pooled(net, part, num_clips, ease):
+        motions = torch.arange(num_clips) % 14
+        return centres[motions] + 0.05 * torch.randn(num_clips, 320, generator=random), motions
+
+    monkeypatch.setattr(refit_classifier, "pooled_figures", pooled)
+    torch.manual_seed(0)
+    write_safetensors(tmp_path / "a.safetensors", {k: v.half() for k, v in mini_net.new_net().state_dict().items()})
+    refit_classifier.main([str(tmp_path / "a.safetensors"), "-o", str(tmp_path / "b.safetensors"), "--clips", "560"])
+    assert capsys.readouterr().out.startswith("100.0 % of difficult")
+    before, after = (read_safetensors(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"fc8.weight", "fc8.bias"}
+    other, motions = pooled(None, 0, 140, 0.0)
+    scores = other @ after["fc8.weight"].float().T + after["fc8.bias"]
+    assert (scores.argmax(1) == motions).all()
+
+
+def test_figures_to_learn_a_classifier_from_are_of_all_motions():
+    torch.manual_seed(0)
+    pooled, motions = refit_classifier.pooled_figures(mini_net.new_net().eval(), 0, 1, 1.0)
+    assert pooled.shape == (42, 320) and motions.bincount().tolist() == [3] * 14
 
 
 # ------------------------------------------------------------------------------------------------ baselines and judging

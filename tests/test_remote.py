@@ -195,7 +195,7 @@ def planned_bytes(address, num_videos, monkeypatch):
 
 def test_a_planned_video_of_a_store_takes_no_more_than_one_of_the_disk(monkeypatch, tmp_path):
     local = [(tmp_path / f"{i % 100:02d}" / f"{i:07d}.mp4", False) for i in range(3000)]
-    monkeypatch.setattr(plan, "_videos_below", lambda top: iter(local))
+    monkeypatch.setattr(plan, "_below", lambda top, search: iter(local))
     tracemalloc.start()
     try:
         local = [(tmp_path / f"{i % 100:02d}" / f"{i:07d}.mp4", False) for i in range(3000)]

@@ -118,7 +118,7 @@ def test_what_nobody_can_extract_again_is_refused(world, tmp_path):
 def test_each_recorded_setting_that_differs_is_told_or_met(world, tmp_path):
     """Whatever field of the provenance is changed: the query follows it, or is refused. Nothing is passed over."""
     met = {"length", "stride", "frame_step", "num_clips_even", "fps", "short", "tail", "layers", "save", "dtype"}
-    free = {"engine", "batch_size", "featx_version", "basis_sha256", "format", "format_version"}
+    free = {"run", "engine", "batch_size", "featx_version", "basis_sha256", "format", "format_version"}
     recorded = featx.Index(world / "f.h5").provenance
     told = Extractor(batch_size=2, **_options(recorded, "pool5", "clips")).provenance
     for field in fields(Provenance):

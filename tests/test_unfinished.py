@@ -82,7 +82,7 @@ def test_merge_takes_no_file_that_is_not_finished(tmp_path):
         merge([joint], tmp_path / "again.h5")
     merge([two], two)
     assert state(two) == (BEGUN, 1)
-    store.write_features(store.parts_folder(two) / "part-00000000.h5", make_provenance(run=ENDED), [])
+    finished(store.parts_folder(two) / "part-00000000.h5", run=ENDED)
     assert merge([one, two], joint, overwrite=True) == 2
     assert state(joint) == (ENDED, 2)
 
