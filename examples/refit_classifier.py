@@ -25,7 +25,7 @@ BATCH = 3 * len(LABELS["motion"])  # as many of each class
 WEIGHT_DECAY = 3e-4  # times the squares of the weights, for pool5 of variance 1
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def pooled_figures(net: Res3D, part: int, num_clips: int, ease: float) -> tuple[Tensor, Tensor]:
     """pool5 (N, D) and the motions (N,) of simple figures from one part of the seeds, calm with probability `ease`."""
     pooled, motions = [], []
