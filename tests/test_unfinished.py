@@ -6,7 +6,7 @@ import os
 import h5py
 import pytest
 from conftest import write_noise_video
-from feature_files import make_provenance, write_file
+from feature_files import write_file
 
 import featx
 from featx import store
