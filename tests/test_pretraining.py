@@ -182,14 +182,18 @@ def test_labels_are_told_where_they_are_known(batch):
 
 
 def test_photographs_of_ones_own_are_seen_and_their_things_named(folder_of_photographs):
-    batch = Renderer((5, 0), pictures=6, photographs=folder_of_photographs).batch(0, 60, 32)
-    red, green = ((batch.clips[..., channel] > 200) & (batch.clips.sum(-1) < 260) for channel in (2, 1))
-    for number, colour in enumerate((green, red)):  # in the order of their names
-        named = batch.labels["cutout"] == number
-        assert named.sum() >= 3
-        seen = colour.flatten(1).any(1)
-        assert seen[named].float().mean() > 0.6  # the others are hidden, dim or out of the picture
-    assert batch.labels["photograph"].max() == len(read_photographs(folder_of_photographs).whole) - 1
+    batch = Renderer((5, 0), pictures=24, photographs=folder_of_photographs).batch(0, 120, 32)
+    _, green, red = batch.clips.int().unbind(-1)
+    shares = {}
+    for number, colour in enumerate((green - red, red - green)):  # in the order of their names
+        seen = (colour > 90).flatten(1).float().mean(1) > 0.01
+        for other in (0, 1):
+            named = batch.labels["cutout"] == other
+            assert named.sum() >= 5
+            shares[number, other] = float(seen[named].float().mean())
+    # one may be hidden, dim or out of the picture, and the other behind it
+    assert shares[0, 0] > shares[0, 1] + 0.2 and shares[1, 1] > shares[1, 0] + 0.2
+    assert 0 <= batch.labels["photograph"].max() < len(read_photographs(folder_of_photographs).whole)
     assert torch.equal(batch.labels["photograph"] >= 0, batch.labels["picture"] == FAMILY_OF_PHOTOGRAPHS)
 
 
