@@ -112,6 +112,8 @@ ARGUMENTS = {
             "blocks": [1, 1, 1, 2],
             "depths": [3, 3, 3, 3, 1],
             "temporal_strides": [2, 1, 2, 1],
+            "pool_change": 2.0,
+            "pool_power": 0.5,
         }
     },
     "p3d199-sports1m": {"": {}, "port": {"arithmetic": "port"}, "port-255": {"arithmetic": "port"}, "normalised": {}},
