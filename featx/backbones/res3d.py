@@ -98,8 +98,6 @@ class Res3D(Backbone):
 
     def _pool(self, maps: Tensor) -> Tensor:
         pooled = maps.mean((2, 3, 4))  # (N, C, T, H, W) -> (N, C)
-        if maps.is_meta:  # what follows keeps the shape, and has no rule in `featx.backbones.shapes`
-            return pooled
         if self.pool_change and maps.shape[2] > 1:
             changes = (maps[:, :, 1:] - maps[:, :, :-1]).abs().mean((2, 3, 4))
             pooled = pooled + self.pool_change * changes
