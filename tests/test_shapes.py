@@ -69,6 +69,19 @@ CALLS = {
     "add wrong": lambda: empty(2, 4, 3) + empty(2, 4, 4),
     "add to a part": lambda: empty(2, 4, 3)[:, :2].add_(empty(2, 2, 3)),
     "add in place, wrong": lambda: empty(2, 1, 3).add_(empty(2, 4, 3)),
+    "change of parts": lambda: empty(2, 4, 3)[:, 1:] - empty(2, 4, 3)[:, :-1],
+    "change of parts of one": lambda: empty(1, 4, 2, 3)[:, :, 1:] - empty(1, 4, 2, 3)[:, :, :-1],
+    "change of a part": lambda: empty(2, 4, 3)[:, ::2] - empty(2, 2, 3),
+    "change of parts, turned": lambda: empty(2, 4, 3).transpose(1, 2)[:, 1:] - empty(2, 4, 3).transpose(1, 2)[:, 1:],
+    "change of parts, wrong": lambda: empty(2, 4, 3)[:, 1:] - empty(2, 4, 3),
+    "change of wholes and halves": lambda: empty(2, 4) - empty(2, 4, dtype=torch.float16),
+    "size": lambda: empty(2, 4, 3).abs(),
+    "size of a part": lambda: empty(2, 4, 3)[:, 1:].abs(),
+    "size of whole numbers": lambda: empty(2, 4, dtype=torch.int64).abs(),
+    "at least": lambda: empty(2, 4, 3).clamp_min(1e-6),
+    "power": lambda: empty(2, 4) ** 0.5,
+    "power of whole numbers": lambda: empty(2, 4, dtype=torch.int64) ** 0.5,
+    "root": lambda: empty(2, 4).sqrt(),
     "relu": lambda: F.relu(empty(2, 4, 3)),
     "cat": lambda: torch.cat([empty(2, 4, 3), empty(2, 5, 3)], 1),
     "cat from the end": lambda: torch.cat([empty(2, 4, 3), empty(2, 4, 1)], -1),
@@ -116,7 +129,7 @@ def modules_after(command: list[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "spared"),
     [
-        (["extract", str(VIDEO), "-o", "f.h5"], {"sklearn", "scipy"}),  # pool5's powers and changes have no rule yet
+        (["extract", str(VIDEO), "-o", "f.h5"], {"torch._dynamo", "sympy", "sklearn", "scipy"}),
         (["models", "c3d"], {"torch._dynamo", "sympy", "sklearn", "h5py"}),
         (["extract", str(VIDEO), "-o", "f.h5", "--backbone", "c3d-sprots1m"], {"torch", "h5py"}),
         (["extract", str(VIDEO), "-o", "f.h5", "--layer", "fc6"], {"torch", "h5py"}),

@@ -46,8 +46,8 @@ def result_of(function: Any, args: tuple, kwargs: dict) -> Any:
         return function(*args)
     if function._schema.is_mutable:
         return args[0] if tuple(size) == args[0].shape else function(*args)
-    if not all(x.is_contiguous() for x in tensors):  # the result's strides would follow theirs
-        return function(*args)
+    if not all(x.is_contiguous() or (rule in _WALKED and _is_row_major(x)) for x in tensors):
+        return function(*args)  # the result's strides would follow theirs
     return torch.empty(size, dtype=tensors[0].dtype, device="meta")
 
 
@@ -60,6 +60,12 @@ def _are_alike(tensors: list[Tensor]) -> bool:
     """Whether all are without numbers, and of one floating type, which is then the result's."""
     alike = all(x.is_meta and x.dtype == tensors[0].dtype for x in tensors)
     return bool(tensors) and alike and tensors[0].is_floating_point()
+
+
+def _is_row_major(x: Tensor) -> bool:
+    """Whether every step of a dimension is longer than the next one's, as in a part of a contiguous tensor."""
+    strides = x.stride()
+    return all(a > b for a, b in zip(strides, strides[1:], strict=False))
 
 
 def _convolution(
@@ -157,6 +163,10 @@ def _softmax(x: Tensor, dim: int, dtype: object = None) -> Size | None:
     return x.shape if dtype is None and -x.ndim <= dim < x.ndim else None
 
 
+def _same(x: Tensor, *numbers: float) -> Size:
+    return x.shape
+
+
 _aten = torch.ops.aten
 _RULES: dict[Any, Callable[..., Size | None]] = {
     _aten.conv2d.default: _convolution,
@@ -166,10 +176,17 @@ _RULES: dict[Any, Callable[..., Size | None]] = {
     _aten.avg_pool3d.default: _average_pool,
     _aten.add.Tensor: _elementwise,
     _aten.add_.Tensor: _elementwise,
+    _aten.sub.Tensor: _elementwise,
     _aten.mul.Tensor: _elementwise,
-    _aten.relu.default: lambda x: x.shape,
+    _aten.relu.default: _same,
+    _aten.abs.default: _same,
+    _aten.sqrt.default: _same,
+    _aten.clamp_min.default: _same,
+    _aten.pow.Tensor_Scalar: _same,
     _aten.cat.default: _cat,
     _aten.linear.default: _linear,
     _aten.mean.dim: _mean,
     _aten.softmax.int: _softmax,
 }
+# the rules of operations whose results have the order of dimensions in memory that their operands have
+_WALKED = {_elementwise, _same}
