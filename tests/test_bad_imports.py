@@ -33,27 +33,25 @@ def cut_npy(path):
     path.write_bytes(data.replace(b"'shape': (2, 2), }", b"'shape': (2, 2     "))
 
 
-def packed_npz(path):
-    """An archive that says of its members that they are packed in a way which nobody knows."""
+def changed_npz(path, local, central, change):
+    """An archive with one byte changed in both headers of every member: at `local` and at `central` behind their marks."""
     np.savez(path, keys=np.array(["a", "b"]), features=ROWS)
     data = bytearray(path.read_bytes())
-    for mark, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+    for mark, place in ((b"PK\3\4", local), (b"PK\1\2", central)):
         start = data.find(mark)
         while start >= 0:
-            data[start + place] = 77
+            data[start + place] = change(data[start + place])
             start = data.find(mark, start + 4)
     path.write_bytes(data)
+
+
+def packed_npz(path):
+    """An archive that says of its members that they are packed in a way which nobody knows."""
+    changed_npz(path, 8, 10, lambda _: 77)
 
 
 def encrypted_npz(path):
-    np.savez(path, keys=np.array(["a", "b"]), features=ROWS)
-    data = bytearray(path.read_bytes())
-    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        start = data.find(mark)
-        while start >= 0:
-            data[start + place] |= 1
-            start = data.find(mark, start + 4)
-    path.write_bytes(data)
+    changed_npz(path, 6, 8, lambda flags: flags | 1)
 
 
 def strange_names(path):

@@ -11,7 +11,7 @@ operation; every other case, and every error, is PyTorch's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ def _are_alike(tensors: list[Tensor]) -> bool:
 def _is_row_major(x: Tensor) -> bool:
     """Whether every step of a dimension is longer than the next one's, as in a part of a contiguous tensor."""
     strides = x.stride()
-    return all(a > b for a, b in zip(strides, strides[1:], strict=False))
+    return all(a > b for a, b in pairwise(strides))
 
 
 def _convolution(
