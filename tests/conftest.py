@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 # Threads that wait sleep, here and in the processes that tests start: several of them share two cores. Read with torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Every one of the hundreds of processes that the tests start would otherwise compile featx anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import av
 import numpy as np

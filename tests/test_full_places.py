@@ -64,6 +64,7 @@ def test_a_decoder_that_cannot_be_started_is_told_and_leaves_nothing_open(monkey
 
     before = len(os.listdir("/dev/fd"))
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with DecodePool(1) as pool, pytest.raises(FeatxError, match="cannot start: Too many open files; .*ulimit -n"):
-        list(pool.count([tmp_path / "a.mp4"]))
-    assert len(os.listdir("/dev/fd")) == before
+    for _ in range(10):  # others in this process may open a file meanwhile, but not so many
+        with DecodePool(1) as pool, pytest.raises(FeatxError, match="cannot start: Too many open files; .*ulimit -n"):
+            list(pool.count([tmp_path / "a.mp4"]))
+    assert len(os.listdir("/dev/fd")) < before + 10
