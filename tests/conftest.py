@@ -5,21 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 # Threads that wait sleep, here and in the processes that tests start: several of them share two cores. Read with torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Every one of the hundreds of processes that the tests start would otherwise compile featx anew.
+# Every process that the tests start would otherwise compile featx anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 import av
 import numpy as np
 import pytest
 import torch
+from kept_workers import keeping_workers, starting_workers
 from prepared_engines import preparing_anew, preparing_once
 
 import featx
@@ -117,6 +116,20 @@ def nobodys_cache(tmp_path_factory):
 def engines_are_prepared_once():
     """No test of something else makes and checks a plan that an engine before it had."""
     with preparing_once():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def decode_workers_are_kept():
+    """No test of something else starts a decode worker that one before it has left."""
+    with keeping_workers():
+        yield
+
+
+@pytest.fixture(scope="module")
+def workers_of_its_own():
+    """Every pool of the module starts its own decode workers."""
+    with starting_workers():
         yield
 
 

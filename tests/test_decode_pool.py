@@ -20,6 +20,8 @@ from featx.images import encode_thumbnail
 from featx.video import read_frames, read_picture
 from featx.yuv import Planes, planes_to_bgr, yuv_form
 
+pytestmark = pytest.mark.usefixtures("workers_of_its_own")
+
 
 def collect(pool, paths, **options):
     """index -> (frames, seconds, last event)"""

@@ -16,6 +16,8 @@ from featx.decode_pool import DecodePool
 from featx.errors import FeatxError
 from featx.workers import wire
 
+pytestmark = pytest.mark.usefixtures("workers_of_its_own")
+
 
 @contextmanager
 def files_of_at_most(num_bytes):

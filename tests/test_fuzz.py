@@ -23,6 +23,8 @@ from featx import decode_pool, store
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.run import extract_to
 
+pytestmark = pytest.mark.usefixtures("workers_of_its_own")
+
 OTHER_PIXELS, SHORTER = 0.07, 0.015  # at most so large a share of the files
 
 

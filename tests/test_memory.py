@@ -19,6 +19,8 @@ from featx import decode_pool, run, store
 from featx.engine import Engine
 from featx.engine.flight import Done
 
+pytestmark = pytest.mark.usefixtures("workers_of_its_own")
+
 # Prints frames, failures, peak MB of the parent, the largest peak MB of a worker that is alive at the end, open descriptors.
 PROGRAM = """
 import os, resource, sys

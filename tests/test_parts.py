@@ -25,7 +25,7 @@ def video(key: str, value: float = 1.0) -> Features:
 
 
 def keys_of(output):
-    with store.open_features(output) as features:
+    with store.open_features(output, warn=False) as features:
         return list(features.keys)
 
 
@@ -203,6 +203,7 @@ def _matrix(folder):
     return folder / "rows.npy"
 
 
+@pytest.mark.filterwarnings("ignore::featx.errors.LacksWarning")
 @pytest.mark.parametrize(("how", "as_folder"), [("open", True), ("check", False)])
 def test_a_run_that_joins_its_parts_meanwhile_is_no_error(tmp_path, monkeypatch, how, as_folder):
     """Between the look at what there is and the opening of it."""

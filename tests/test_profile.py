@@ -14,6 +14,8 @@ from featx.plan import plan_videos
 from featx.profile import Profile, Stopwatch
 from featx.run import extract_to
 
+pytestmark = pytest.mark.usefixtures("workers_of_its_own")
+
 EXAMPLE = Profile(
     start_seconds=1.5,
     wall_seconds=10.0,
