@@ -1,5 +1,7 @@
 """Counts by hand, for nets small enough to count, and for nets of every kind of module that a backbone is made of."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -93,12 +95,19 @@ def test_counting_leaves_the_net_as_it_is():
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+def is_deep(name: str) -> bool:
+    """Whether a network has more than a hundred layers, which takes a second."""
+    return any(int(number) > 100 for number in re.findall(r"\d+", name)) and name != "resnext101"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if is_deep(name) else name for name in ARCHITECTURES]
+)
 def test_every_architecture_can_be_counted(name):
     """The parts add up to the whole: no product is made outside a module that the count names."""
     row = ARCHITECTURES[name]
     with torch.device("meta"):
-        net = build(name)
+        net = build(name).eval()
     counts = multiply_adds_by_module(net, row.clip_shape)
     leaves = {module for module, each in net.named_modules() if not list(each.children())}
     assert sum(n for module, n in counts.items() if module in leaves) == counts[""] > 1e8

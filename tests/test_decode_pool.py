@@ -137,7 +137,9 @@ def test_no_process_and_no_descriptor_is_left(paths):
         assert len(os.listdir("/proc/self/fd")) <= before
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(n, marks=pytest.mark.long) for n in (signal.SIGSEGV, signal.SIGSTOP))]
+)
 def test_a_worker_lost_in_the_middle_costs_its_video_alone(paths, tmp_path, number):
     long = write_noise_video(tmp_path / "long.mp4", 400, size=(240, 320))
     with DecodePool(2, timeout_seconds=3) as pool:

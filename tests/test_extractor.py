@@ -55,11 +55,11 @@ def cosine(a, b):
     ("num_frames", "options", "sampling"),
     [
         (31, {}, Sampling(8, 8, 2)),
-        (5, {}, Sampling(8, 8, 2)),
+        pytest.param(5, {}, Sampling(8, 8, 2), marks=pytest.mark.long),
         (5, {"short": "pad"}, Sampling(8, 8, 2, short="pad")),
         (29, {"tail": "pad"}, Sampling(8, 8, 2, tail="pad")),
-        (40, {"num_clips": 3}, Sampling(8, 8, 2, 3)),
-        (24, {"stride": 5, "frame_step": 1}, Sampling(8, 5, 1)),
+        pytest.param(40, {"num_clips": 3}, Sampling(8, 8, 2, 3), marks=pytest.mark.long),
+        pytest.param(24, {"stride": 5, "frame_step": 1}, Sampling(8, 5, 1), marks=pytest.mark.long),
         (40, {"fps": 12.5}, Sampling(8, 8, 2, fps=12.5)),
     ],
 )

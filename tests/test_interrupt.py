@@ -75,7 +75,9 @@ def test_the_second_signal_stops_at_once(clips_folder, whole, tmp_path):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("handled", "num_signals"), [(True, 1), (True, 2), (False, 1)])
+@pytest.mark.parametrize(
+    ("handled", "num_signals"), [(True, 1), pytest.param(True, 2, marks=pytest.mark.long), (False, 1)]
+)
 def test_a_signal_during_the_last_write_loses_nothing(
     clips_folder, whole, tmp_path, monkeypatch, handled, num_signals, when
 ):

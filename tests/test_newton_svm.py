@@ -51,8 +51,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("C", [1e-4, 1.0, 1e4])
-@pytest.mark.parametrize("case", CASES)
+def cases():
+    """Every case with every C; what takes seconds is long."""
+    for case in CASES:
+        for C in (1e-4, 1.0, 1e4):
+            is_slow = C == 1e4 and case in ("fewer", "far fewer")
+            yield pytest.param(case, C, marks=pytest.mark.long if is_slow else ())
+
+
+@pytest.mark.parametrize(("case", "C"), list(cases()))
 def test_objectives_and_predictions_are_linear_svcs(case, C):
     rows, labels = CASES[case]
     model = fit_linear_svm(rows, labels, C=C, solver="newton")

@@ -191,6 +191,7 @@ def test_photographs_of_ones_own_are_seen_and_their_things_named(folder_of_photo
     assert torch.equal(batch.labels["photograph"] >= 0, batch.labels["picture"] == FAMILY_OF_PHOTOGRAPHS)
 
 
+@pytest.mark.long
 def test_a_run_learns_to_name_its_photographs(tmp_path, folder_of_photographs):
     arguments = [str(tmp_path), "--steps", "1", "--batch-size", "6", "--pictures", "4", "--held-out", "6"]
     arguments += ["--photographs", str(folder_of_photographs)]
@@ -515,6 +516,7 @@ def test_a_classifier_is_learnt_anew_and_nothing_else_changes(tmp_path, monkeypa
     assert (scores.argmax(1) == motions).all()
 
 
+@pytest.mark.long
 def test_figures_to_learn_a_classifier_from_are_of_all_motions():
     torch.manual_seed(0)
     pooled, motions = refit_classifier.pooled_figures(mini_net.new_net().eval(), 0, 1, 1.0)

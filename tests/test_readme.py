@@ -68,7 +68,8 @@ SHORTENED = {
 }
 
 
-FEW_GROUPS = "_g0[123]_"
+FEW_GROUPS = "_g0[1236]_"
+FEW_VIDEOS = "(Wave|ArmCirclesIn|CartwheelLeft)_g0[126]_"  # where no lists of theirs are used
 
 
 def test_the_two_set_up_commands_stand_under_their_headings():
@@ -142,13 +143,10 @@ def ucf101_stand_in(place: Path) -> None:
         (lists / f"testlist0{split}.txt").write_text("".join(test))
 
 
-def make_small(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_small(command: str, place: Path, monkeypatch: pytest.MonkeyPatch, few: str) -> None:
     """Make what a command works on so small that it takes a moment."""
-    if any(
-        name in command
-        for name in ("random.h5", "profiled.h5", "bins.h5", "clips.h5", "small.h5", "several.h5", "shards")
-    ):
-        take_few_examples(place)
+    if "examples" in command or "clips.h5" in command:
+        take_few_examples(place, few)
     if "c3d-sports1m" in command:
         small = dataclasses.replace(small_card("c3d-sports1m"), name="c3d-sports1m", default_layer="fc6")
         monkeypatch.setattr("featx.catalog.CHECKPOINTS", {**CHECKPOINTS, small.name: small})
@@ -158,8 +156,8 @@ def make_small(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(ucf101, "COUNTS", counts)
 
 
-def take_few_examples(place: Path) -> None:
-    """Leave in examples/ the videos of three groups, of which each split tests one, and lists of these."""
+def take_few_examples(place: Path, few: str) -> None:
+    """Leave in examples/ some videos, and lists of these."""
     examples = place / "examples"
     if not examples.is_symlink():
         return
@@ -169,11 +167,11 @@ def take_few_examples(place: Path) -> None:
         if path.name not in ("videos", "splits"):
             (examples / path.name).symlink_to(path)
     for path in (ROOT / "examples/videos").glob("*/*.mp4"):
-        if re.search(FEW_GROUPS, path.name):
+        if re.search(few, path.name):
             (examples / "videos" / path.parent.name).mkdir(parents=True, exist_ok=True)
             (examples / "videos" / path.parent.name / path.name).symlink_to(path)
     for path in (ROOT / "examples/splits").iterdir():
-        lines = [line for line in path.read_text().splitlines(True) if "_g" not in line or re.search(FEW_GROUPS, line)]
+        lines = [line for line in path.read_text().splitlines(True) if "_g" not in line or re.search(few, line)]
         (examples / "splits" / path.name).write_text("".join(lines))
 
 
@@ -215,6 +213,8 @@ def run_apart(*args: str) -> None:
 
 
 def run_blocks(blocks, place, capsys, monkeypatch, apart=False) -> None:
+    uses_lists = any("examples/splits" in block or "pictures.py" in block for _, block in blocks)
+    few = FEW_GROUPS if uses_lists else FEW_VIDEOS  # of the groups, each split tests one or two
     monkeypatch.setitem(DATASETS, "group-1", None)  # which the README adds, and the end of the test takes away
     for kind, block in blocks:
         if kind == "python":
@@ -224,7 +224,8 @@ def run_blocks(blocks, place, capsys, monkeypatch, apart=False) -> None:
             if command in SETUP or (DRAWN.search(command) and importlib.util.find_spec("matplotlib") is None):
                 continue
             if not apart:
-                make_small(command, place, monkeypatch)
+                make_small(command, place, monkeypatch, few)
+                command = command.replace("--device cpu,cpu", "--device cpu")  # two processes take 6 s to start
             before(command, place)
             program, *args = shlex.split(command)
             if program == "featx":

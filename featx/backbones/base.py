@@ -64,9 +64,14 @@ class Backbone(nn.Module):
 
 
 def on_meta(module: Backbone) -> Backbone:
-    """The same backbone with shapes only, in evaluation mode: a copy that shares no memory with the weights."""
-    memo = {}
-    for tensor in (*module.parameters(), *module.buffers()):
+    """The same backbone with shapes only, in evaluation mode: a copy that shares no memory with the weights.
+
+    One that was built so is its own copy.
+    """
+    memo, tensors = {}, [*module.parameters(), *module.buffers()]
+    if all(tensor.is_meta for tensor in tensors) and not any(part.training for part in module.modules()):
+        return module
+    for tensor in tensors:
         meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         memo[id(tensor)] = nn.Parameter(meta) if isinstance(tensor, nn.Parameter) else meta
     return copy.deepcopy(module, memo).eval()

@@ -64,7 +64,7 @@ def _facts(name: str) -> dict:
 
     row = ARCHITECTURES[name]
     with torch.device("meta"):
-        net = build(name)
+        net = build(name).eval()
     counts, shapes = survey(net, row.clip_shape)
     return {
         "name": name,
