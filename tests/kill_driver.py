@@ -41,6 +41,7 @@ def start(args: list[str], full_bytes: int | None, published: tuple[str, str] | 
     os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     faulthandler.dump_traceback_later(150, exit=True)  # so that a run that hangs tells where
     parts.PART_SECONDS, parts.MERGE_PARTS = 0.0, 3  # many parts, and many merges of them
+    sys.dont_write_bytecode = True  # Python's own files are not to be cut short
     if full_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (full_bytes, full_bytes))
     if published is not None:

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -22,12 +23,14 @@ pytestmark = pytest.mark.usefixtures("workers_of_its_own")
 @contextmanager
 def files_of_at_most(num_bytes):
     """As on a disk that is full but for so much; the system says EFBIG for ENOSPC."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, writes_none = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # Python's own files are not to be cut short
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes_none
 
 
 def test_clip_features_that_find_no_room_end_the_run_with_a_remedy(monkeypatch):

@@ -163,6 +163,7 @@ import resource, sys
 from featx import cli, parts
 add = parts.Parts.add
 def limited(*args):
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))  # now the decoders have their memory
     return add(*args)
 parts.Parts.add = limited

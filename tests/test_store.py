@@ -193,6 +193,7 @@ def test_a_disk_that_is_full_is_said_and_leaves_the_old_file(tmp_path):
     before = (tmp_path / "f.h5").read_bytes()
     program = (
         "import resource, sys, test_store as t\n"
+        "sys.dont_write_bytecode = True\n"
         "from featx.errors import FeatxError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "try: t.write_features(sys.argv[1], t.provenance(), [t.video(str(i)) for i in range(99)])\n"
