@@ -25,6 +25,7 @@ _PUBLIC = {
     "Features": ("featx.features", "Features"),
     "FeatureSet": ("featx.store", "FeatureSet"),
     "FeatxError": ("featx.errors", "FeatxError"),
+    "LacksWarning": ("featx.errors", "LacksWarning"),
     "Index": ("featx.neighbours", "Index"),
     "classify": ("featx.classification", "classify"),
     "embed": ("featx.evaluation", "embed"),

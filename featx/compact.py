@@ -65,7 +65,7 @@ def pca(
     neither; with `basis`, as it was fitted). Raises UsageError, or ProvenanceError where a basis does not belong.
     """
     features_path, output_path = Path(features_path), Path(output_path)
-    if output_path.resolve() == features_path.resolve():
+    if os.path.realpath(output_path) == os.path.realpath(features_path):
         raise UsageError(f"{output_path} is the input too; give the output another name")
     require_replaceable(output_path)
     if output_path.exists() and not overwrite:

@@ -31,7 +31,7 @@ from featx.catalog import CHECKPOINTS
 from featx.checkpoints import cache
 from featx.engine import ENGINES, GPU_ENGINES, choose_device, native, unavailable
 from featx.engine.precision import PRECISIONS, unavailable_precision
-from featx.errors import CheckpointError, FeatxError, one_line
+from featx.errors import CheckpointError, FeatxError, UsageError, one_line
 
 __all__ = ["Examination", "Finding", "engines", "examine"]
 
@@ -40,6 +40,7 @@ EXTRAS = {"matplotlib": "plots"}  # package -> the extra that brings it
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")  # of nearly all videos
 # what governs threads; no other variable of the environment is told
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS")
+HOME_REMEDY = "set FEATX_HOME to a folder that you may write to"
 LOW_DISK_BYTES, LOW_MEMORY_BYTES = 10**9, 2 * 2**30
 NUM_FRAMES, SIDE, GREY = 16, 128, 100  # of the made video, which is grey
 
@@ -102,6 +103,8 @@ def examine() -> Examination:
     weights = _weights()
     disks = {name: machine.free_disk_bytes(folder) for name, folder in _folders().items()}
     test, broken = _self_test()
+    if weights["problem"]:  # which is why
+        broken = [dataclasses.replace(finding, remedy=HOME_REMEDY) for finding in broken]
     findings = [
         *broken,
         *_wrong_versions(versions),
@@ -311,13 +314,21 @@ def _make_video(path: Path) -> None:
 
 
 def _folders() -> dict[str, Path]:
-    return {"cache": cache.cache_folder(), "temporary files": Path(tempfile.gettempdir())}
+    return {"cache": _cache()[0], "temporary files": Path(tempfile.gettempdir())}
+
+
+def _cache() -> tuple[Path, str]:
+    """The cache folder, and why there is none, where its name leads nowhere."""
+    try:
+        return cache.cache_folder(), ""
+    except UsageError as error:
+        return Path(os.environ.get("FEATX_HOME", "~")), str(error).partition("; ")[0]
 
 
 def _weights() -> dict[str, object]:
     """Where weights are kept, and which are there; their bytes are not read."""
-    here, damaged, folder = [], {}, cache.cache_folder()
-    problem = _problem_with(folder)
+    here, damaged, (folder, problem) = [], {}, _cache()
+    problem = problem or _problem_with(folder)
     if problem:
         here = [card.name for card in CHECKPOINTS.values() if card.embedded]
     for card in CHECKPOINTS.values() if not problem else ():
@@ -354,7 +365,7 @@ def _weights_findings(weights: dict) -> list[Finding]:
     problem = weights["problem"] or _why_not_writable(Path(weights["folder"]))
     if problem:
         text = f"weights cannot be stored in {weights['folder']}: {problem}"
-        findings.append(Finding("missing", text, "set FEATX_HOME to a folder that you may write to"))
+        findings.append(Finding("missing", text, HOME_REMEDY))
     return findings
 
 

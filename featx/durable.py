@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featx.errors import UsageError
+from featx.small_files import MAX_NAME_BYTES
 
 __all__ = ["locked", "new_file", "new_folder", "require_new", "sync"]
 
@@ -58,7 +60,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     require_new(folder)
     place = Path(os.path.realpath(folder))  # a link that the user names is theirs to name; below it there are none
-    aside = place.with_name(f".{place.name}.unfinished")
+    aside = unfinished(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if aside.is_symlink():
@@ -106,10 +108,16 @@ def _is(descriptor: int, path: Path) -> bool:
 
 
 def _cannot_write(folder: Path, error: OSError) -> UsageError:
-    free = shutil.disk_usage(next(path for path in folder.absolute().parents if path.exists())).free
-    return UsageError(
-        f"cannot write below {folder}: {error.strerror or error} ({free:,} bytes are free); make room, or choose another place"
-    )
+    why, remedy = error.strerror or error, "choose another place"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(next(path for path in folder.absolute().parents if path.exists())).free
+        why, remedy = f"{why} ({free:,} bytes are free)", f"make room, or {remedy}"
+    return UsageError(f"cannot write below {folder}: {why}; {remedy}")
+
+
+def unfinished(place: Path) -> Path:
+    """The name, beside it, that `place` has until it is whole; never longer than one may be."""
+    return place.with_name(f".{os.fsdecode(os.fsencode(place.name)[:MAX_NAME_BYTES])}.unfinished")
 
 
 @contextmanager
@@ -122,7 +130,7 @@ def new_file(path: Path, replace: bool = False) -> Iterator[Path]:
     require = (lambda path: None) if replace else _require_no_file
     require(path)
     place = Path(os.path.realpath(path))
-    aside = place.with_name(f".{place.name}.unfinished")
+    aside = unfinished(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)

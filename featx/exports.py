@@ -26,6 +26,7 @@ from featx.errors import UnknownNameError, UsageError
 from featx.key_paths import check_keys, create
 from featx.layer_names import choose_layer, split_layer
 from featx.per_video import CLIP_COLUMNS, CLIPS_CSV
+from featx.small_files import STDOUT
 from featx.store import FeatureSet
 
 __all__ = ["FORMATS", "Exported", "export"]
@@ -140,6 +141,8 @@ class Table:
 
 
 def _check_output(output: Path, format: str, form: Form) -> None:
+    if str(output) == STDOUT:
+        raise UsageError("an export does not go to stdout, which '-' would be; give -o a name")
     if not form.suffixes:
         require_new(output)
     elif output.suffix.lower() not in form.suffixes:

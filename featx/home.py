@@ -23,4 +23,5 @@ def cache_folder() -> Path:
             Path(base) if os.path.isabs(base) else Path.home() / ".cache"
         ) / "featx"  # XDG: a relative path is ignored
     except RuntimeError as error:  # the user, or the one named, is unknown to this machine
-        raise UsageError(f"{str(error).rstrip('.')}, for featx's cache; set FEATX_HOME to a folder") from None
+        wrong = f"FEATX_HOME is {named}, but " if (named := os.environ.get("FEATX_HOME")) else ""
+        raise UsageError(f"{wrong}{str(error).rstrip('.')}, for featx's cache; set FEATX_HOME to a folder") from None

@@ -265,13 +265,15 @@ def _load(path: Path):
 def _read_csv(path: Path, wants_keys: bool, key_name: str, feature_name: str) -> Read:
     keys, rows, places = [], [], []
     num_before = 1  # columns before the numbers
+    is_first = True  # of the lines that hold something
     for number, cells in enumerate(csv_reader(path), 1):
         if not cells:
             continue
-        if number == 1 and cells[1:5] == list(CLIP_COLUMNS):
+        was_first, is_first = is_first, False
+        if was_first and cells[1:5] == list(CLIP_COLUMNS):
             num_before = 5
         values = cells[num_before:] if wants_keys else cells
-        if number == 1 and _is_header(cells[0] if wants_keys else "", values, path):
+        if was_first and _is_header(cells[0] if wants_keys else "", values, path):
             continue
         try:
             row = np.array(values, dtype=np.float64)
@@ -294,7 +296,7 @@ def _is_header(key: str, values: list[str], path: Path) -> bool:
     """Whether a first line names columns: none of its values is a number, or all are their columns' numbers.
 
     `key` is its first cell, "" where lines have no keys. Raises FeatureFileError where it could be a video as well: none may be
-    lost, and no header become one.
+    lost, and no header become one. A first line 0, 1, 2, 3 … numbers all columns: no video "0" has such features.
     """
     named = key in ("", "key")
     if any(map(_is_number, values)):

@@ -167,8 +167,8 @@ class Parts:
     def _write(self, provenance: Provenance) -> None:
         """Write what waits as the newest part."""
         self._require_lock()
-        newest = max([*self._paths(), *(path for path in self._held if path != self.output)], default=None)
-        number = int(newest.stem.removeprefix("part-")) + 1 if newest else 0
+        parts = {*self._paths(), *(path for path in self._held if path != self.output)}
+        number = max((int(path.stem.removeprefix("part-")) for path in parts), default=-1) + 1
         path = self.folder / f"part-{number:08d}.h5"
         store.write_features(path, provenance, self._waiting, self._failed)
         self._own(path)
@@ -273,10 +273,12 @@ class Parts:
         """Take the parts into the output that a file is about to replace, which then is one rename: no reader, and nobody who
         comes after a kill, finds the new file with the old parts, which would have the last word.
 
-        Parts that are damaged, or do not belong together, stay: with them nothing was whole, nor can be read unsaid.
+        Parts that are damaged, or do not belong together, stay: with them nothing was whole, nor can be read unsaid. So do
+        those for which the disk has no room a second time: what is about to be replaced is not to stand in the way.
         """
-        with suppress(FeatureFileError, UsageError):
-            self.compact()
+        if self._has_room(sum(path.stat().st_size for path in self._files())):
+            with suppress(FeatureFileError, UsageError):
+                self.compact()
 
     def require_sound(self, set_aside: bool, on_note: Callable[[str], None]) -> None:
         """Compare what was written with its checksums, of a large output only the columns that a run goes by.
@@ -296,8 +298,11 @@ class Parts:
                 aside = self._free_name(self.output if path == self.output else path)
                 os.rename(path, aside)
                 self._held.discard(path)
+                self._discarded.add(path.name)
                 sync(aside.parent)
                 on_note(f"{told}; it is now {aside}, and its videos are extracted again")
+        if self._discarded:
+            self._remove([])
 
     def _free_name(self, damaged: Path) -> Path:
         name = self.output.name if damaged == self.output else f"{self.output.name}.{damaged.name}"
@@ -360,14 +365,14 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
     So nobody reads half of them, nor mixes them with what stood there before. Raises UsageError where the output, or parts of
     it, exist, unless `overwrite`; where it is a file of another kind; and while another run is writing it.
     """
-    store.require_output(output.with_name(f".{output.name}.unfinished"))
+    store.require_output(output, num_more_bytes=len(_unfinished("")))
     with Parts(output) as old:  # no run may be writing it
         if old.exists() and not overwrite:
             raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
         store.require_replaceable(output)
         old.make_whole()
         output = old.output
-        with Parts(output.with_name(f".{output.name}.unfinished")) as new:
+        with Parts(output.with_name(_unfinished(output.name))) as new:
             new.discard()  # of a run that died
             try:
                 yield new
@@ -377,3 +382,8 @@ def written_anew(output: Path, overwrite: bool) -> Iterator[Parts]:
                 old.drop_parts()
             finally:
                 new.discard()
+
+
+def _unfinished(name: str) -> str:
+    """What a file is called until it is whole."""
+    return f".{name}.unfinished"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,16 +50,21 @@ class Todo:
     damaged_before: dict[str, str] = field(default_factory=dict)
 
 
-def recorded(output: Path, repair: bool, on_note: Callable[[str], None]) -> Provenance | None:
+def recorded(
+    output: Path,
+    repair: bool,
+    on_note: Callable[[str], None],
+    on_written: Callable[[Collection[str]], None] = lambda leaving: None,
+) -> Provenance | None:
     """How the output was made that a run is about to continue; None where there is none yet.
 
-    Raises FeatureFileError where a file of it is damaged; with `repair` that file is set aside. Raises UsageError while
-    another run is writing it.
+    Raises FeatureFileError where a file of it is damaged; with `repair` that file is set aside, and `on_written` told of it,
+    see `featx.parts`. Raises UsageError while another run is writing it.
     """
     if not _exists(output):
         return None
     _require_no_other_file(output)
-    with Parts(output) as parts:  # nobody writes meanwhile
+    with Parts(output, on_written) as parts:  # nobody writes meanwhile
         parts.require_sound(repair, on_note)
     if not _exists(output):
         return None
@@ -73,8 +78,13 @@ def _require_no_other_file(output: Path) -> None:
     One of ours begins as HDF5 does, or, where the disk or the machine failed, with zeros or not at all.
     """
     if output.is_file():
-        with open(output, "rb") as file:
-            first = file.read(8)
+        try:
+            with open(output, "rb") as file:
+                first = file.read(8)
+        except OSError as error:
+            raise UsageError(
+                f"{output} cannot be read: {error.strerror}; check who may read it, or choose another name for -o"
+            ) from error
         if first.strip(b"\0") and first != b"\x89HDF\r\n\x1a\n":
             raise UsageError(f"{output} exists and is no feature file; it is not replaced: choose another name for -o")
 

@@ -149,7 +149,7 @@ def extract_to(
         on_note(f"--shard {shard} is shard {own} here, {len(items)} of {len(planned)} videos")
     _require_shared_cache(items, options.get("ray"), cache)
     options["listed_clips"] = planned[0].listed_starts is not None
-    before, anew = None if overwrite else resume.recorded(output, repair, on_note), False
+    before, anew = None if overwrite else resume.recorded(output, repair, on_note, on_written), False
     if before is not None:
         resume.require_own(before, output)
         resume.keep_plan(before, options)
@@ -368,17 +368,19 @@ def merge(
         else:
             if parts.exists() and output not in paths and not overwrite:
                 raise UsageError(f"{output} exists; choose another name, or allow it with --overwrite")
-            if output not in paths:
-                parts.make_whole()
-            groups = [group for path in paths for group in store.find_files(path)]
-            verified = {file: store.verify(file) for group in groups for file in group}
-            with FeatureSet(*groups) as features:
-                features.require_unchanged(verified)
-                if not partial:
-                    _require_whole(features, output)
-                store.merge(features, output)
+            parts.make_whole()
+
+            def join(groups: list[list[Path]]) -> None:
+                verified = {file: store.verify(file) for group in groups for file in group}
+                with FeatureSet(*groups) as features:
+                    features.require_unchanged(verified)
+                    if not partial:
+                        _require_whole(features, output)
+                    store.merge(features, output)
+
+            store.while_joined(paths, join)  # with `partial`, runs may still be writing them
             parts.drop_parts()
-    with store.open_features(output, warn=False) as merged:
+    with store.open_features(output, warn=paths == [output]) as merged:  # else it was refused, or asked for
         return len(merged)
 
 

@@ -44,10 +44,10 @@ TABLES = (
     b"query,rank,key,cosine",
     b"group,first,second,cosine",
 )
-# and the names in the JSON of svm-eval, of several results of it, and of similarity
+# and the names in the JSON of svm-eval, and of similarity
+SVM_NAMES = {"features", "dataset", "backbone", "checkpoint", "layer", "C", "solver", "runs", "accuracy", "chance"}
 JSON_NAMES = (
-    {"features", "dataset", "backbone", "checkpoint", "layer", "C", "solver", "runs", "accuracy", "chance"},
-    {"results", "curves"},
+    SVM_NAMES,
     {
         "features",
         "pairs",
@@ -87,8 +87,7 @@ def check_output(path: str | os.PathLike, text: bool = True) -> None:
 
 def is_special(path: str | os.PathLike) -> bool:
     """Whether a path leads to a pipe, a device or a socket, whose reader may wait, or read, without an end."""
-    path = Path(path)
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def require_place(path: str | os.PathLike) -> Path:
@@ -97,7 +96,7 @@ def require_place(path: str | os.PathLike) -> Path:
     That is a folder, a device, a pipe or a socket, and whatever is in no folder or cannot be looked at.
     """
     if os.fspath(path) == STDOUT:
-        raise UsageError("cannot write '-': it is stdout for tables and JSON alone; name a file")
+        raise UsageError("cannot write '-': only --csv and --json take it, for stdout; name a file")
     place = Path(os.path.realpath(path))
     found, folder = _mode(path, path), _mode(place.parent, path)
     if folder is None or not stat.S_ISDIR(folder):
@@ -152,6 +151,9 @@ def _is_our_json(path: Path) -> bool:
         held = json.loads(path.read_bytes())
     except (ValueError, OSError, RecursionError):
         return False
+    if held.keys() >= {"results", "curves"}:  # several results of svm-eval
+        results = held["results"] if isinstance(held["results"], list) else []
+        return bool(results) and all(isinstance(each, dict) and each.keys() >= SVM_NAMES for each in results)
     return any(held.keys() >= names for names in JSON_NAMES)
 
 

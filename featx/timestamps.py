@@ -38,7 +38,7 @@ def require_timestamps_place(path: str | os.PathLike, output: str | os.PathLike)
                 first = file.read(len(",".join(HEADER)))
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
-        if first != ",".join(HEADER).encode():
+        if first and first != ",".join(HEADER).encode():
             raise UsageError(f"{path} exists and is no table of clips that featx wrote; choose another name")
 
 

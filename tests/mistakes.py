@@ -206,7 +206,7 @@ MISTAKES: dict[str, list[tuple[str, str, str, str]]] = {
     ],
     "svm-predict": [
         ("one.h5", "'--model'", "missing option", "see 'featx svm-predict --help'"),
-        ("one.h5 --model model.h5 -o -", "'-'", "is stdout for tables", "name a file"),
+        ("one.h5 --model model.h5 -o -", "'-'", "only --csv and --json take it", "name a file"),
         ("one.h5 --model absent.h5", "absent.h5", "no such file", "what 'featx svm-fit -o' writes"),
         ("model.h5 --model one.h5", "one.h5", "not a model", "what 'featx svm-fit -o' writes"),
         ("one.h5 --model clip.avi", "clip.avi", "not an HDF5 file", "what 'featx svm-fit -o' writes"),

@@ -51,7 +51,7 @@ MISTAKES_OF_EXTRACT: list[tuple[str, str, str, str]] = [
     ("clip.avi -o thesis.pdf", "thesis.pdf", "no feature file", "choose another name"),
     ("clip.avi -o thesis.pdf --repair", "thesis.pdf", "no feature file", "choose another name"),
     ("clip.avi -o -", "'-'", "does not go to stdout", "the name of a file"),
-    ("clip.avi -o f.h5 --timestamps -", "'-'", "is stdout for tables", "name a file"),
+    ("clip.avi -o f.h5 --timestamps -", "'-'", "only --csv and --json take it", "name a file"),
     ("clip.avi -o f.h5 --cache-size 0", "0 bytes", "must have room for a video", "give --cache-size more"),
     ("--list absent.txt -o f.h5", "absent.txt", "No such file", "name a text file"),
     ("--list empty.txt -o f.h5", "empty.txt", "names no videos", "write a path a line"),

@@ -63,6 +63,18 @@ def test_the_file_holds_the_projection_of_descriptors_and_clips(features, tmp_pa
     assert (summary.num_videos, summary.num_clips) == (20, 60)
 
 
+def test_a_link_to_itself_and_a_name_that_is_too_long_are_told_at_once(features, tmp_path):
+    (tmp_path / "loop.h5").symlink_to("loop.h5")
+    with pytest.raises(UsageError, match="Too many levels of symbolic links"):
+        pca(features, tmp_path / "loop.h5", dims=2)
+    with pytest.raises(
+        UsageError, match=r"its name has 243 bytes, and \d+ more .*; choose a name of at most 2\d\d$"
+    ) as told:
+        pca(features, tmp_path / ("x" * 240 + ".h5"), dims=2)
+    allowed = int(str(told.value).rpartition(" ")[2])
+    pca(features, tmp_path / ("x" * (allowed - 3) + ".h5"), dims=2)
+
+
 @pytest.mark.parametrize("style", ["keys", "train list", "paths"])
 def test_fit_on_a_list(features, tmp_path, style):
     chosen = KEYS[3:17]

@@ -113,3 +113,7 @@ def test_keys_that_are_no_utf8_are_refused(tmp_path):
     (tmp_path / "m.csv").write_bytes("clé,1,2\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"the key 'cl\\xe9' of .*m.csv is not UTF-8; save the keys as UTF-8"):
         import_matrix(tmp_path / "m.csv", tmp_path / "m.h5", "csv")
+
+
+def test_a_header_may_come_behind_empty_lines(tmp_path):
+    assert import_text(tmp_path, "\n\nkey,x,y,z\nv2,3,4,5\n") == ["v2"]

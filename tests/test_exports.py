@@ -285,3 +285,18 @@ def test_compact_descriptors_keep_their_bits_in_the_files(tmp_path):
     export(tmp_path / "p.h5", tmp_path / "p.npz", "npz")
     with featx.open(tmp_path / "p.h5") as features:
         assert same_bits(np.load(tmp_path / "p.npz")["features"], np.array(features.descriptors("fc6")))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_stdout_is_no_place(source, tmp_path, monkeypatch, format):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="does not go to stdout, which '-' would be"):
+        export(source, "-", format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["npy", "csv"])
+def test_a_name_as_long_as_one_may_be(source, tmp_path, format):
+    name = "x" * (255 - len(SUFFIXES[format])) + SUFFIXES[format]
+    export(source, tmp_path / name, format)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

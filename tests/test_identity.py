@@ -72,6 +72,19 @@ def test_a_card_of_ones_own_may_name_a_published_file(tmp_path):
     assert "retrained, which are not those whose SHA-256 the card has" in describe(mine, tmp_path / "retrained")
 
 
+def test_the_file_of_ones_own_card_has_the_hash_that_its_source_has(tmp_path):
+    """Whether the card names it, or the command."""
+    mini = json.loads((WEIGHTS_FOLDER / "res3d-mini.json").read_text())
+    del mini["sha256"]
+    source = [{"url": "https://host/w", "file": mini["file"], "sha256_prefix": "a90a0ba3"}]
+    (tmp_path / "mine.json").write_text(json.dumps(mini | {"name": "res3d-mine", "embedded": False, "source": source}))
+    (tmp_path / mini["file"]).symlink_to(WEIGHTS_FOLDER / mini["file"])
+    mine = read_card_file(tmp_path / "mine.json")
+    for weights in (None, tmp_path / mini["file"]):
+        with pytest.raises(CheckpointError, match="does not begin with a90a0ba3"):
+            load(mine, weights)
+
+
 # ------------------------------------------------------------------------------------------------- files that featx stored
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from featx import integrity, parts, store
 from featx.errors import FeatureFileError, FeatxError, UsageError
 from featx.features import Features
 from featx.parts import Parts
+from featx.provenance import BEGUN, ENDED
 from featx.run import merge
 from featx.store import reader
 
@@ -157,7 +159,7 @@ def test_what_replaces_an_output_is_never_mixed_with_its_old_parts(tmp_path, mon
     write(output, "b", finish=False)  # an interrupted run
     store.write_features(new, MADE, [video("b", 0.5), video("c", 0.25), video("d", 2.0)])
     matrix = _matrix(tmp_path)
-    replace = {
+    replaced = {
         "merge": lambda: merge([new], output, overwrite=True),
         "import": lambda: featx.import_matrix(
             matrix, output, "npy", keys=tmp_path / "rows.txt", name="mine", overwrite=True
@@ -170,7 +172,7 @@ def test_what_replaces_an_output_is_never_mixed_with_its_old_parts(tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(Parts, "drop_parts", die)
         with pytest.raises(Died):
-            replace()
+            replaced()
     with store.open_features(output) as features:
         assert list(features.keys) == ["b", "c", "d"] and len(features.paths) == 1
         if how == "merge":
@@ -231,3 +233,70 @@ def test_a_run_that_joins_its_parts_meanwhile_is_no_error(tmp_path, monkeypatch,
     monkeypatch.setattr(reader, "find_files", lambda path: [[tmp_path / "absent.h5"]])
     with pytest.raises(FeatureFileError, match="absent.h5: no such file"):
         store.open_features(tmp_path / "absent.h5")
+
+
+def test_a_kill_leaves_an_output_that_is_an_input_readable(tmp_path, monkeypatch):
+    """Its old parts, of one shard, do not belong to what both shards are joined to."""
+
+    def die(self):
+        raise Died
+
+    output, other = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path, keys, shard in ((output, "ab", "1/2"), (other, "c", "2/2")):
+        with Parts(path) as own:
+            for key in keys:
+                own.add(video(key), replace(MADE, shard=shard))
+                own.flush(replace(MADE, shard=shard))
+            own.write_empty(replace(MADE, shard=shard, run=ENDED))
+    monkeypatch.setattr(Parts, "drop_parts", die)
+    with pytest.raises(Died):
+        merge([output, other], output)
+    assert keys_of(output) == ["a", "b", "c"]
+
+
+def test_what_is_replaced_needs_no_room_for_its_parts(tmp_path, monkeypatch):
+    output, new = tmp_path / "f.h5", tmp_path / "new.h5"
+    write(output, "a")
+    write(output, "b", finish=False)
+    write(new, "c")
+    monkeypatch.setattr(store, "free_bytes", lambda folder: 0)
+    monkeypatch.setattr(Parts, "compact", lambda self: pytest.fail("there is no room for it"))
+    assert merge([new], output, overwrite=True, partial=True) == 1
+    assert keys_of(output) == ["c"] and not store.parts_of(output)
+
+
+def test_a_folder_of_files_may_be_called_as_those_of_parts(tmp_path):
+    folder = tmp_path / "data.parts"
+    folder.mkdir()
+    store.write_features(folder / "1.h5", replace(MADE, run=BEGUN), [video("a")])
+    store.write_features(folder / "2.h5", replace(MADE, run=ENDED), [video("b")])
+    assert keys_of(folder) == ["a", "b"]
+    with pytest.raises(UsageError, match="1.h5 is not finished"):
+        merge([folder / "1.h5", folder / "2.h5"], tmp_path / "f.h5")
+
+
+def test_the_next_part_has_the_largest_number(tmp_path):
+    """Also beside parts that somebody named with fewer digits."""
+    output = tmp_path / "f.h5"
+    store.parts_folder(output).mkdir()
+    for name, key in (("part-9.h5", "a"), ("part-00000010.h5", "b")):
+        store.write_features(store.parts_folder(output) / name, MADE, [video(key)])
+    write(output, "c", finish=False)
+    assert keys_of(output) == ["a", "b", "c"]
+
+
+def test_files_that_a_run_joins_meanwhile_are_merged(tmp_path, monkeypatch):
+    output = tmp_path / "f.h5"
+    write(output, "a", "b", finish=False)
+    list_parts, listed = reader.parts_of, []
+
+    def and_then_joined(path):
+        found = list_parts(path)
+        if path == output and not listed:
+            listed.append(found)
+            write(output)
+        return found
+
+    monkeypatch.setattr(reader, "parts_of", and_then_joined)
+    assert merge([output], tmp_path / "joint.h5", partial=True) == 2
+    assert len(listed[0]) == 2 and not listed[0][0].exists()

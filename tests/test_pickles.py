@@ -43,6 +43,17 @@ def test_another_protocol_is_told_from_code(tmp_path):
     )
 
 
+def test_another_protocol_of_a_legacy_file_is_told_from_code(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"weight": torch.ones(2)}, path, pickle_protocol=4, _use_new_zipfile_serialization=False)
+    refused(path, "(another pickle protocol than torch.save's own); save the model's state_dict() again without")
+
+
+def test_a_large_tuple_beside_the_weights_is_no_damage(tmp_path):
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "classes": tuple(range(20_000))}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "its tuples hold more than 10,000 things); save the model's state_dict() instead")
+
+
 TUPLES = b")q\x00" + b"h\x00h\x00\x86q\x00" * 60  # each holds the one before it twice
 
 

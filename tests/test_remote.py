@@ -76,6 +76,8 @@ def test_an_address_of_another_kind_and_a_password_are_refused():
         with pytest.raises(UsageError, match="holds a password") as told:
             remote.require_address(address)
         assert "word" not in str(told.value).replace("password", "")
+    with pytest.raises(UsageError, match="is no address: Port out of range"):
+        remote.require_address("http://h:99999/a.mp4")
     arn = "s3://arn:aws:s3:eu-west-1:12:accesspoint/mine/a@b.mp4"
     for address in ("gs://bucket/a@b.mp4", "http://h:80/a@b.mp4", "http://[::1]:80/a@b.mp4", arn):
         assert remote.require_address(address) == address == remote.public_address(address)

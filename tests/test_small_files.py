@@ -9,11 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from featx.errors import UsageError
+from featx.checkpoints.files import file_sha256
+from featx.errors import CheckpointError, FeatureFileError, UsageError
+from featx.evaluation.train import Prediction, check_predictions, write_predictions
 from featx.report.report import _check as check_report
-from featx.small_files import aside_of, check_output, require_different, require_place, write_bytes, write_text
+from featx.small_files import (
+    aside_of,
+    check_output,
+    is_special,
+    require_different,
+    require_place,
+    write_bytes,
+    write_text,
+)
 from featx.store import require_output
-from featx.store.model_file import write_model
+from featx.store.model_file import read_model, write_model
 from featx.timestamps import require_timestamps_place
 
 CHECKS = {
@@ -75,8 +85,42 @@ def test_a_longer_one_is_refused_before_the_work(tmp_path):
         check_output(tmp_path / ("x" * 256))
 
 
+def test_what_cannot_be_looked_at_is_nothing_special(tmp_path):
+    assert not is_special(tmp_path / ("x" * 300))
+    with pytest.raises(CheckpointError, match="too long"):
+        file_sha256(tmp_path / ("x" * 300))
+
+
 def test_two_outputs_are_two_files(tmp_path):
     (tmp_path / "link.json").symlink_to("same.json")
     require_different({"--csv": tmp_path / "same.csv", "--json": tmp_path / "same.json", "--plot": None, "-o": None})
     with pytest.raises(UsageError, match=r"--csv and --json both name .*same.json, where one would be lost; give each"):
         require_different({"--csv": tmp_path / "link.json", "--json": tmp_path / "none" / ".." / "same.json"})
+
+
+@pytest.mark.parametrize("results", ["1", "[]", '[{"a": 1}]'])
+def test_json_of_others_with_names_of_ours_stays(results, tmp_path):
+    (tmp_path / "mine.json").write_text(f'{{"results": {results}, "curves": "mine"}}')
+    with pytest.raises(UsageError, match="is no table or JSON that featx wrote"):
+        check_output(tmp_path / "mine.json")
+
+
+def test_only_predictions_are_replaced_by_predictions(tmp_path):
+    made = [Prediction("a", ("x", "y"), (1.0, -1.0))]
+    for name in ("p.csv", "p.json"):
+        write_predictions(tmp_path / name, made)
+        check_predictions(tmp_path / name, overwrite=True)
+        (tmp_path / name).write_text("my own notes")
+        with pytest.raises(UsageError, match="holds no predictions; it is not replaced"):
+            check_predictions(tmp_path / name, overwrite=True)
+
+
+def test_an_empty_table_of_clips_is_replaced(tmp_path):
+    (tmp_path / "empty.csv").touch()
+    require_timestamps_place(tmp_path / "empty.csv", "f.h5")
+
+
+def test_a_model_is_not_awaited_from_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FeatureFileError, match="pipe: not a regular file"):
+        read_model(tmp_path / "pipe")

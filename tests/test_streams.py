@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -63,6 +64,29 @@ def test_elsewhere_a_full_disk_is_one_line_and_a_reader_that_left_is_none(comman
             patch.setattr(sys, "stdout", stream)
             assert code_of(*command.split()) == code
         assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("svm-eval features.h5 --dataset folders --folds 2 --json a.json --csv a.csv", ["a.csv", "a.json"]),
+        ("svm-eval features.h5 --dataset folders --folds 2 --csv - --json a.json", ["a.json"]),
+    ],
+)
+def test_files_are_written_though_nobody_takes_what_is_printed(command, files, example_features, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(example_features, "features.h5")
+    with left_by_its_reader() as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert code_of(*command.split()) == 128 + signal.SIGPIPE
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == files
+
+
+def test_a_dry_run_that_nobody_takes_is_no_run_that_goes_on(capsys, monkeypatch, clips_folder):
+    for stdout, code in ((left_by_its_reader, 128 + signal.SIGPIPE), (on_a_full_disk, 2)):
+        with stdout() as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            assert code_of("extract", clips_folder, "--dry-run") == code
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ def test_the_kernels_stand_alone():
 
 def test_public_names_are_pinned_and_exist():
     assert featx.__all__ == sorted(
-        "Extractor FeatureSet Features FeatxError Index classify embed export export_c3d extract extract_to find_duplicates "
-        "import_c3d import_matrix list_backbones merge open pca search similarity svm_eval svm_fit svm_predict "
+        "Extractor FeatureSet Features FeatxError Index LacksWarning classify embed export export_c3d extract extract_to "
+        "find_duplicates import_c3d import_matrix list_backbones merge open pca search similarity svm_eval svm_fit svm_predict "
         "write_report".split()
     )
     for name in featx.__all__:

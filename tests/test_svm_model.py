@@ -90,6 +90,9 @@ def test_labels_from_a_csv_file(tmp_path, features, capsys):
     refused("nobody,a\n" + "".join(f"{k},{k[0]}\n" for k in KEYS), "1 of 73 labelled videos are not in .*: nobody")
     assert svm_fit(features, tmp_path / "x.h5", labels=table, allow_missing=True)[1][0].endswith("left out")
     (tmp_path / "x.h5").unlink()
+    table.write_text('"Archery,a\n')
+    with pytest.raises(FeatureFileError, match="labels.csv: line 1 is not comma-separated values"):
+        svm_fit(features, tmp_path / "x.h5", labels=table)
     refused(f"{KEYS[0]}\n", "line 1, 'Archery/.*', is not 'key,label'")
     refused(f"{KEYS[0]},a\n{KEYS[0]},b\n", "line 2 labels 'Archery/.*' b, an earlier one a")
     refused(f"{KEYS[0]},a\n{KEYS[1]},a\n", "all videos are of class a")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from test_parts import MADE, keys_of, video
 
 from featx import parts, remote, store
 from featx.errors import FeatxError
 from featx.parts import Parts
+from featx.resume import recorded
 from featx.uploads import RemoteOutput
 
 fsspec = pytest.importorskip("fsspec", reason="the package fsspec is not installed")
@@ -101,3 +103,20 @@ def test_a_run_that_dies_while_it_joins_goes_on_with_all(there, tmp_path, monkey
             own.finish()
         place.write()
     assert below(there) == ["f.h5"]
+
+
+def test_a_part_that_is_damaged_there_too_is_set_aside(there, tmp_path):
+    with RemoteOutput(ADDRESS, tmp_path, print) as place:
+        write(place, "a", "b")
+    part = store.parts_of(place.output)[0]
+    damaged = part.read_bytes().replace(np.float32(1).tobytes(), np.float32(2).tobytes())
+    part.write_bytes(damaged)
+    there.pipe_file(f"/uploads/f.h5.parts/{part.name}", damaged)
+    notes = []
+    with RemoteOutput(ADDRESS, tmp_path, notes.append) as place:
+        assert recorded(place.output, True, notes.append, place.write) is not None
+        assert below(there) == ["f.h5.parts/part-00000001.h5"]
+        write(place, "c")
+    assert "is now" in notes[0] and "its videos are extracted again" in notes[0]
+    (tmp_path / "got/f.h5.parts").mkdir(parents=True)
+    assert keys_there(there, tmp_path / "got") == ["b", "c"]

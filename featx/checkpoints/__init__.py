@@ -84,7 +84,8 @@ def _load_own(checkpoint: Checkpoint) -> LoadedCheckpoint:
             raise CheckpointError(
                 f"{path} has SHA-256 {sha256}, but the card of {checkpoint.name} says {checkpoint.sha256}; {remedy}"
             )
-        return _loaded(checkpoint, path, sha256, None)
+        origin = None if checkpoint.embedded else require_own_file(checkpoint, path, sha256)
+        return _loaded(checkpoint, path, sha256, origin)
     record = read_record(checkpoint.name) if checkpoint.folder is None else None
     if record is None:
         raise CheckpointError(_how_to_get(checkpoint))

@@ -18,10 +18,17 @@ __all__ = ["read_pickle"]
 
 ZIP_HEAD = b"PK\x03\x04"  # which torch goes by, too
 NUM_LEGACY_PICKLES = 5  # a magic number, a version, a machine's facts, the content, the keys of its storages
+LEGACY_MAGIC = (
+    b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # with which a legacy file begins, as pickles of any protocol write it
+)
 # What the tuples of a pickle may hold, counted as often as they lead to it: one that holds itself twice, sixty times over,
 # takes longer to hash than the universe will last
 MAX_IN_TUPLE = 10_000
 BLOCK_BYTES = 1 << 20
+
+
+class _LargeTuple(ValueError):
+    """A pickle's tuples hold more than MAX_IN_TUPLE."""
 
 
 def read_pickle(path: Path) -> Any:
@@ -30,29 +37,33 @@ def read_pickle(path: Path) -> Any:
     A table is a dict of its own whose tensors are plain ones: without gradients, subclasses, and attributes from the file.
     Raises CheckpointError for a file that is damaged (of a legacy one no checksum tells), and for one that would run code.
     """
-    is_zip = False
+    is_torchs = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the storage classes of old files, which concern their authors
             with open(path, "rb") as file:  # not by its name, whose suffix torch would believe
-                is_zip = file.read(4) == ZIP_HEAD
+                head = file.read(64)
+                is_zip = head.startswith(ZIP_HEAD)
+                is_torchs = is_zip or LEGACY_MAGIC in head
                 _require_sound_zip(file) if is_zip else _require_hashable(file)
                 file.seek(0)
                 return _plain(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged or hostile pickle can raise anything at all
-        reason, remedy = _explain(error, is_zip)
+        reason, remedy = _explain(error, is_torchs)
         raise CheckpointError(f"weights '{path}' are refused ({reason}); {remedy}") from None
 
 
-def _explain(error: Exception, is_zip: bool) -> tuple[str, str]:
+def _explain(error: Exception, is_torchs: bool) -> tuple[str, str]:
     """What is wrong with a file, and what to do, by the error that reading it raised."""
     text = str(error)
-    if "Unsupported operand" in text and is_zip:  # else it is of pickle.dump, which no tensors alone go through
+    if "Unsupported operand" in text and is_torchs:  # else it is of pickle.dump, which no tensors alone go through
         remedy = "save the model's state_dict() again without the argument pickle_protocol"
         return "another pickle protocol than torch.save's own", remedy
     if "weights only" in text.lower():
         reason = "it holds more than tensors: Python objects that would run code"
         return reason, "save the model's state_dict() instead, or fetch the published file again"
+    if isinstance(error, _LargeTuple):
+        return text, "save the model's state_dict() instead"
     if "Bad CRC-32" in text:
         return text, "fetch the file again; of one that torch wrote without checksums, save its weights again with them"
     reason = (text.strip() or type(error).__name__).splitlines()[0].split(". ")[0]
@@ -92,7 +103,7 @@ def _require_few_in_tuples(stream: Any) -> None:
     except (ValueError, IndexError, KeyError):
         return
     if too_large:
-        raise ValueError(f"its tuples hold more than {MAX_IN_TUPLE:,} things")
+        raise _LargeTuple(f"its tuples hold more than {MAX_IN_TUPLE:,} things")
 
 
 def _has_large_tuple(stream: Any) -> bool:

@@ -214,7 +214,7 @@ def _run(args: list[str] | None, interrupts: Interrupts) -> object:
 
 def _what_is_kept(args: Sequence[str], goes_on: str) -> str:
     """What a run that was interrupted leaves, where it leaves anything that counts; `goes_on`: by what it goes on."""
-    if args[:1] != ["extract"] or "--dry-run" in args:
+    if list(args[:2]) != ["weights", "get"] and (args[:1] != ["extract"] or "--dry-run" in args):
         return ""
     return f"; what is finished is kept, and {goes_on}"
 

@@ -156,7 +156,8 @@ def command(**options: object) -> int:
         raise click.UsageError("no videos are named; name video files or folders, or a list with --list")
     card = settle_backbone(options)
     card.ordered_layers(options["layers"])  # a wrong name is told at once, before torch is loaded
-    say = (lambda text: None) if quiet else (lambda text: tell(text, err=as_json))
+    told = click.echo if dry_run else tell  # what a dry run prints is all that it makes
+    say = (lambda text: None) if quiet else (lambda text: told(text, err=as_json))
     if dry_run:
         if options["timestamps"]:
             raise click.UsageError("--timestamps is of a run, but --dry-run makes none; leave one of the two out")
@@ -265,9 +266,12 @@ def _extract(options: dict, output: Path | str, quiet: bool, say, as_json: bool)
 
 def parts_line(output: str | os.PathLike, num_parts: int) -> str:
     """Where parts lie that were not joined, and what joins them; merge reads no store."""
+    from featx import store
+
     if remote.is_address(output):
-        name = os.path.basename(output)
+        name, place = os.path.basename(output), f"{output}.parts"
         how = f"where both are fetched into a folder of a disk, 'featx merge {name} -o {name}' joins them"
     else:
+        place = store.parts_folder(output)
         how = f"'featx merge {output} -o {output}' joins them"
-    return f"{num_parts} new parts lie in {output}.parts and are read with the file; {how}"
+    return f"{num_parts} new parts lie in {place} and are read with the file; {how}"

@@ -31,7 +31,7 @@ def command(inputs: tuple[Path, ...], output: Path, overwrite: bool, partial: bo
 
     INPUT is a feature file or a folder of them; they must have been made in the same way. Of shards ('featx extract --shard')
     all must be there, each once; every run must have come to its end. `featx merge F.h5 -o F.h5` takes the
-    parts in F.h5.parts into F.h5.
+    parts in F.h5.parts into F.h5, also those of a run that has not, and tells so.
     """
     from featx.run import merge
 

@@ -6,6 +6,7 @@ import click
 
 from featx.cli.help import Command
 from featx.cli.json_output import print_json
+from featx.errors import one_line
 from featx.small_files import require_different
 
 __all__ = ["command"]
@@ -59,14 +60,14 @@ def command(features, pairs, plot_path, quiet, **options) -> None:
     to_stdout = options["json_path"] == "-"
     options["json_path"] = None if to_stdout else options["json_path"]
     result = similarity(features, pairs, progress=not quiet, **options)
+    if plot_path is not None:  # first: who reads what is printed may leave before its end
+        from featx.plots import draw_roc
+
+        draw_roc([result], plot_path)
     if to_stdout:
         print_json(result.as_dict())
     else:
         _print_result(result)
-    if plot_path is not None:
-        from featx.plots import draw_roc
-
-        draw_roc([result], plot_path)
 
 
 def _print_result(result) -> None:
@@ -85,6 +86,6 @@ def _print_result(result) -> None:
         click.echo(f"  {'published':<9} {', '.join(published)}")
     click.echo(f"\npublished figure: {result.published_source}")
     for note in result.notes:
-        click.echo(f"note: {note}")
+        click.echo(one_line(f"note: {note}"))
     for warning in result.warnings:
-        click.echo(f"warning: {warning}")
+        click.echo(one_line(f"warning: {warning}"))

@@ -131,11 +131,8 @@ def command(features, dataset, per_class, json_path, csv_path, curves_path, conf
     _check_pictures(curves_path, confusion_path, len(features), options["dims"])
     to_stdout, json_path = json_path == "-", None if json_path == "-" else json_path
     results = compare(features, dataset, outputs=(json_path, csv_path), progress=not quiet, **options)
-    if to_stdout:
-        print_json(results[0].as_dict() if len(results) == 1 else compared(results))
-    elif csv_path != STDOUT:
-        _print_results(results, per_class)
-    if csv_path is not None:
+    # files first: who reads what is printed may leave before its end
+    if csv_path not in (None, STDOUT):
         save_csv(csv_path, results)
     if json_path is not None:
         results[0].save_json(json_path) if len(results) == 1 else save_json(json_path, results)
@@ -147,6 +144,12 @@ def command(features, dataset, per_class, json_path, csv_path, curves_path, conf
         from featx.plots import draw_confusion
 
         draw_confusion(results[0], confusion_path)
+    if to_stdout:
+        print_json(results[0].as_dict() if len(results) == 1 else compared(results))
+    elif csv_path == STDOUT:
+        save_csv(csv_path, results)
+    else:
+        _print_results(results, per_class)
 
 
 def _check_pictures(curves_path: str | None, confusion_path: str | None, num_files: int, dims: tuple[int, ...]) -> None:

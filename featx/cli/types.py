@@ -31,7 +31,8 @@ class WholeNumber(click.types.IntParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         number = super().convert(value, param, ctx)
         if abs(number) > self.most:
-            self.fail(f"'{value}' is too large; take {self.most:,} at most", param, ctx)
+            wrong = f"large; take {self.most:,} at most" if number > 0 else f"small; take -{self.most:,} at least"
+            self.fail(f"'{value}' is too {wrong}", param, ctx)
         return number
 
 

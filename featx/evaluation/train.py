@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from featx.basis import array_source, check_dims, fit_basis
-from featx.csv_lines import csv_writer
+from featx.csv_lines import csv_reader, csv_writer
 from featx.descriptors import l2_normalise
 from featx.errors import UsageError
 from featx.evaluation.choose_c import Settings
@@ -24,13 +24,15 @@ from featx.evaluation.protocol import Request
 from featx.evaluation.rows import find_rows, group_numbers
 from featx.evaluation.sources import Descriptors, read_descriptors
 from featx.evaluation.svm import settle_solver
-from featx.lists import few, match_names, read_text
+from featx.lists import few, match_names
 from featx.progress import Progress
 from featx.segments import video_of
 from featx.small_files import TEXT_SUFFIXES, check_output, write_text
 from featx.store import MODEL, require_replaceable
 
 __all__ = ["Prediction", "check_predictions", "svm_fit", "svm_predict", "write_predictions"]
+
+_JSON = re.compile(rb'\[\]|\[\s*\{\s*"key":')  # how predictions begin as JSON
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,10 @@ def check_predictions(path: str | os.PathLike, overwrite: bool = False) -> None:
             )
         if not overwrite:
             raise UsageError(f"{path} exists; choose another name, or allow it with --overwrite")
+        with open(path, "rb") as file:
+            first = file.read(128)
+        if not first.startswith(b"key,label,score") and not _JSON.match(first):
+            raise UsageError(f"{path} exists and holds no predictions; it is not replaced: choose another name")
 
 
 def write_predictions(path: str | os.PathLike, predictions: Iterable[Prediction]) -> None:
@@ -256,7 +262,7 @@ def _from_file(descriptors: Descriptors) -> _Examples:
 
 def _from_csv(descriptors: Descriptors, path: Path, allow_missing: bool) -> _Examples:
     label_of: dict[str, str] = {}
-    for number, cells in enumerate(csv.reader(read_text(path).splitlines()), 1):
+    for number, cells in enumerate(csv_reader(path), 1):
         if not cells or (number == 1 and cells[:2] == ["key", "label"]):
             continue
         if len(cells) < 2 or not cells[0].strip() or not cells[1].strip():

@@ -41,7 +41,7 @@ _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 # whatever its service calls it.
 SHOWN = frozenset(
     "v id n i no number index item part video vid videoid video_id clip file filename name episode season camera cam "
-    "start end t format quality resolution".split()
+    "start end t format quality resolution uuid uid path files title src name_id file_id fileid asset media".split()
 )
 MAX_VALUE = 40  # characters; no number or name of a video is longer
 # what a host, or a bucket, can have behind a colon: a port, or what the names of access points are made of
@@ -74,7 +74,9 @@ def require_address(address: str) -> str:
         )
     if is_http(address):
         try:
-            urlsplit(address).netloc.encode("idna")
+            parts = urlsplit(address)
+            parts.netloc.encode("idna")
+            parts.port  # noqa: B018 - raises where it is no number
         except ValueError as error:  # a bracket that is not closed, or a name that can be no host's
             raise UsageError(f"{public_address(address)} is no address: {_reason(error)}; correct it") from None
     return address

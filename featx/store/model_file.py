@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.durable import sync
 from featx.errors import FeatureFileError, UsageError
-from featx.small_files import aside_of, require_place
+from featx.small_files import aside_of, is_special, require_place
 from featx.store.outputs import MODEL, require_replaceable
 from featx.store.schema import crc
 
@@ -49,6 +49,8 @@ def write_model(path: str | os.PathLike, facts: Mapping[str, object], arrays: Ma
 
 def read_model(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
     """The facts and arrays of a model file. Raises FeatureFileError where it is none, of another version, or damaged."""
+    if is_special(path):
+        raise FeatureFileError(f"{path}: not a regular file; a model is what 'featx svm-fit -o' writes")
     try:
         with h5py.File(path, "r") as h5:
             if h5.attrs.get("format") != MODEL:

@@ -29,10 +29,11 @@ ASIDE = "..1234567.tmp"  # what the name of a file is longer by while it is writ
 OTHER_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES | frozenset({".txt", ".csv", ".json", ".lst", ".npy", ".npz"})
 
 
-def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
+def require_output(path: str | os.PathLike, form: str = FEATURES, num_more_bytes: int = 0) -> None:
     """Raise UsageError where `path` is no place for a file of the format `form`.
 
     That is a folder, a name such as of a video, an HDF5 file of another format, and wherever nothing can be written.
+    `num_more_bytes`: by how much longer a name it has until it is whole, besides what every file has.
     """
     require_no_address(path, "write to one, and send it there; 'featx extract' alone writes to stores itself")
     path = Path(path)
@@ -57,11 +58,11 @@ def require_output(path: str | os.PathLike, form: str = FEATURES) -> None:
                 f"{path} exists and is {what}; {_WORDS[form]} does not replace it: choose another name for -o"
             )
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-    size, allowed = len(os.fsencode(path.name)), _longest_name(above)
-    if size + len(ASIDE) > allowed:
+    size, allowed, more = len(os.fsencode(path.name)), _longest_name(above), len(ASIDE) + num_more_bytes
+    if size + more > allowed:
         raise UsageError(
-            f"cannot write {path}: its name has {size} bytes, and {len(ASIDE)} more while it is written, but its disk allows "
-            f"{allowed}; choose a name of at most {allowed - len(ASIDE)}"
+            f"cannot write {path}: its name has {size} bytes, and {more} more while it is written, but its disk allows "
+            f"{allowed}; choose a name of at most {allowed - more}"
         )
     try:
         with tempfile.TemporaryFile(dir=above):

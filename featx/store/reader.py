@@ -446,13 +446,18 @@ def _is_unfinished(group: Sequence[Member]) -> bool:
     Earlier versions told nothing; a file of theirs counts as whole, parts alone do not.
     """
     run = group[-1].provenance.run
-    return run != ENDED and (run != "" or group[0].path.parent.name.endswith(PARTS_SUFFIX))
+    return run != ENDED and (run != "" or _lies_in_parts(group[0].path))
 
 
 def _output_of(group: Sequence[Member]) -> Path:
     """What a file and its parts, or parts alone, are called by."""
     folder = group[0].path.parent
-    return folder.with_name(_whole_name(folder.name)) if folder.name.endswith(PARTS_SUFFIX) else group[0].path
+    return folder.with_name(_whole_name(folder.name)) if _lies_in_parts(group[0].path) else group[0].path
+
+
+def _lies_in_parts(path: Path) -> bool:
+    """Whether a file is a part of an output; a user's folder may be called as those of parts are."""
+    return path.parent.name.endswith(PARTS_SUFFIX) and is_part(path.name)
 
 
 def find_files(path: str | os.PathLike) -> list[list[Path]]:
@@ -467,7 +472,7 @@ def find_files(path: str | os.PathLike) -> list[list[Path]]:
     if not path.is_dir():
         return [_with_parts(path)]
     names = _names_in(path)
-    if path.name.endswith(PARTS_SUFFIX):
+    if path.name.endswith(PARTS_SUFFIX) and any(map(is_part, names)):
         groups = [[path / name for name in names if is_part(name)]]
     else:  # a shard whose run is not over lies in its parts alone
         shards = sorted(set(map(_whole_name, names)))
@@ -514,14 +519,20 @@ def open_features(path: str | os.PathLike, *, warn: bool = True) -> FeatureSet:
     return features
 
 
-def while_joined(path: str | os.PathLike, use: Callable[[list[list[Path]]], T]) -> T:
-    """What `use` makes of `find_files(path)`; it is asked again where it raises Moved since a run has just joined files."""
+def while_joined(paths: str | os.PathLike | Sequence[str | os.PathLike], use: Callable[[list[list[Path]]], T]) -> T:
+    """What `use` makes of the groups that `find_files` finds in a path, or in several; it is asked again where it raises Moved
+    since a run has just joined files."""
+
+    def look() -> list[list[Path]]:
+        return [group for path in each for group in find_files(path)]
+
+    each = [paths] if isinstance(paths, str | os.PathLike) else paths
     for _ in range(MAX_LOOKS - 1):
-        groups = find_files(path)
+        groups = look()
         try:
             return use(groups)
         except Moved:
-            if all(file.exists() for group in groups for file in group) or find_files(path) != groups:
+            if all(file.exists() for group in groups for file in group) or look() != groups:
                 continue
             raise
-    return use(find_files(path))
+    return use(look())
