@@ -109,7 +109,7 @@ def _is(descriptor: int, path: Path) -> bool:
 
 def _cannot_write(folder: Path, error: OSError) -> UsageError:
     why, remedy = error.strerror or error, "choose another place"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         free = shutil.disk_usage(next(path for path in folder.absolute().parents if path.exists())).free
         why, remedy = f"{why} ({free:,} bytes are free)", f"make room, or {remedy}"
     return UsageError(f"cannot write below {folder}: {why}; {remedy}")
