@@ -41,6 +41,7 @@ def test_differences_tell_where_something_changes(tmp_path):
     assert np.allclose(found[:4, :4], 100, atol=5) and np.allclose(found[5:, 5:], 0, atol=2)
 
 
+@pytest.mark.long
 def test_random_weights_are_equalised_over_clips_that_set_no_statistics():
     one = baselines.random_network(1, num_clips=6).state_dict()
     torch.manual_seed(1)

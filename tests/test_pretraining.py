@@ -400,6 +400,7 @@ def mixed():
     return train_mini.mixed_batch(Renderer((5, 0), pictures=6), 3, 24, 32)
 
 
+@pytest.mark.long
 def test_every_loss_has_a_weight_and_teaches_the_network(mixed):
     torch.manual_seed(0)
     net, heads = mini_net.new_net().train(), lessons.Heads(320, 12, {}).train()
@@ -472,6 +473,7 @@ def test_equalised_channels_deviate_alike_and_the_scores_stay(mixed, monkeypatch
     assert float(deviations.max() / deviations.min()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.long
 def test_written_weights_fit_the_network_and_its_size(tmp_path):
     run = train_mini.Run(
         train_mini.parse(

@@ -42,6 +42,9 @@ SETUP = [command for command in COMMANDS if command.startswith("python3 -m venv"
 # commands that make pictures, which need the extra "plots"
 DRAWN = re.compile(r" --plot|^featx (embed|filters) |pictures\.py|training_curves\.py")
 
+# programs that learn and judge, each for several seconds: they run where the README runs from top to bottom
+LEARNING = re.compile(r"train_mini\.py|training_curves\.py|judge_mini\.py")
+
 # what makes a long program short; the options that the README shows stay
 SHORTENED = {
     "benchmark.py": ["--quick", "--only", "decode"],
@@ -222,6 +225,8 @@ def run_blocks(blocks, place, capsys, monkeypatch, apart=False) -> None:
             continue
         for command in block.splitlines():
             if command in SETUP or (DRAWN.search(command) and importlib.util.find_spec("matplotlib") is None):
+                continue
+            if LEARNING.search(command) and not apart:
                 continue
             if not apart:
                 make_small(command, place, monkeypatch, few)
