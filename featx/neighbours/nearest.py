@@ -155,7 +155,8 @@ def _exact(
         if len(vectors) == 1:
             found[chunk] = cosines(values, np.broadcast_to(vectors, values.shape))
             continue
-        rough = unit32(values) @ units.T
+        with np.errstate(invalid="ignore"):  # all are finite; a product library may look beyond a short row's end
+            rough = unit32(values) @ units.T
         row, vector = np.nonzero(rough >= rough.max(axis=1, keepdims=True) - margin)
         exact = np.full(rough.shape, -np.inf)
         for part in range(0, len(row), step):
