@@ -81,6 +81,7 @@ CALLS = {
     "at least": lambda: empty(2, 4, 3).clamp_min(1e-6),
     "power": lambda: empty(2, 4) ** 0.5,
     "power of whole numbers": lambda: empty(2, 4, dtype=torch.int64) ** 0.5,
+    "power of another type": lambda: empty(2, 4) ** 1j,
     "root": lambda: empty(2, 4).sqrt(),
     "relu": lambda: F.relu(empty(2, 4, 3)),
     "cat": lambda: torch.cat([empty(2, 4, 3), empty(2, 5, 3)], 1),

@@ -163,8 +163,9 @@ def _softmax(x: Tensor, dim: int, dtype: object = None) -> Size | None:
     return x.shape if dtype is None and -x.ndim <= dim < x.ndim else None
 
 
-def _same(x: Tensor, *numbers: float) -> Size:
-    return x.shape
+def _same(x: Tensor, *numbers: float) -> Size | None:
+    is_real = all(isinstance(number, int | float) for number in numbers)  # a complex one changes the type
+    return x.shape if is_real else None
 
 
 _aten = torch.ops.aten

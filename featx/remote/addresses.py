@@ -77,7 +77,7 @@ def require_address(address: str) -> str:
             parts = urlsplit(address)
             parts.netloc.encode("idna")
             parts.port  # noqa: B018 - raises where it is no number
-        except ValueError as error:  # a bracket that is not closed, or a name that can be no host's
+        except ValueError as error:  # a bracket that is not closed, or what can be no host or port
             raise UsageError(f"{public_address(address)} is no address: {_reason(error)}; correct it") from None
     return address
 
