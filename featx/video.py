@@ -73,6 +73,9 @@ _NO_TIMESTAMPS = 0x80  # of a format that holds a bare stream: AVFMT_NOTIMESTAMP
 # so many times in a row a container is read on after an error, where damage is kept
 _MAX_READ_ERRORS = 16
 
+# metadata in any code page: up to its version 18 PyAV refuses what is not UTF-8 unless it is told otherwise
+_ANY_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 # how libav names what it is given, for a reader who does not know its error codes
 _OPEN_REASONS = {
     av.error.InvalidDataError: "not a video, or damaged at its start",
@@ -456,9 +459,9 @@ def _open(path: str | os.PathLike, flow: bool = False, hwaccel: HWAccel | None =
             raise VideoError("cannot be opened: not a regular file")  # a pipe would be waited for without an end
         if os.path.isfile(path) and path.stat().st_size == 0:
             raise VideoError("an empty file")
-        # file: so that a name such as "http:x.mp4" or "-" is still a local file; metadata in any code page
+        # file: so that a name such as "http:x.mp4" or "-" is still a local file
         options = {"format_whitelist": _FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
-        return av.open("file:" + os.fspath(path), metadata_errors="replace", container_options=options, hwaccel=hwaccel)
+        return av.open("file:" + os.fspath(path), container_options=options, hwaccel=hwaccel, **_ANY_METADATA)
     except (av.error.FFmpegError, OSError) as error:
         reason = next((text for kind, text in _OPEN_REASONS.items() if isinstance(error, kind)), _text(error))
         if os.path.isfile(path) and (lost := missing_bytes(path)):

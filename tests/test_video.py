@@ -248,6 +248,20 @@ def test_what_is_no_video_is_refused_with_its_reason(tmp_path):
             next(read_frames(path))
 
 
+def test_a_title_in_another_code_page_does_no_harm(tmp_path):
+    """Not UTF-8, as programs of the nineties wrote it."""
+    path = tmp_path / "title.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="bgr24")
+        container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace("\xe9".encode(), b"\xe9 "))
+    assert [frame.pixels.mean() for frame in read_frames(path)] == pytest.approx([90], abs=4)
+
+
 def test_a_name_with_a_scheme_is_still_a_file(tmp_path, monkeypatch):
     shutil.move(write_video(tmp_path / "a.mp4", 2), tmp_path / "http:a.mp4")
     monkeypatch.chdir(tmp_path)
