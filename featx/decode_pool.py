@@ -31,7 +31,7 @@ from featx.interrupt import signal_name
 from featx.job_supply import JobSupply
 from featx.yuv import YuvForm
 
-__all__ = ["Arena", "Chunk", "DecodePool", "Ended", "Failed", "Picture", "Started"]
+__all__ = ["Arena", "Chunk", "DecodePool", "Ended", "Failed", "Picture", "Spent", "Started"]
 
 # Imports this very featx, and nothing from the folder in which the user happens to be. Signals to all of a job are the parent's
 # to answer: it ends the workers when it has no more use for them.
@@ -60,6 +60,20 @@ class Started:
     fps: float
     num_frames: int | None
     first_number: int = 0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that workers had a video in hand and room for its frames, and how many of these they were on a processor."""
+
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.seconds + other.seconds, self.processor_seconds + other.processor_seconds)
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.seconds - other.seconds, self.processor_seconds - other.processor_seconds)
 
 
 @dataclass(eq=False)
@@ -150,7 +164,7 @@ class DecodePool:
         self._num_lost_starts = 0
         self._workers: list[_WorkerProcess] = []  # started when there is work for them
         self._held: deque[tuple[_WorkerProcess, int, Chunk]] = deque()  # slots that are still copied from
-        self._busy_before = 0.0  # seconds of the workers that are gone
+        self._spent_before = Spent()  # by the workers that are gone
         self.num_started = 0
         self.closed = False
 
@@ -275,9 +289,9 @@ class DecodePool:
             worker.send({"free": slot})
             worker.touch()  # the wait was ours
 
-    def busy_seconds(self) -> float:
-        """Processor time that decoding has taken so far, in all workers together; without their start."""
-        return self._busy_before + sum(worker.busy_seconds() for worker in self._workers)
+    def spent(self) -> Spent:
+        """What decoding has taken so far, in all workers together; without their start."""
+        return sum((worker.spent() for worker in self._workers), self._spent_before)
 
     def _start(self) -> _WorkerProcess:
         try:
@@ -291,7 +305,7 @@ class DecodePool:
         return self._workers[-1]
 
     def _end(self, worker: _WorkerProcess) -> None:
-        self._busy_before += worker.busy_seconds()
+        self._spent_before += worker.spent()
         worker.close()
         self._workers.remove(worker)
         self._held = deque(held for held in self._held if held[0] is not worker)
@@ -309,7 +323,7 @@ class DecodePool:
 
     def close(self) -> None:
         """End the workers; a closed pool decodes nothing more."""
-        self._busy_before = self.busy_seconds()
+        self._spent_before = self.spent()
         for worker in self._workers:
             worker.close()
         self._workers.clear()
@@ -383,13 +397,13 @@ class _WorkerProcess:
     def _map(self) -> None:
         self._memory = mmap.mmap(self._arena, 0)
         self._shared = Arena(np.frombuffer(self._memory, np.uint8))
-        self._heartbeat, self._busy, num_slots = np.split(np.frombuffer(self._memory, np.int64, 3), 3)
+        self._heartbeat, self._busy, num_slots, self._at_work = np.split(np.frombuffer(self._memory, np.int64, 4), 4)
         num_slots[:] = self._num_slots
         self._slot_bytes = (len(self._memory) - HEADER_BYTES) // self._num_slots
         self._last_beat = -1
 
-    def busy_seconds(self) -> float:
-        return int(self._busy[0]) / 1e9
+    def spent(self) -> Spent:
+        return Spent(int(self._at_work[0]) / 1e9, int(self._busy[0]) / 1e9)
 
     def touch(self) -> None:
         """Note that the worker is alive, or that it waited for us."""

@@ -3,12 +3,13 @@
 It takes jobs as JSON lines on stdin and answers with JSON lines on stdout. Frames travel through shared memory: the arena
 that the parent opened as file descriptor FD, laid out as
 
-    | heartbeat int64 | busy int64 | number of slots int64 | ... 64 bytes | slot 0 | slot 1 | ... |
+    | heartbeat int64 | busy int64 | number of slots int64 | at work int64 | ... 64 bytes | slot 0 | slot 1 | ... |
 
 A slot holds a chunk of frames of one size, BGR uint8 (n, H, W, 3), or where planes were asked for and the frames have them,
 luma, U and V of each, uint8 (n, bytes), with the numbers of their `YuvForm`. The heartbeat counts decoded frames, so that
-the parent sees that a long job is alive without a message a frame; busy is the processor time that decoding has taken, in
-nanoseconds.
+the parent sees that a long job is alive without a message a frame. In nanoseconds, busy is the processor time that decoding has
+taken, and at work all the time that the worker did not wait for the parent, whatever it went to: a slow disk, a GPU that
+decodes, others on its core.
 
     parent -> worker   {"decode": PATH, "fps": F, "flow": B, "on_corrupt": POLICY, "count_first": B, "planar": B}
                        {"count": PATH, "fps": F, "flow": B, "on_corrupt": POLICY}
@@ -64,7 +65,7 @@ class _Arena:
 
     def _map(self) -> None:
         self._memory = mmap.mmap(self._descriptor, 0)
-        self._heartbeat, self._busy, (num_slots,) = np.split(np.frombuffer(self._memory, np.int64, 3), 3)
+        self._heartbeat, self._busy, (num_slots,), self._at_work = np.split(np.frombuffer(self._memory, np.int64, 4), 4)
         self.num_slots = int(num_slots)
         self.slot_bytes = (len(self._memory) - HEADER_BYTES) // self.num_slots
 
@@ -75,8 +76,8 @@ class _Arena:
     def beat(self) -> None:
         self._heartbeat[0] += 1
 
-    def note_busy(self, nanoseconds: int) -> None:
-        self._busy[0] = nanoseconds
+    def note_time(self, busy: int, at_work: int) -> None:
+        self._busy[0], self._at_work[0] = busy, at_work
 
     def slot(self, index: int) -> np.ndarray:
         return np.frombuffer(self._memory, np.uint8, self.slot_bytes, HEADER_BYTES + index * self.slot_bytes)
@@ -122,7 +123,8 @@ class _Worker:
         self._arena = _Arena(descriptor)
         self._answers = answers
         self._free = list(range(self._arena.num_slots))
-        self._started_at = time.process_time_ns()  # the imports are behind us
+        self._busy_at_start, self._waits_end = time.process_time_ns(), time.monotonic_ns()  # the imports are behind us
+        self._at_work = 0
         self._messages: queue.SimpleQueue[dict] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -135,7 +137,7 @@ class _Worker:
         """Decode until the parent closes the pipe."""
         self._send({"ready": True})
         while True:
-            job = self._messages.get()
+            job = self._next_message()
             if "free" in job:
                 self._free.append(job["free"])
                 continue
@@ -204,16 +206,28 @@ class _Worker:
         """Wait for a free slot, and for the parent to make all of them larger where a frame does not fit."""
         if frame_bytes > self._arena.slot_bytes:
             while len(self._free) < self._arena.num_slots:  # the parent may move memory only when it reads none of it
-                self._free.append(self._messages.get()["free"])
+                self._free.append(self._next_message()["free"])
             self._send({"grow": frame_bytes})
-            self._messages.get()
+            self._next_message()
             self._arena.grown()
         while not self._free:
-            self._free.append(self._messages.get()["free"])
+            self._free.append(self._next_message()["free"])
         return self._free.pop()
 
+    def _next_message(self) -> dict:
+        self._note_time()
+        message = self._messages.get()
+        self._waits_end = time.monotonic_ns()
+        return message
+
+    def _note_time(self) -> None:
+        """What went by since the parent was last waited for was work."""
+        now = time.monotonic_ns()
+        self._at_work, self._waits_end = self._at_work + now - self._waits_end, now
+        self._arena.note_time(time.process_time_ns() - self._busy_at_start, self._at_work)
+
     def _send(self, message: dict) -> None:
-        self._arena.note_busy(time.process_time_ns() - self._started_at)
+        self._note_time()
         self._answers.write(json.dumps(message).encode() + b"\n")
         self._answers.flush()
 

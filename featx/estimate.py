@@ -72,15 +72,15 @@ class Sample:
 
     @property
     def decode_seconds_per_frame(self) -> float:
-        """Of one process."""
-        return self.profile.decode_seconds / self.profile.num_frames
+        """Of one process that has its core to itself."""
+        return self.profile.decode_processor_seconds / self.profile.num_frames
 
     @property
     def stages(self) -> dict[str, float]:
         """Clips a second that each stage would give on its own, all decode workers together, where its time is known."""
         p = self.profile
         seconds = {
-            "decode": p.decode_seconds / max(p.num_decoders, 1),
+            "decode": p.decode_processor_seconds / max(p.num_decoders, 1),
             "resize": p.resize_seconds,
             "copy": p.copy_seconds,
             "forward": p.forward_seconds,

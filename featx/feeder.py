@@ -118,7 +118,7 @@ class Feeder:
         self._finished = False
 
     def __enter__(self) -> Feeder:
-        self._busy_before = self._pool.busy_seconds()
+        self._spent_before = self._pool.spent()
         self._thread.start()
         return self
 
@@ -127,7 +127,9 @@ class Feeder:
         self._thread.join(JOIN_SECONDS)
         if not self._finished:
             self._pool.close()
-        self._stopwatch.add("decode", self._pool.busy_seconds() - self._busy_before)
+        spent = self._pool.spent() - self._spent_before
+        self._stopwatch.add("decode", spent.seconds)
+        self._stopwatch.add("decode_processor", spent.processor_seconds)
 
     def events(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         """What the thread makes, in order for each video; raises what the thread raised."""

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 __all__ = ["Profile", "Stopwatch"]
 
+STAGES = ("decode", "decode_processor", "resize", "wait", "forward", "write")  # in the order of Profile's fields
+
 Item = TypeVar("Item")
 
 
@@ -62,8 +64,9 @@ class Profile:
 
     `start_seconds` passed before the first video: listing, loading, checking the engine; `wall_seconds` since. Of these the
     forward pass's thread spent `wait_seconds` waiting for clips, `forward_seconds` computing, `write_seconds` writing, and
-    the rest, `other_seconds`, adding up features and the like. Beside it, `num_decoders` processes spent `decode_seconds` of
-    processor time, and a thread took `resize_seconds` to resize and to put clips together.
+    the rest, `other_seconds`, adding up features and the like. Beside it, `num_decoders` processes together had videos in hand,
+    and room for their frames, for `decode_seconds`, of which they were on a processor for `decode_processor_seconds`; and a
+    thread took `resize_seconds` to resize and to put clips together.
 
     With a GPU (`beside`) the thread spent `launch_seconds` giving it batches and `results_seconds` waiting for what comes
     back, and `copy_seconds` and `forward_seconds` are the GPU's, by its own clock, beside the thread and beside each other.
@@ -72,6 +75,7 @@ class Profile:
     start_seconds: float
     wall_seconds: float
     decode_seconds: float
+    decode_processor_seconds: float
     resize_seconds: float
     wait_seconds: float
     forward_seconds: float
@@ -92,7 +96,10 @@ class Profile:
 
     @property
     def bottleneck(self) -> str:
-        """What to make faster first: "decode", "resize", "copy", "forward", "launch", "write" or "other"."""
+        """What to make faster first: "input", "decode", "resize", "copy", "forward", "launch", "write" or "other".
+
+        "input": the decoders themselves waited, for videos that are fetched, or for their own start in a short run.
+        """
         names = ("launch", "results") if self.beside else ("forward",)
         parts = {name: getattr(self, f"{name}_seconds") for name in (*names, "wait", "write", "other")}
         longest = max(parts, key=parts.__getitem__)
@@ -100,7 +107,10 @@ class Profile:
             return "forward" if self.forward_seconds >= self.copy_seconds else "copy"
         if longest != "wait":
             return longest
-        return "decode" if self.decode_seconds / max(self.num_decoders, 1) > self.resize_seconds else "resize"
+        long = self.wait_seconds / 2
+        if self.resize_seconds >= long and self.resize_seconds > self.decode_seconds / max(self.num_decoders, 1):
+            return "resize"
+        return "decode" if self.decode_seconds >= long else "input"  # where not even one decoder was busy
 
     @classmethod
     def of(
@@ -117,14 +127,15 @@ class Profile:
         """What a stopwatch has of a run's stages; its "start" went by after the first video had begun, and counts before."""
         late = min(stopwatch.seconds("start"), wall_seconds)
         start_seconds, wall_seconds = start_seconds + late, wall_seconds - late
-        stages = (stopwatch.seconds(name) for name in ("decode", "resize", "wait", "forward", "write"))
+        stages = (stopwatch.seconds(name) for name in STAGES)
         on_gpu = (stopwatch.seconds(name) for name in ("launch", "results", "copy"))
         return cls(start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips, *on_gpu, beside)
 
     def lines(self) -> list[str]:
         """For people: a line a stage, the rates, and the bottleneck."""
         notes = {
-            "decode": f"processor time of {self.num_decoders} process" + "es" * (self.num_decoders != 1) + " beside",
+            "decode": f"{self.num_decoders} process{'es' * (self.num_decoders != 1)} beside, each so much of the time; "
+            f"{self.decode_processor_seconds:.2f} s on processors",
             "resize": "a thread beside: resize, crop, clips",
             "wait": "the forward pass waits for clips",
             "forward": "the network",
@@ -143,6 +154,7 @@ class Profile:
         wall = self.wall_seconds or 1.0
         for name, note in notes.items():
             seconds = getattr(self, f"{name}_seconds")
-            lines.append(f"  {name:<8}{seconds:9.2f} s {seconds / wall:6.1%}   {note}")
+            share = seconds / wall / (max(self.num_decoders, 1) if name == "decode" else 1)
+            lines.append(f"  {name:<8}{seconds:9.2f} s {share:6.1%}   {note}")
         rates = f"{self.num_frames / wall:,.0f} frames/s, {self.num_clips / wall:,.1f} clips/s"
         return [*lines, f"{rates}; the bottleneck is {self.bottleneck}"]

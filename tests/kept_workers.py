@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from featx import decode_pool
-from featx.decode_pool import _WorkerProcess
+from featx.decode_pool import Spent, _WorkerProcess
 
 MAX_IDLE = 4
 OTHER_VARIABLES = {"PYTEST_CURRENT_TEST", "FEATX_HOME"}  # which no decode worker reads
@@ -24,7 +24,7 @@ class _KeptWorker(_WorkerProcess):
 
     def __init__(self, gpu: str | None, num_slots: int) -> None:
         self._owed = 0  # jobs that it has, and chunks that we have of it
-        self._busy_before = 0.0
+        self._spent_before = Spent()
         self._was_started_as = _started_as(gpu, num_slots)
         super().__init__(gpu, num_slots)
         self._first_bytes = len(self._memory)
@@ -42,15 +42,15 @@ class _KeptWorker(_WorkerProcess):
             self._owed -= bool(message.keys() & {"end", "error", "picture"})
             yield message
 
-    def busy_seconds(self) -> float:
-        return super().busy_seconds() - self._busy_before
+    def spent(self) -> Spent:
+        return super().spent() - self._spent_before
 
     def close(self) -> None:
         is_as_new = (
             self.ready and not self._owed and len(self._memory) == self._first_bytes and not self._shared.is_locked
         )
         if is_as_new and not (self.ended or self.exited()) and len(self.idle) < MAX_IDLE:
-            self._busy_before += self.busy_seconds()
+            self._spent_before += self.spent()
             self.idle.append(self)
         else:
             super().close()

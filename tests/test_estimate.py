@@ -25,7 +25,7 @@ from featx.plan import VideoItem
 from featx.profile import Profile, Stopwatch
 
 # 100 clips of 1,000 frames in 10 s, of which 2 s were waited for clips; two decoders took 4 s of processor time together
-PROFILE = Profile(3.0, 10.0, 4.0, 1.0, 2.0, 7.0, 0.5, num_decoders=2, num_frames=1000, num_clips=100)
+PROFILE = Profile(3.0, 10.0, 5.0, 4.0, 1.0, 2.0, 7.0, 0.5, num_decoders=2, num_frames=1000, num_clips=100)
 EVEN = ((5.0, 50), (5.0, 50))
 SAMPLE = Sample(10, 0, 100, PROFILE, EVEN)
 

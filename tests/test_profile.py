@@ -8,7 +8,7 @@ import json
 import pytest
 
 from featx.cli import main
-from featx.decode_pool import DecodePool
+from featx.decode_pool import DecodePool, Spent
 from featx.extractor import Extractor
 from featx.plan import plan_videos
 from featx.profile import Profile, Stopwatch
@@ -20,6 +20,7 @@ EXAMPLE = Profile(
     start_seconds=1.5,
     wall_seconds=10.0,
     decode_seconds=6.0,
+    decode_processor_seconds=5.0,
     resize_seconds=2.5,
     wait_seconds=1.0,
     forward_seconds=8.0,
@@ -55,13 +56,14 @@ def test_a_profile_in_lines():
     first, *stages, last = EXAMPLE.lines()
     assert first == "where 10.00 s went, after 1.50 s to start:"
     assert [line.split()[:4] for line in stages] == [
-        ["decode", "6.00", "s", "60.0%"],
+        ["decode", "6.00", "s", "30.0%"],  # of each of two
         ["resize", "2.50", "s", "25.0%"],
         ["wait", "1.00", "s", "10.0%"],
         ["forward", "8.00", "s", "80.0%"],
         ["write", "0.50", "s", "5.0%"],
         ["other", "0.50", "s", "5.0%"],
     ]
+    assert stages[0].endswith("2 processes beside, each so much of the time; 5.00 s on processors")
     assert last == "300 frames/s, 25.0 clips/s; the bottleneck is forward"
 
 
@@ -71,6 +73,16 @@ def test_a_profile_in_lines():
         ({}, "forward"),
         ({"wait_seconds": 8.0, "forward_seconds": 1.0}, "decode"),  # 3 s each of two
         ({"wait_seconds": 8.0, "forward_seconds": 1.0, "resize_seconds": 4.0}, "resize"),
+        # slow disks and decoders on a GPU: hardly a processor at work
+        (
+            {"wait_seconds": 8.0, "forward_seconds": 1.0, "decode_seconds": 18.0, "decode_processor_seconds": 1.0}
+            | {"resize_seconds": 4.0},
+            "decode",
+        ),
+        # 16 decoders and one long video, which one of them reads
+        ({"wait_seconds": 8.0, "forward_seconds": 1.0, "num_decoders": 16, "resize_seconds": 2.5}, "decode"),
+        # videos that are fetched come slower than they are decoded
+        ({"wait_seconds": 8.0, "forward_seconds": 1.0, "decode_seconds": 2.0, "resize_seconds": 1.0}, "input"),
         ({"write_seconds": 8.0, "forward_seconds": 0.5}, "write"),
         ({"forward_seconds": 0.5}, "other"),
     ],
@@ -108,7 +120,7 @@ def test_the_bottleneck_beside_a_gpu(changes, expected):
 
 
 def test_a_run_that_did_nothing_has_a_profile():
-    nothing = Profile(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, num_decoders=0, num_frames=0, num_clips=0)
+    nothing = Profile(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, num_decoders=0, num_frames=0, num_clips=0)
     assert nothing.lines()[-1].startswith("0 frames/s, 0.0 clips/s")
 
 
@@ -117,7 +129,7 @@ def test_a_run_says_where_its_time_went(clips_folder, tmp_path):
     profile = summary.profile
     assert (profile.num_frames, profile.num_clips) == (summary.num_frames, summary.num_clips)
     assert 1 <= profile.num_decoders <= 3
-    for stage in ("start", "decode", "resize", "wait", "forward", "write"):
+    for stage in ("start", "decode", "decode_processor", "resize", "wait", "forward", "write"):
         assert getattr(profile, f"{stage}_seconds") > 0, stage
     in_turn = profile.wait_seconds + profile.forward_seconds + profile.write_seconds
     assert in_turn <= profile.wall_seconds <= summary.seconds
@@ -128,10 +140,11 @@ def test_a_run_says_where_its_time_went(clips_folder, tmp_path):
 def test_the_time_of_workers_that_are_gone_still_counts(clips_folder):
     items = plan_videos([clips_folder])
     with DecodePool(2) as pool:
-        assert pool.busy_seconds() == 0
+        assert pool.spent() == Spent()
         list(pool.decode(item.path for item in items))
-        busy = pool.busy_seconds()
-    assert 0 < busy <= pool.busy_seconds()
+        spent = pool.spent()
+    assert 0 < spent.seconds <= pool.spent().seconds
+    assert 0 < spent.processor_seconds <= pool.spent().processor_seconds
 
 
 def test_every_call_of_an_extractor_adds_to_its_stopwatch(clips_folder):

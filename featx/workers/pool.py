@@ -27,7 +27,7 @@ from featx.workers.protocol import Drained, Event, ExtractionWorker, Lost, Noted
 
 __all__ = ["ExtractorPool"]
 
-ALL_TOGETHER = "decode"  # is processor time of all workers; of the other stages their mean is shown
+ALL_TOGETHER = ("decode", "decode_processor")  # time of all decoders; of the other stages the workers' mean is shown
 SAMPLE_ITEMS = 1000  # as many videos are shown to the first worker, which may look at their first clips
 MAX_STARTS = 3  # of a late worker that is lost each time before it was ready
 WAIT_SECONDS = 20.0  # after so long it is told that the first worker is waited for
@@ -254,7 +254,7 @@ class ExtractorPool:
         self.num_decoders = sum(each.num_decoders for each in told)
         for stage in {name for each in told for name in each.seconds}:
             total = sum(each.seconds.get(stage, 0.0) for each in told)
-            share = total / len(self.seats) if stage != ALL_TOGETHER and self.seats else total
+            share = total / len(self.seats) if stage not in ALL_TOGETHER and self.seats else total
             self.stopwatch.add(stage, share - self.stopwatch.seconds(stage))
 
     def close(self) -> None:
