@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 
 import numpy as np
 import pytest
+import recorded_graphs
 import torch
 from lazy_device import EagerStreams, LazyStreams
 from test_engine_plan import wide
@@ -86,6 +88,18 @@ def test_the_first_batch_settles_and_is_computed(make, expected):
     assert dispatch.settled and (dispatch.plan, dispatch.precision) == ("folded", "fp32")
     assert_right(handle.result()["pool5"], expected)
     assert_right(dispatch.submit(clips(4)[:3]).result()["pool5"], expected[:3])
+
+
+@pytest.mark.parametrize("plan", ["folded-graph", "cudnn-graph"])
+def test_what_a_graph_reads_lives_as_long_as_it(make, expected, monkeypatch, plan):
+    """The weights and the pixels' memory, of which a graph knows the addresses only."""
+    recorded_graphs.stand_in(monkeypatch)
+    dispatch = make(plan=plan)
+    dispatch.settle(clips(4))
+    gc.collect()
+    assert_right(dispatch.submit(clips(4)).result()["pool5"], expected)
+    others = clips(4, seed=1)
+    assert_right(dispatch.submit(others[::-1]).result()["pool5"], make().submit(others[::-1]).result()["pool5"])
 
 
 def test_auto_is_settled_by_the_clips_given(make, expected):

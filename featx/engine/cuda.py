@@ -136,7 +136,8 @@ class Captured:
     WARM_UP = 3  # calls before: algorithms are chosen and compilers run, neither of which a capture can hold
 
     def __init__(self, forward: Callable[[Tensor], Layers], example: Tensor) -> None:
-        self._clips = example.clone()
+        # the graph knows of what `forward` reads, such as weights, the addresses only
+        self._clips, self._forward = example.clone(), forward
         with torch.cuda.device(example.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
