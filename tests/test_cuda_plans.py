@@ -15,7 +15,7 @@ from featx.errors import UsageError
 from featx.preprocess import Preprocess
 
 CPU = torch.device("cpu")
-CLIPS = torch.zeros((4, 2, 4, 4, 3), dtype=torch.uint8)
+CLIPS = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1, 1).expand(4, 2, 4, 4, 3).contiguous()  # each has its number
 RIGHT = torch.tensor([[3.0, 4.0], [1.0, 2.0], [5.0, 1.0], [0.0, 0.0]])  # the last only fills the batch up
 SECONDS = {"fp16": 2.0, "bf16": 2.0, "tf32": 4.0, "fp32": 8.0}
 FASTER = {"torch": 1.5, "folded": 1.0, "cudnn": 0.8, "compile": 0.7}
@@ -26,7 +26,7 @@ class MadeUp:
 
     def __init__(self, gives=None, takes=None, on_cpu=RIGHT, largest=100.0):
         self.gives, self.takes, self.largest = gives or {}, takes or {}, largest
-        self.on_cpu = lambda clip: {"a": on_cpu[:1]}
+        self.on_cpu = lambda clips: {"a": on_cpu[clips[:, 0, 0, 0, 0].long()]}
         self.made, self.kept = [], None
         self.pixels = lambda net: lambda clips: clips
 
@@ -231,6 +231,26 @@ def test_what_was_asked_for_must_be_right_too(chosen):
 def test_a_gpu_that_computes_wrongly_is_refused(chosen):
     with pytest.raises(UsageError, match="this GPU, with cuDNN .* computes wrongly: a differs .*'--device cpu'"):
         chosen(MadeUp(on_cpu=RIGHT + 0.01))
+
+
+@pytest.mark.parametrize(("num_wrong", "refused"), [(1, False), (2, True), (3, True)])  # the last only fills up
+def test_a_gpu_that_computes_the_first_clip_alone_rightly_is_refused(chosen, num_wrong, refused):
+    wrong = RIGHT.clone()
+    wrong[len(RIGHT) - num_wrong :] += 0.01
+    plans = MadeUp({"torch": wrong, "cudnn": wrong})
+    if refused:
+        with pytest.raises(UsageError, match="computes wrongly: a differs"):
+            chosen(plans, plan="cudnn", precision="fp32")
+    else:
+        chosen(plans, plan="cudnn", precision="fp32")
+
+
+def test_one_clip_is_compared_once():
+    plans, seen = MadeUp(), []
+    on_cpu = plans.on_cpu
+    plans.on_cpu = lambda clips: seen.append(len(clips)) or on_cpu(clips)
+    settle(plans, CLIPS, 1, precision="fp32", plan="folded")
+    assert seen == [1]
 
 
 def test_a_network_that_cannot_be_folded_runs_as_it_is(chosen):
