@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -297,6 +298,29 @@ def test_torch_compile_takes_the_folded_net(real):
     plans, clips = real
     found, expected = plans.make("compile", "fp32")(clips)["pool5"], plans.on_cpu(clips)["pool5"]
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("can_be_told", [True, False])
+def test_the_compiler_is_told_to_measure_no_reductions(real, monkeypatch, can_be_told):
+    """Or two processes would add up in different orders; a PyTorch that cannot be told is told nothing."""
+    import torch._inductor
+
+    seen = []
+    config = SimpleNamespace(**{"deterministic": False} if can_be_told else {})
+    monkeypatch.setattr(torch._inductor, "config", config)
+    monkeypatch.setitem(sys.modules, "torch._inductor.config", config)
+    monkeypatch.setattr(torch, "compile", lambda net, **options: seen.append(options) or net)
+    plans, clips = real
+    plans.forget_others("torch", "fp32")
+    assert plans.make("compile", "fp32")(clips).keys() == {"pool5"}
+    plans.forget_others("torch", "fp32")
+    assert seen == [{"dynamic": False, "fullgraph": True, "options": {"deterministic": True} if can_be_told else None}]
+
+
+def test_this_pytorchs_compiler_knows_what_it_is_told():
+    """By its own check of the options, without which it would refuse every network."""
+    made = cuda._compiled(torch.fx.symbolic_trace(torch.nn.ReLU()))
+    assert callable(made)
 
 
 @pytest.mark.parametrize("knows", [False, True])

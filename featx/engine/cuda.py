@@ -8,7 +8,8 @@
     …-search           with the algorithms that cuDNN found fastest here, not those of its rules
 
 Each is tried on the first batch of the run's own clips. With "-search" two runs may differ in the last bits, as cuDNN's
-measurements do; without, equal runs give equal bits, or the way is left out.
+measurements do; without, equal runs give equal bits, or the way is left out. Of "compile" two processes may differ, too, with a
+PyTorch whose compiler cannot be told to measure no reductions, such as 2.4's.
 """
 
 from __future__ import annotations
@@ -126,8 +127,18 @@ class Plans:
     def _folded(self, form: str, precision: str) -> Callable[[Tensor], Layers]:
         net = self.net(form, precision)
         pixels = self.pixels(net)
-        called = torch.compile(net, dynamic=False, fullgraph=True) if form == "compile" else net
+        called = _compiled(net) if form == "compile" else net
         return lambda clips: called(pixels(clips))
+
+
+def _compiled(net: torch.fx.GraphModule) -> Callable[[Tensor], Layers]:
+    """The net by torch.compile, which measures no reductions where it can be told so: their order would be another one in the
+    next process.
+    """
+    import torch._inductor.config as inductor  # loads much that nothing else needs
+
+    options = {"deterministic": True} if hasattr(inductor, "deterministic") else None  # older ones have it not
+    return torch.compile(net, dynamic=False, fullgraph=True, options=options)
 
 
 class Captured:
