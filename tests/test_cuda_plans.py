@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 CLIPS = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1, 1).expand(4, 2, 4, 4, 3).contiguous()  # each has its number
 RIGHT = torch.tensor([[3.0, 4.0], [1.0, 2.0], [5.0, 1.0], [0.0, 0.0]])  # the last only fills the batch up
 SECONDS = {"fp16": 2.0, "bf16": 2.0, "tf32": 4.0, "fp32": 8.0}
+NO_ENGINE = RuntimeError("GET was unable to find an engine to execute this computation")
 FASTER = {"torch": 1.5, "folded": 1.0, "cudnn": 0.8, "compile": 0.7}
 
 
@@ -30,6 +31,10 @@ class MadeUp:
         self.on_cpu = lambda clips: {"a": on_cpu[clips[:, 0, 0, 0, 0].long()]}
         self.made, self.kept = [], None
         self.pixels = lambda net: lambda clips: clips
+        self.num_rooms = 0
+
+    def make_room(self):
+        self.num_rooms += 1
 
     def net(self, form, precision):
         return SimpleNamespace()
@@ -66,10 +71,10 @@ class MadeUp:
 def chosen(monkeypatch):
     monkeypatch.setattr(cuda, "no_compiler", lambda: "")
 
-    def chosen(plans, **options):
+    def chosen(plans, clips=CLIPS, **options):
         monkeypatch.setattr(cuda, "largest_activation", lambda net, pixels: plans.largest)
         notes = []
-        forward = settle(plans, CLIPS, 3, seconds_of=plans.seconds_of, on_note=notes.append, **options)
+        forward = settle(plans, clips, min(len(clips), 3), seconds_of=plans.seconds_of, on_note=notes.append, **options)
         assert plans.kept == (forward.plan, forward.precision)
         assert all("\n" not in note for note in notes)
         return forward.plan, forward.precision, notes
@@ -112,7 +117,7 @@ def test_without_a_compiler(chosen, monkeypatch):
         ({"fp16": turned(9e-6), "bf16": turned(9e-7)}, "bf16"),  # equally fast: the better numbers
         ({"fp16": turned(2e-5), "bf16": turned(2e-5)}, "tf32"),
         ({"fp16": RIGHT * math.nan, "bf16": RIGHT / 0, "tf32": turned(0.5)}, "fp32"),
-        ({"fp16": RuntimeError("no such kernel\nand more"), "bf16": torch.cuda.OutOfMemoryError("full")}, "tf32"),
+        ({"fp16": RuntimeError("no such kernel\nand more"), "bf16": NO_ENGINE}, "tf32"),
     ],
 )
 def test_a_precision_must_agree(chosen, gives, expected):
@@ -128,9 +133,66 @@ def test_a_precision_must_agree(chosen, gives, expected):
             assert "(too far)" in notes[0]
     if isinstance(gives["fp16"], RuntimeError):
         assert (
-            "fp16 is left out: RuntimeError: no such kernel; bf16 is left out: it does not fit into the memory"
+            "fp16 is left out: RuntimeError: no such kernel; bf16 is left out: RuntimeError: GET was unable to find"
             in notes[0]
         )
+
+
+FULL = torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("full", [("folded", "fp16"), ("folded", "bf16"), ("folded", "fp32")], ids="-".join)
+def test_the_memory_decides_no_precision(chosen, full):
+    """A batch of several clips that does not fit in one of them is for the caller to halve; a clip is as small as it gets."""
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="batches of 4 clips: .*does not fit into the memory"):
+        chosen(MadeUp({full: FULL}))
+    _, precision, notes = chosen(MadeUp({full: FULL}), clips=CLIPS[:1])
+    assert precision == ("bf16" if full[1] == "fp16" else "fp16")
+    assert f"{full[1]} is left out: it does not fit into the memory" in notes[0]
+
+
+@pytest.mark.parametrize("error", [FULL, NO_ENGINE], ids=["full", "no engine"])
+@pytest.mark.parametrize(
+    ("asked", "way"),
+    [
+        ({"precision": "fp16", "plan": "cudnn"}, "'cudnn' in fp16 was asked for"),
+        ({"precision": "bf16"}, "no engine runs this network in bf16"),
+        ({"precision": "fp32"}, "fp32"),
+    ],
+)
+def test_what_was_asked_for_and_does_not_fit_is_for_the_caller_to_halve(chosen, error, asked, way):
+    """Until it is one clip, of which the user is told."""
+    ways = ("folded", "cudnn", "compile")
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="batches of 4 clips"):
+        chosen(MadeUp(dict.fromkeys(ways, error)), **asked)
+    if way == "fp32":  # for which there is the network as it is written
+        assert chosen(MadeUp(dict.fromkeys(ways, error)), clips=CLIPS[:1], **asked)[:2] == ("torch", "fp32")
+        return
+    with pytest.raises(
+        UsageError, match=f"{way}.*{'not fit into the' if error is FULL else 'find an engine.*the'} memory"
+    ):
+        chosen(MadeUp(dict.fromkeys(ways, error)), clips=CLIPS[:1], **asked)
+
+
+def test_one_form_that_does_not_fit_is_left_out(chosen):
+    plan, _, notes = chosen(MadeUp({"cudnn": FULL}), compiled=False)
+    assert plan == "folded-graph" and "cudnn is left out: it does not fit into the memory" in notes[1]
+
+
+def test_there_is_room_before_each_way(chosen):
+    plans = MadeUp()
+    chosen(plans)
+    assert plans.num_rooms >= len(plans.made) - 1  # the first is the network as it is written
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", ["collected", "emptied"]), ("cpu", [])])
+def test_room_is_made_of_what_nothing_needs(monkeypatch, device, expected):
+    """What holds itself first."""
+    log = []
+    monkeypatch.setattr(cuda.gc, "collect", lambda: log.append("collected"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: log.append("emptied"))
+    Plans(None, Preprocess(crop=4), [], CLIPS.shape, torch.device(device)).make_room()
+    assert log == expected
 
 
 @pytest.mark.parametrize(("largest", "expected"), [(4000.0, "fp16"), (5000.0, "bf16"), (math.nan, "bf16")])

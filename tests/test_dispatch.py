@@ -21,6 +21,7 @@ from featx.plan import plan_videos
 from featx.preprocess import Preprocess
 
 CPU = torch.device("cpu")
+AS_WRITTEN = Plans._as_written
 SMALL = Preprocess(crop=20, mean=(100.0, 110.0, 90.0), channel_order="bgr")
 
 
@@ -119,6 +120,41 @@ def test_memory_that_is_full_at_the_first_batch(make, full_above, expected):
         for n in (2, 1)
     ]
     assert_right(handle.result()["pool5"], expected)
+
+
+@pytest.fixture
+def full_for_ways_above(full_above, monkeypatch):
+    """The same, where the network as it is written fits: it takes the least."""
+    monkeypatch.setattr(Plans, "_as_written", AS_WRITTEN)
+    return full_above
+
+
+@pytest.mark.parametrize("asked", [{}, {"plan": "auto"}, {"precision": "auto"}, {"precision": "auto", "plan": "auto"}])
+def test_memory_that_is_full_for_what_was_asked_for(make, full_for_ways_above, expected, asked):
+    full_for_ways_above[0] = 1
+    dispatch = make(**asked, seconds_of=lambda run, clips: 1.0 - 0.5 * (run.precision == "fp32"))
+    handle = dispatch.submit(clips(4))
+    assert dispatch.batch_size == 1 and dispatch.plan in ("folded", "cudnn") and dispatch.precision == "fp32"
+    assert sum("the memory of 'cpu' is full" in note for note in dispatch.notes) == 2
+    assert_right(handle.result()["pool5"], expected)
+
+
+def test_memory_that_is_full_for_what_was_chosen_before(make, full_for_ways_above, expected):
+    dispatch = make(batch_size=4, plan="auto", streams=EagerStreams)
+    before = dispatch.submit(clips(4))
+    full_for_ways_above[0], plan = 1, dispatch.plan
+    after = dispatch.submit(clips(4))
+    assert dispatch.batch_size == 1 and dispatch.plan == plan
+    for handle in (before, after):
+        assert_right(handle.result()["pool5"], expected)
+
+
+def test_one_clip_that_does_not_fit_for_what_was_asked_for(make, full_for_ways_above):
+    full_for_ways_above[0] = 0
+    with pytest.raises(
+        UsageError, match="'folded' in fp32 was asked for, .* does not fit into the memory; leave --engine"
+    ):
+        make(batch_size=2).submit(clips(2))
 
 
 def test_memory_that_becomes_full_later(make, full_above, expected):

@@ -15,6 +15,7 @@ PyTorch whose compiler cannot be told to measure no reductions, such as 2.4's.
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import statistics
 import warnings
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 from featx.backbones.base import Backbone
-from featx.engine.batches import is_out_of_memory
+from featx.engine.batches import is_out_of_memory, may_be_out_of_memory
 from featx.engine.folded import Pixels, folded, largest_activation
 from featx.engine.precision import (
     ASKED_AGREEMENT,
@@ -52,6 +53,7 @@ SEARCHED = ("bf16", "fp16")  # see `arithmetic`: of the others cuDNN's rules hav
 SEARCH_PAYS = 0.97  # a search must bring the seconds down to this part, since it costs the same bits
 TIMED_BATCHES = 5
 LONG_ENOUGH_SECONDS = 1.0  # a slow way is not run so often
+NO_ROOM, FULL_PERHAPS = "it does not fit into the memory", " (the memory may be full)"
 
 Layers = dict[str, Tensor]
 
@@ -106,6 +108,12 @@ class Plans:
         """Free the memory of all that was made but what a plan needs."""
         kept = plan.partition("-")[0], precision
         self._made = {made: run for made, run in self._made.items() if made == kept}
+
+    def make_room(self) -> None:
+        """Give the device the memory back that nothing needs any more."""
+        if self.device.type == "cuda":
+            gc.collect()  # nets hold themselves
+            torch.cuda.empty_cache()
 
     def on_cpu(self, clip: Tensor) -> Layers:
         """What the backbone as it is written gives for clips on the CPU, uint8 (n, T, crop, crop, 3)."""
@@ -224,6 +232,7 @@ class _Trials:
         """Try one way. With `headroom` fp16 is left out where the activations come near its limit."""
         name = precision if headroom else plan
         try:
+            self._plans.make_room()
             if headroom and precision == "fp16":
                 net = self._plans.net("folded", "fp32")
                 with arithmetic("fp32"):
@@ -249,12 +258,18 @@ class _Trials:
             tried = Tried(name, self._seconds_of(forward, self.clips) if timed else math.inf, apart)
         except Exception as error:  # whatever a compiler, a driver or a library says: another way is taken
             if is_out_of_memory(error):
-                return Tried(name, problem="it does not fit into the memory")
+                return Tried(name, problem=NO_ROOM, full=True, may_be_full=True)
             if isinstance(error, FeatxError):
                 raise
-            return Tried(name, problem=_first_line(error))
+            may_be_full = may_be_out_of_memory(error)
+            return Tried(name, problem=_first_line(error) + FULL_PERHAPS * may_be_full, may_be_full=may_be_full)
         self._ready[name, precision] = forward
         return tried
+
+    def want_smaller(self, tried: Tried) -> None:
+        """Raise OutOfMemoryError on account of a way that did not fit, where the batch can be smaller."""
+        if len(self.clips) > 1:
+            raise torch.cuda.OutOfMemoryError(f"batches of {len(self.clips)} clips: {tried.line(1)}")
 
     def keep_only(self, tried: Tried, precision: str) -> Forward:
         """The way that was tried, and the memory of the others free."""
@@ -281,7 +296,8 @@ def settle(
     torch.compile may take its minute. `on_note` gets what was chosen and what was left out, in lines.
 
     Raises UsageError where the device computes wrongly, or what was asked for cannot be had, and what PyTorch raises
-    where one fp32 batch does not fit into the memory.
+    where one fp32 batch does not fit into the memory. Raises OutOfMemoryError where a batch of several clips does not fit
+    for what was asked for, or for a precision that is compared: what the memory happens to hold decides no precision.
     """
     trials = _Trials(plans, clips, num_clips, seconds_of)
     limit = AUTO_AGREEMENT if precision == "auto" else ASKED_AGREEMENT[precision]
@@ -290,6 +306,8 @@ def settle(
     if plan != "auto":
         tried = trials.run(plan, precision, timed=False)
         if tried.problem or tried.apart > max(limit, ASKED_AGREEMENT[precision]):
+            if tried.may_be_full:
+                trials.want_smaller(tried)
             problem = tried.problem or f"its features are 1 - cos {tried.apart:.1e} from fp32's"
             raise UsageError(
                 f"engine '{plan}' in {precision} was asked for, or the output was begun with it, but {problem}; leave "
@@ -306,7 +324,11 @@ def settle(
 def _choose_precision(trials: _Trials, plan: str, limit: float, on_note: Callable[[str], None]) -> str:
     if plan == "torch":
         return "fp32"
-    tried = [trials.run("folded", precision, headroom=True) for precision in ("fp16", "bf16", "tf32", "fp32")]
+    tried: list[Tried] = []
+    for precision in ("fp16", "bf16", "tf32", "fp32"):
+        tried.append(trials.run("folded", precision, headroom=True))
+        if tried[-1].full:
+            trials.want_smaller(tried[-1])
     best = choose(tried, limit)
     told = "; ".join(
         one.line(len(trials.clips)) + " (too far)" * (not one.problem and one.apart > limit) for one in tried
@@ -328,6 +350,9 @@ def _choose_plan(
     tried = [trials.run(form, precision) for form in forms]
     best = choose(tried, limit)
     if best is None:
+        for one in tried:
+            if one.may_be_full:
+                trials.want_smaller(one)
         as_written = trials.run("torch", "fp32") if precision == "fp32" else None
         if as_written is None or as_written.problem or as_written.apart > limit:
             raise UsageError(

@@ -187,12 +187,17 @@ def agreement(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], num_c
 
 @dataclass(frozen=True)
 class Tried:
-    """A way to run a network, as it did on the first batch: seconds a batch, 1 - cos from fp32, or why it is left out."""
+    """A way to run a network, as it did on the first batch: seconds a batch, 1 - cos from fp32, or why it is left out.
+
+    `full`: it is left out since the memory is full; `may_be_full`: that may be why.
+    """
 
     name: str
     seconds: float = math.inf
     apart: float = math.inf
     problem: str = ""
+    full: bool = False
+    may_be_full: bool = False
 
     def line(self, num_clips: int) -> str:
         """For people."""
