@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -163,9 +164,12 @@ def test_the_memory_decides_no_precision(chosen, full):
 def test_what_was_asked_for_and_does_not_fit_is_for_the_caller_to_halve(chosen, error, asked, way):
     """Until it is one clip, of which the user is told."""
     ways = ("folded", "cudnn", "compile")
+    if way == "fp32" and error is NO_ENGINE:  # there may be none, and there is the network as it is written
+        assert chosen(MadeUp(dict.fromkeys(ways, error)), **asked)[:2] == ("torch", "fp32")
+        return
     with pytest.raises(torch.cuda.OutOfMemoryError, match="batches of 4 clips"):
         chosen(MadeUp(dict.fromkeys(ways, error)), **asked)
-    if way == "fp32":  # for which there is the network as it is written
+    if way == "fp32":
         assert chosen(MadeUp(dict.fromkeys(ways, error)), clips=CLIPS[:1], **asked)[:2] == ("torch", "fp32")
         return
     with pytest.raises(
@@ -210,6 +214,9 @@ def test_fp16_needs_headroom(chosen, largest, expected):
         ({"cudnn-graph": RIGHT * math.nan}, {}, "cudnn"),
         ({"cudnn-graph": RuntimeError("operation not permitted when stream is capturing")}, {}, "cudnn"),
         ({}, {"cudnn-graph": 5.0}, "cudnn"),
+        ({}, {"folded-graph": 0.1}, "folded-graph"),  # where the work of starting kernels decides
+        ({"cudnn-graph": RuntimeError("no capture")}, {"folded-graph": 1.5}, "folded-graph"),
+        ({"folded": turned(1e-3)}, {"folded-graph": 0.1}, "cudnn-graph"),
         ({}, {"cudnn-graph-search": 1.2}, "cudnn-graph-search"),
         ({}, {"cudnn-graph-search": 1.42}, "cudnn-graph"),  # not worth equal bits
         ({"cudnn-graph-search": turned(1e-3)}, {"cudnn-graph-search": 0.1}, "cudnn-graph"),
@@ -217,6 +224,84 @@ def test_fp16_needs_headroom(chosen, largest, expected):
 )
 def test_a_plan_must_agree_and_pay(chosen, gives, takes, expected):
     assert chosen(MadeUp(gives, takes), compiled=False)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("gives", "takes", "asked", "expected"),
+    [
+        ({}, {("folded-graph", "bf16"): 0.1}, {}, "bf16"),
+        ({}, {("folded-graph", "fp32"): 0.1}, {"plan": "cudnn-graph-search"}, "fp32"),
+        ({}, {("folded-graph", "fp32"): 0.1}, {"plan": "cudnn"}, "fp16"),  # of which no graph is taken
+        ({("folded-graph", "bf16"): turned(1e-3)}, {("folded-graph", "bf16"): 0.1}, {}, "fp16"),
+        ({("folded-graph", "fp16"): RuntimeError("no capture")}, {("folded", "fp16"): 0.1}, {}, "fp16"),
+        ({}, {("folded-graph", "fp16"): 99.0, ("folded", "fp16"): 0.1}, {}, "fp16"),
+    ],
+)
+def test_precisions_are_timed_by_their_graphs_too(chosen, gives, takes, asked, expected):
+    """The better of the two counts."""
+    _, precision, notes = chosen(MadeUp(gives, takes), **asked)
+    assert precision == expected
+    for (_, quick), seconds in takes.items():
+        if quick == precision and seconds == 0.1:
+            assert f"{quick} 40 clips/s" in notes[0]
+
+
+def test_no_graph_of_what_does_not_agree(chosen):
+    plans = MadeUp({"cudnn": turned(1e-3), "compile": RuntimeError("inductor"), "bf16": turned(1e-3)})
+    chosen(plans)
+    graphs = [way for way in plans.made if way[0].endswith("-graph")]
+    assert {("folded-graph", precision) for precision in ("fp16", "tf32", "fp32")} == set(graphs)
+
+
+class Counted(MadeUp):
+    """Counts the graphs whose memory is there when a way is begun."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.graphs, self.most = [], 0
+
+    def make(self, plan, precision):
+        forward = super().make(plan, precision)
+        self.most = max(self.most, sum(graph() is not None for graph in self.graphs))
+        if "graph" in plan:
+            self.graphs.append(weakref.ref(forward))
+        return forward
+
+
+def test_no_two_graphs_take_memory_at_a_time(chosen):
+    plans = Counted()
+    plan, precision, _ = chosen(plans)
+    assert len(plans.graphs) > 6 and plans.most == 0
+    assert plans.made[-1] == (plan, precision)  # and so the one that is taken is made again, unless it was the last
+
+
+class Failing(MadeUp):
+    """A way that is right the first times only."""
+
+    def __init__(self, way, num_right, then, **options):
+        super().__init__(**options)
+        self.way, self.num_right, self.then = way, num_right, then
+
+    def make(self, plan, precision):
+        num = self.made.count((plan, precision))
+        if (plan, precision) == self.way and num >= self.num_right:
+            self.gives[self.way] = self.then
+        return super().make(plan, precision)
+
+
+@pytest.mark.parametrize("then", [RIGHT * math.nan, turned(1e-3), FULL, RuntimeError("no capture")])
+def test_what_is_made_again_must_be_right_again(chosen, then):
+    plans = Failing(("cudnn-graph", "fp32"), 1, then, takes={"cudnn-graph": 0.1})
+    plan, _, notes = chosen(plans, precision="fp32")
+    assert plans.made.count(("cudnn-graph", "fp32")) == 2 and plan == "compile-graph"
+    assert notes[-1].startswith("the network runs as compile-graph in fp32: 1 clips/s")
+
+
+def test_a_graph_that_does_not_fit_decides_no_precision_either(chosen):
+    gives = {("folded-graph", "fp32"): FULL}
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="batches of 4 clips: folded-graph is left out"):
+        chosen(MadeUp(gives))
+    assert chosen(MadeUp(gives, {"fp32": 0.1}), clips=CLIPS[:1])[1] == "fp32"  # by the folded net alone
 
 
 class Unsteady(MadeUp):

@@ -103,6 +103,25 @@ def test_what_a_graph_reads_lives_as_long_as_it(make, expected, monkeypatch, pla
     assert_right(dispatch.submit(others[::-1]).result()["pool5"], make().submit(others[::-1]).result()["pool5"])
 
 
+def test_a_graph_is_chosen_where_starting_kernels_decides(make, expected, monkeypatch):
+    """Of what was tried nothing is left but the net that is taken, which was made once."""
+
+    def num_nets():
+        gc.collect()
+        return sum(isinstance(each, torch.fx.GraphModule) for each in gc.get_objects())
+
+    recorded_graphs.stand_in(monkeypatch)
+    seconds = {"folded": 1.0, "folded-graph": 0.1, "cudnn": 0.5, "cudnn-graph": 0.3}
+    made, make_form, before = [], Plans._folded, num_nets()
+    monkeypatch.setattr(Plans, "_folded", lambda plans, *way: made.append(way) or make_form(plans, *way))
+    dispatch = make(plan="auto", seconds_of=lambda run, clips: seconds[run.plan])
+    handle = dispatch.submit(clips(4))
+    assert dispatch.plan == "folded-graph" and made == [("folded", "fp32"), ("cudnn", "fp32")]
+    assert num_nets() - before == 1
+    assert_right(handle.result()["pool5"], expected)
+    assert "the network runs as folded-graph in fp32: 40 clips/s" in dispatch.notes[-1]
+
+
 def test_auto_is_settled_by_the_clips_given(make, expected):
     dispatch = make(precision="auto", plan="auto", seconds_of=lambda run, clips: 2.0 - run.plan.startswith("folded"))
     dispatch.settle(clips(2))

@@ -199,6 +199,10 @@ class Tried:
     full: bool = False
     may_be_full: bool = False
 
+    def is_good(self, limit: float) -> bool:
+        """Whether it runs, and within `limit` of fp32."""
+        return not self.problem and self.apart <= limit
+
     def line(self, num_clips: int) -> str:
         """For people."""
         if self.problem:
@@ -208,7 +212,7 @@ class Tried:
 
 def choose(tried: Sequence[Tried], limit: float) -> Tried | None:
     """The fastest of those without a problem and within `limit`; of those NEAR it the one with the best numbers."""
-    good = [one for one in tried if not one.problem and one.apart <= limit]
+    good = [one for one in tried if one.is_good(limit)]
     if not good:
         return None
     fastest = min(one.seconds for one in good)
