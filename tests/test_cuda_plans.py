@@ -275,6 +275,20 @@ def test_no_two_graphs_take_memory_at_a_time(chosen):
     assert plans.made[-1] == (plan, precision)  # and so the one that is taken is made again, unless it was the last
 
 
+def test_what_lost_is_gone_before_the_next_is_tried(chosen):
+    kept, plans = {}, MadeUp()
+    make = plans.make
+
+    def noted(*way):
+        kept.setdefault(way, plans.kept)
+        return make(*way)
+
+    plans.make = noted
+    assert chosen(plans)[:2] == ("compile-graph", "fp16")
+    assert kept["folded", "bf16"] == kept["folded", "fp32"] == ("folded", "fp16")
+    assert kept["cudnn", "fp16"] == ("folded-graph", "fp16") and kept["compile", "fp16"] == ("cudnn-graph", "fp16")
+
+
 class Failing(MadeUp):
     """A way that is right the first times only."""
 
