@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import recorded_graphs
 import torch
 from lazy_device import EagerStreams, LazyStreams
 from test_engine_plan import wide
 
 from featx import checkpoints
+from featx.engine.batches import MAX_BATCH_SIZE, PROBES
 from featx.engine.cuda import Plans
 from featx.engine.dispatch import Dispatch
 from featx.errors import UsageError
@@ -19,6 +23,7 @@ from featx.plan import plan_videos
 from featx.preprocess import Preprocess
 
 CPU = torch.device("cpu")
+AS_WRITTEN = Plans._as_written
 SMALL = Preprocess(crop=20, mean=(100.0, 110.0, 90.0), channel_order="bgr")
 
 
@@ -88,6 +93,37 @@ def test_the_first_batch_settles_and_is_computed(make, expected):
     assert_right(dispatch.submit(clips(4)[:3]).result()["pool5"], expected[:3])
 
 
+@pytest.mark.parametrize("plan", ["folded-graph", "cudnn-graph"])
+def test_what_a_graph_reads_lives_as_long_as_it(make, expected, monkeypatch, plan):
+    """The weights and the pixels' memory, of which a graph knows the addresses only."""
+    recorded_graphs.stand_in(monkeypatch)
+    dispatch = make(plan=plan)
+    dispatch.settle(clips(4))
+    gc.collect()
+    assert_right(dispatch.submit(clips(4)).result()["pool5"], expected)
+    others = clips(4, seed=1)
+    assert_right(dispatch.submit(others[::-1]).result()["pool5"], make().submit(others[::-1]).result()["pool5"])
+
+
+def test_a_graph_is_chosen_where_starting_kernels_decides(make, expected, monkeypatch):
+    """Of what was tried nothing is left but the net that is taken, which was made once."""
+
+    def num_nets():
+        gc.collect()
+        return sum(isinstance(each, torch.fx.GraphModule) for each in gc.get_objects())
+
+    recorded_graphs.stand_in(monkeypatch)
+    seconds = {"folded": 1.0, "folded-graph": 0.1, "cudnn": 0.5, "cudnn-graph": 0.3}
+    made, make_form, before = [], Plans._folded, num_nets()
+    monkeypatch.setattr(Plans, "_folded", lambda plans, *way: made.append(way) or make_form(plans, *way))
+    dispatch = make(plan="auto", seconds_of=lambda run, clips: seconds[run.plan])
+    handle = dispatch.submit(clips(4))
+    assert dispatch.plan == "folded-graph" and made == [("folded", "fp32"), ("cudnn", "fp32")]
+    assert num_nets() - before == 1
+    assert_right(handle.result()["pool5"], expected)
+    assert "the network runs as folded-graph in fp32: 40 clips/s" in dispatch.notes[-1]
+
+
 def test_auto_is_settled_by_the_clips_given(make, expected):
     dispatch = make(precision="auto", plan="auto", seconds_of=lambda run, clips: 2.0 - run.plan.startswith("folded"))
     dispatch.settle(clips(2))
@@ -105,6 +141,41 @@ def test_memory_that_is_full_at_the_first_batch(make, full_above, expected):
         for n in (2, 1)
     ]
     assert_right(handle.result()["pool5"], expected)
+
+
+@pytest.fixture
+def full_for_ways_above(full_above, monkeypatch):
+    """The same, where the network as it is written fits: it takes the least."""
+    monkeypatch.setattr(Plans, "_as_written", AS_WRITTEN)
+    return full_above
+
+
+@pytest.mark.parametrize("asked", [{}, {"plan": "auto"}, {"precision": "auto"}, {"precision": "auto", "plan": "auto"}])
+def test_memory_that_is_full_for_what_was_asked_for(make, full_for_ways_above, expected, asked):
+    full_for_ways_above[0] = 1
+    dispatch = make(**asked, seconds_of=lambda run, clips: 1.0 - 0.5 * (run.precision == "fp32"))
+    handle = dispatch.submit(clips(4))
+    assert dispatch.batch_size == 1 and dispatch.plan in ("folded", "cudnn") and dispatch.precision == "fp32"
+    assert sum("the memory of 'cpu' is full" in note for note in dispatch.notes) == 2
+    assert_right(handle.result()["pool5"], expected)
+
+
+def test_memory_that_is_full_for_what_was_chosen_before(make, full_for_ways_above, expected):
+    dispatch = make(batch_size=4, plan="auto", streams=EagerStreams)
+    before = dispatch.submit(clips(4))
+    full_for_ways_above[0], plan = 1, dispatch.plan
+    after = dispatch.submit(clips(4))
+    assert dispatch.batch_size == 1 and dispatch.plan == plan
+    for handle in (before, after):
+        assert_right(handle.result()["pool5"], expected)
+
+
+def test_one_clip_that_does_not_fit_for_what_was_asked_for(make, full_for_ways_above):
+    full_for_ways_above[0] = 0
+    with pytest.raises(
+        UsageError, match="'folded' in fp32 was asked for, .* does not fit into the memory; leave --engine"
+    ):
+        make(batch_size=2).submit(clips(2))
 
 
 def test_memory_that_becomes_full_later(make, full_above, expected):
@@ -211,3 +282,102 @@ def test_preparing_takes_the_first_clips_there_are(make, clips_folder, tmp_path,
         extractor.prepare(items[:1], dispatch.on_note)  # which has none
         assert dispatch.precision == "fp32" and "there is no clip by which to compare precisions" in dispatch.notes[0]
         assert len(taken[1]) == 1
+
+
+# -------------------------------------------------------------------------------------------- the batch that the memory holds
+
+MB = 2**20
+CLIP_BYTES = 8 * 20 * 20 * 3
+
+
+class Memory:
+    """A GPU of so many free bytes, and what a pass of so many clips is told to take beyond the clips themselves."""
+
+    def __init__(self, free, fixed, per_clip):
+        self.free, self.fixed, self.per_clip = free, fixed, per_clip
+        self.seen, self.emptied = [], False
+
+    def empty_cache(self):
+        self.emptied = True
+
+    def mem_get_info(self, device):
+        assert self.emptied, "what PyTorch keeps for later counts as taken"
+        return self.free, 10 * self.free
+
+    def peak_bytes(self, run, device):
+        (values,) = run().values()
+        self.seen.append(len(values))
+        return self.fixed + len(values) * (self.per_clip - CLIP_BYTES)
+
+
+@pytest.fixture
+def gpu_of(make, monkeypatch):
+    """A Dispatch on a made-up GPU whose passes are the CPU's, before it knows its batch."""
+
+    def gpu_of(free, fixed=0, per_clip=100 * MB):
+        memory, dispatch = Memory(free, fixed, per_clip), make(batch_size=None)
+        plans = dispatch._plans
+        dispatch.device = torch.device("cuda", 0)
+        monkeypatch.setattr(dispatch, "_plans", lambda num: with_device(plans(num), CPU))
+        monkeypatch.setattr(dispatch, "_at_device", nullcontext)
+        monkeypatch.setattr("featx.engine.dispatch.peak_bytes", memory.peak_bytes)
+        monkeypatch.setattr(torch.cuda, "empty_cache", memory.empty_cache)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", memory.mem_get_info)
+        return dispatch, memory
+
+    return gpu_of
+
+
+def with_device(plans, device):
+    plans.device = device
+    return plans
+
+
+@pytest.mark.parametrize(
+    ("free", "fixed", "expected"),
+    [(10_000, 0, 56), (1_500, 0, 8), (400, 0, 2), (100, 0, 1), (10_000, 2_000, 40), (10**6, 0, MAX_BATCH_SIZE)],
+)
+def test_the_batch_that_the_free_memory_holds(gpu_of, free, fixed, expected):
+    """6/10 of it; from passes of the network itself, small ones, once."""
+    dispatch, memory = gpu_of(free * MB, fixed * MB)
+    assert dispatch.batch_size == dispatch.batch_size == expected
+    assert memory.seen == list(PROBES)
+
+
+def test_clips_on_the_device_count_too(gpu_of):
+    dispatch, _ = gpu_of(100 * CLIP_BYTES, per_clip=CLIP_BYTES)
+    assert dispatch.batch_size == 56
+
+
+def test_a_network_that_cannot_be_folded_is_measured_as_it_is(gpu_of, monkeypatch):
+    def refused(self, form, precision):
+        raise NotImplementedError("aten.max gives a tuple")
+
+    monkeypatch.setattr(Plans, "_folded", refused)
+    dispatch, memory = gpu_of(10_000 * MB)
+    assert dispatch.batch_size == 56 and memory.seen == list(PROBES)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+def test_where_few_clips_do_not_fit_one_is_begun_with(gpu_of, full_above, error):
+    full_above[:] = 3, error
+    dispatch, memory = gpu_of(10_000 * MB)
+    assert dispatch.batch_size == 1 and memory.seen == [2]
+
+
+def test_what_is_no_matter_of_memory_is_raised(gpu_of, full_above):
+    full_above[:] = 3, RuntimeError("CUDA error: an illegal memory access was encountered")
+    dispatch, _ = gpu_of(10_000 * MB)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        dispatch.batch_size  # noqa: B018 - which is found now
+
+
+def test_other_devices_have_no_batch_of_their_own(make):
+    with pytest.raises(UsageError, match="batch_size must be given for 'cpu'"):
+        make(batch_size=None).batch_size  # noqa: B018

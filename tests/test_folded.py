@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -167,6 +169,67 @@ def test_a_missing_kernel_is_gone_without(refusing, error, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError) as raised:
         fused(clips)
     assert raised.value.__context__ is None
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """A GPU that has a fused kernel once PyTorch gave back what it keeps; none at all where it is `lost`."""
+    made, clips = folded_convolution()
+    room = SimpleNamespace(
+        fused=made, clips=clips, num_calls=0, num_emptied=0, capturing=False, lost=False, holds=[],
+        words="GET was unable to find an engine to execute this computation",
+    )  # fmt: skip
+
+    class Kept:
+        pass
+
+    def empty_cache():
+        assert not room.capturing and all(kept() is None for kept in room.holds)
+        room.num_emptied += 1
+
+    def fused(x, weight, bias, *where):
+        room.num_calls += 1
+        kept = Kept()
+        room.holds.append(weakref.ref(kept))
+        if room.lost or not room.num_emptied:
+            raise RuntimeError(room.words)
+        return torch.full((1, 4, 2, 4, 4), 7.0)
+
+    monkeypatch.setattr(torch.ops.aten, "cudnn_convolution_relu", fused)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: room.capturing)
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    return room
+
+
+def test_a_fused_kernel_is_asked_again_when_there_is_more_room(room):
+    """The memory that PyTorch keeps for later may be why cuDNN found none; what the error held is free by then, too."""
+    for num_calls in (2, 3):
+        assert bool((room.fused(room.clips) == 7).all()) and room.fused.works
+        assert (room.num_calls, room.num_emptied) == (num_calls, 1)
+
+
+@pytest.mark.parametrize("change", [{"lost": True}, {"words": "CUDNN_STATUS_NOT_SUPPORTED"}, {"capturing": True}])
+def test_a_fused_kernel_is_asked_again_once_and_where_it_may_help(room, change):
+    vars(room).update(change)
+    expected = PlainConvolution.forward(room.fused, room.clips)
+    for _ in range(2):
+        assert torch.equal(room.fused(room.clips), expected) and not room.fused.works
+    assert (room.num_calls, room.num_emptied) == ((2, 1) if room.lost else (1, 0))
+
+
+def test_a_memory_that_is_full_at_the_second_asking_is_told(room, monkeypatch):
+    fused, full = torch.ops.aten.cudnn_convolution_relu, torch.OutOfMemoryError("CUDA out of memory")
+
+    def second(*args):
+        if room.num_emptied:
+            raise full
+        return fused(*args)
+
+    monkeypatch.setattr(torch.ops.aten, "cudnn_convolution_relu", second)
+    with pytest.raises(torch.OutOfMemoryError):
+        room.fused(room.clips)
+    assert room.fused.works
 
 
 def test_first_layers_are_filled_up_for_tensor_cores_only():

@@ -158,9 +158,9 @@ class Dispatch:
                 forward = plans.make("folded", "fp32")
             except NotImplementedError:  # its operations cannot be written down one by one
                 forward = plans.make("torch", "fp32")
-            clips = torch.zeros((num_clips, *self.clip_shape), dtype=torch.uint8, device=self.device)
+            clips = torch.zeros(plans.batch_shape, dtype=torch.uint8, device=plans.device)
             forward(clips)  # libraries take their own memory at the first call
-            return peak_bytes(lambda: forward(clips), self.device) + clips.nbytes
+            return peak_bytes(lambda: forward(clips), plans.device) + clips.nbytes
 
         if self.device.type != "cuda":
             raise UsageError(f"batch_size must be given for '{self.device}'")

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from featx.backbones.base import Backbone
-from featx.engine.batches import is_out_of_memory
+from featx.engine.batches import is_out_of_memory, may_be_out_of_memory
 from featx.engine.graph import Graph, Operation, Value, mapped, record
 from featx.engine.plan import Convolution, Joiner
 from featx.preprocess import Preprocess
@@ -157,19 +157,33 @@ class FusedConvolution(PlainConvolution):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if not self.works:
             return super().forward(x, residual)
-        where, y = (self.stride, self.padding, self.dilation, self.groups), None
-        try:
-            if residual is None:
-                y = torch.ops.aten.cudnn_convolution_relu(x, self.weight, self.bias, *where)
-            else:
-                y = torch.ops.aten.cudnn_convolution_add_relu(x, self.weight, residual, 1.0, self.bias, *where)
-        except RuntimeError as error:  # also NotImplementedError: cuDNN finds no kernel that does this for these shapes
-            if is_out_of_memory(error):
-                raise
-            self.works = False
+        y, may_lack_memory = self._fused(x, residual)
+        if y is None and may_lack_memory and _gave_memory_back():
+            y, _ = self._fused(x, residual)
         if y is None:  # after the error is let go, with what its frames hold: the plain way may need that memory
+            self.works = False
             return super().forward(x, residual)
         return y if self.pool == (1, 1) else self._pooled(y)
+
+    def _fused(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor | None, bool]:
+        """What cuDNN gives, or None where it finds no kernel that does this for these shapes, and whether memory may be why."""
+        where = (self.stride, self.padding, self.dilation, self.groups)
+        try:
+            if residual is None:
+                return torch.ops.aten.cudnn_convolution_relu(x, self.weight, self.bias, *where), False
+            return torch.ops.aten.cudnn_convolution_add_relu(x, self.weight, residual, 1.0, self.bias, *where), False
+        except RuntimeError as error:  # also NotImplementedError
+            if is_out_of_memory(error):
+                raise
+            return None, may_be_out_of_memory(error)
+
+
+def _gave_memory_back() -> bool:
+    """Give back the memory that PyTorch keeps for later; not while a CUDA graph is captured, which may not do that."""
+    if not torch.cuda.is_available() or torch.cuda.is_current_stream_capturing():
+        return False
+    torch.cuda.empty_cache()
+    return True
 
 
 class Pixels:

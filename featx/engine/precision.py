@@ -187,12 +187,21 @@ def agreement(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], num_c
 
 @dataclass(frozen=True)
 class Tried:
-    """A way to run a network, as it did on the first batch: seconds a batch, 1 - cos from fp32, or why it is left out."""
+    """A way to run a network, as it did on the first batch: seconds a batch, 1 - cos from fp32, or why it is left out.
+
+    `full`: it is left out since the memory is full; `may_be_full`: that may be why.
+    """
 
     name: str
     seconds: float = math.inf
     apart: float = math.inf
     problem: str = ""
+    full: bool = False
+    may_be_full: bool = False
+
+    def is_good(self, limit: float) -> bool:
+        """Whether it runs, and within `limit` of fp32."""
+        return not self.problem and self.apart <= limit
 
     def line(self, num_clips: int) -> str:
         """For people."""
@@ -203,7 +212,7 @@ class Tried:
 
 def choose(tried: Sequence[Tried], limit: float) -> Tried | None:
     """The fastest of those without a problem and within `limit`; of those NEAR it the one with the best numbers."""
-    good = [one for one in tried if not one.problem and one.apart <= limit]
+    good = [one for one in tried if one.is_good(limit)]
     if not good:
         return None
     fastest = min(one.seconds for one in good)
