@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,6 +15,10 @@ from torch.nn import functional
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
+import benchmark
+import benchmark_device
+from benchmark_device import Ceilings, shares
+from benchmark_sections import Sections
 from benchmark_traffic import Traffic, gain_of_graph, least_traffic, reason_below
 
 from featx.backbones import build
@@ -20,6 +26,117 @@ from featx.backbones.base import Backbone
 from featx.backbones.blocks import BatchNorm
 from featx.catalog import get_checkpoint
 from featx.engine.precision import Tried
+from featx.errors import UsageError
+
+CEILINGS = Ceilings("bf16", 800.0, 4000.0, 50.0, 50.0, {"fp32": 50.0, "tf32": 400.0, "fp16": 800.0})
+
+# ---------------------------------------------------------------------------------------------------------- what fails
+
+
+def test_a_section_that_fails_is_told_and_the_others_go_on(capsys):
+    def fails(depth: int):
+        if depth == 0:
+            raise ValueError("the reason")
+        fails(depth - 1)
+
+    sections, went_on = Sections(), []
+    with sections.section("first"):
+        fails(20)
+    with sections.section("second"):
+        went_on.append("second")
+    said = capsys.readouterr().out
+    assert "first FAILED, the benchmark goes on" in said and "ValueError: the reason" in said
+    assert len(said.splitlines()) < 12  # not all twenty calls
+    assert went_on == ["second"] and sections.failed == ["first"] and sections.exit_code() == 1
+    assert capsys.readouterr().out.endswith("FAILED: first\n")
+
+
+def test_an_interrupt_ends_the_benchmark():
+    sections = Sections()
+    with pytest.raises(KeyboardInterrupt), sections.section("first"):
+        raise KeyboardInterrupt
+    assert sections.exit_code() == 0
+
+
+@pytest.mark.parametrize("where", ["made_up_weights", "load", "Engine", "measured"])
+def test_a_network_that_fails_costs_only_itself(monkeypatch, capsys, where):
+    """Wherever its figures break, the next network's come, and the program says so at its end."""
+
+    def breaks(*args, **options):
+        raise OSError(f"no {where}")
+
+    def rate(engine, clips, seconds):
+        return 10.0
+
+    monkeypatch.setattr(Ceilings, "measured", breaks if where == "measured" else lambda *args: CEILINGS)
+    monkeypatch.setattr(benchmark_device, "forward_rate", rate)
+    if where == "made_up_weights":
+        monkeypatch.setattr(benchmark_device, "made_up_weights", breaks)
+    if where == "load":
+        load = benchmark_device.checkpoints.load
+        monkeypatch.setattr(benchmark_device, "made_up_weights", lambda card, clips, folder: folder / "absent")
+        monkeypatch.setattr(
+            benchmark_device.checkpoints, "load", lambda card, weights: breaks() if weights else load(card, weights)
+        )
+    args = ["--quick", "--only", "ceilings", "--only", "precisions"]
+    first = ["--backbone", "resnet18-kinetics"] if where in ("made_up_weights", "load") else []
+    if where == "Engine":
+        engine = benchmark_device.Engine
+        monkeypatch.setattr(
+            benchmark_device, "Engine", lambda *a, precision, **o: (breaks if precision == "bf16" else engine)(
+                *a, precision=precision, **o
+            ),
+        )  # fmt: skip
+    assert benchmark.main([*args, *first, "--backbone", "res3d-mini"]) == 1
+    said = capsys.readouterr().out
+    assert f"OSError: no {where}" in said and "\nFAILED: " in said
+    row = next(line for line in said.splitlines() if line.startswith("  fp32 "))
+    assert "10.00 clips/s" in row
+    assert ("of unknown ceilings" if where == "measured" else "of the bf16 matrix rate") in row
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [(["--device", "cuda"], "finds no GPU"), (["--backbone", "none-such"], "unknown backbone 'none-such'"),
+     (["--device", "cpu,cuda"], "stands in the devices")],
+)  # fmt: skip
+def test_what_cannot_be_is_said_in_a_line(monkeypatch, capsys, args, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert benchmark.main(args) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and reason in said.err and said.err.count("\n") == 1
+
+
+def test_lines_come_out_at_once(monkeypatch):
+    """Also into a pipe: what a benchmark had found is not lost with it."""
+    out = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", out)
+    benchmark.main(["--backbone", "none such"])
+    assert out.line_buffering
+
+
+def test_python_is_started_anew_with_its_own_options(monkeypatch):
+    ran = []
+    monkeypatch.setattr(os, "execv", lambda program, argv: ran.append((program, argv)))
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-u", "examples/benchmark.py", "--quick"])
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    benchmark.sleep_while_waiting()
+    assert ran == []
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    benchmark.sleep_while_waiting()
+    assert ran == [(sys.executable, [sys.executable, "-u", "examples/benchmark.py", "--quick"])]
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+@pytest.mark.parametrize(
+    ("given", "networks", "files"),
+    [([], True, False), (["--quick"], False, False), (["--quick", "--compile"], True, True),
+     (["--no-compile"], False, False), (["--compile"], True, True)],
+)  # fmt: skip
+def test_networks_are_compiled_unless_it_is_to_be_quick(given, networks, files):
+    args = benchmark._arguments(["--device", "cuda", *given])
+    assert (args.compile_networks, args.compile_files) == (networks, files)
+
 
 # ----------------------------------------------------------------------------------------------- traffic and reasons
 
@@ -97,3 +214,31 @@ def test_the_gain_of_a_graph_is_read_from_what_an_engine_says():
     note = "engines tried: " + "; ".join(one.line(64) for one in (*tried, *others))
     assert gain_of_graph(["precision bf16 is the fastest: bf16 6,400 clips/s", note]) == 2.0
     assert gain_of_graph(["engines tried: " + tried[1].line(64)]) is None and gain_of_graph([]) is None
+
+
+def test_shares_of_the_ceilings_by_hand():
+    """1000 clips/s of 80 GFLOP are 80 TFLOP/s, a tenth of 800; 2 bytes of 1.0e9 numbers are 2000 GB/s, half of 4000."""
+    traffic = Traffic(990_000_000, 100_000_000, 20)
+    told = shares(1000.0, 10, "bf16", 80.0, traffic, CEILINGS, None)
+    assert told == [
+        " 10.0% of the bf16 matrix rate, at least 50.0% of the copy rate",
+        "    below 30% of the bf16 matrix rate: bound by memory traffic, at least 50% of the device's copies",
+    ]
+    assert len(shares(3000.0, 10, "bf16", 80.0, traffic, CEILINGS, None)) == 1  # 30 %: no reason is needed
+    few = Traffic(1_000_000, 0, 20)
+    assert shares(500.0, 10, "fp32", 80.0, few, CEILINGS, None)[1].endswith(
+        "bound by products in fp32, at 80% of the device's rate of these"
+    )
+    # 10 clips in 3.3 ms, and 200 layers: 17 µs each
+    assert "a layer takes 17 µs" in shares(3000.0, 10, "bf16", 1.0, Traffic(10**6, 0, 200), CEILINGS, None)[1]
+    assert "copy rate" not in shares(1000.0, 10, "bf16", 80.0, None, CEILINGS, None)[0]
+
+
+def test_a_precision_that_the_device_has_not_is_no_failure(monkeypatch, capsys):
+    def refuses(*args, **options):
+        raise UsageError("it needs a GPU")
+
+    monkeypatch.setattr(Ceilings, "measured", lambda *args: CEILINGS)
+    monkeypatch.setattr(benchmark_device, "Engine", refuses)
+    assert benchmark.main(["--quick", "--only", "precisions"]) == 0
+    assert "  fp32   is left out: it needs a GPU\n" in capsys.readouterr().out
