@@ -7,9 +7,12 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
+from conftest import write_noise_video
 from torch import nn
 from torch.nn import functional
 
@@ -17,18 +20,25 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 import benchmark
 import benchmark_device
+import benchmark_files
 from benchmark_device import Ceilings, shares
 from benchmark_sections import Sections
 from benchmark_traffic import Traffic, gain_of_graph, least_traffic, reason_below
 
+import featx
+from featx import hardware_decode
 from featx.backbones import build
 from featx.backbones.base import Backbone
 from featx.backbones.blocks import BatchNorm
 from featx.catalog import get_checkpoint
+from featx.decode_pool import Chunk, default_num_workers
 from featx.engine.precision import Tried
 from featx.errors import UsageError
+from featx.extractor import LONG_RUN_VIDEOS
 
 CEILINGS = Ceilings("bf16", 800.0, 4000.0, 50.0, 50.0, {"fp32": 50.0, "tf32": 400.0, "fp16": 800.0})
+USUAL = default_num_workers()
+NO_GPU = hardware_decode.why_no_hardware("0")
 
 # ---------------------------------------------------------------------------------------------------------- what fails
 
@@ -232,6 +242,179 @@ def test_shares_of_the_ceilings_by_hand():
     # 10 clips in 3.3 ms, and 200 layers: 17 µs each
     assert "a layer takes 17 µs" in shares(3000.0, 10, "bf16", 1.0, Traffic(10**6, 0, 200), CEILINGS, None)[1]
     assert "copy rate" not in shares(1000.0, 10, "bf16", 80.0, None, CEILINGS, None)[0]
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def setting(**others) -> benchmark_files.Setting:
+    plain = {"card": get_checkpoint("res3d-mini"), "devices": ("cpu",), "device": "cpu", "options": {"engine": "torch"}}
+    return benchmark_files.Setting(**(plain | {"forward": 100.0, "decode": "auto", "planar": True} | others))
+
+
+class Pool:
+    """DecodePool whose passes over the videos take 0.4 s of a clock, and 0.2 s of the workers' processor time."""
+
+    made: ClassVar[list[Pool]] = []
+    num_started = USUAL
+
+    def __init__(self, num_workers, gpu=None, num_slots=None):
+        self.now, self.passes, self.gpu = 0.0, [], gpu
+        self.made.append(self)
+
+    def decode(self, paths, fps=None, planar=False):
+        self.passes.append((len(paths), planar))
+        self.now += 0.4
+        for index, _ in enumerate(paths):
+            yield Chunk(index, None, [0.0] * 10, (4, 4))
+
+    def busy_seconds(self):
+        return self.now / 2
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_decoding_alone_lasts_and_takes_the_extractors_form(monkeypatch, planar):
+    """0.4 s a pass: three of them make a second."""
+    monkeypatch.setattr(benchmark_files, "DecodePool", Pool)
+    monkeypatch.setattr(Pool, "made", [])
+    found = benchmark_files.decode_rate([Path("a")] * 100, setting(planar=planar), clock=lambda: Pool.made[0].now)
+    assert Pool.made[0].passes == [(2 * USUAL, planar), *[(100, planar)] * 3]
+    assert found.frames_per_second == pytest.approx(3000 / 1.2)
+    assert found.seconds_per_frame == pytest.approx(0.6 / 3000)
+
+
+class Runs:
+    """In place of featx.extract_to: what was asked for, and a summary of so many clips and decode workers."""
+
+    def __init__(self, num_clips=30, num_decoders=1, notes=()):
+        self.asked, self.num_clips, self.num_decoders, self.notes = [], num_clips, num_decoders, notes
+
+    def __call__(self, videos, output, card, on_note=lambda note: None, **options):
+        output.touch()
+        self.asked.append((videos.name, options))
+        for note in self.notes:
+            on_note(note)
+        profile = SimpleNamespace(
+            wall_seconds=2.0, start_seconds=0.5, num_decoders=self.num_decoders, lines=lambda: ["the stages"]
+        )
+        return SimpleNamespace(
+            num_videos=3, num_planned=3, num_clips=self.num_clips, num_frames=8 * self.num_clips, seconds=2.5,
+            failures=[SimpleNamespace(reason="broken")], profile=profile,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch, capsys):
+    """Measures a set of three videos, which `runs` stand in for; what was said."""
+    for name in ("few", "many"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            (tmp_path / name / f"{i}.mp4").touch()
+
+    def measured(runs: Runs, num_started=USUAL, **others) -> str:
+        decoding = benchmark_files.Decoding(1600.0, 1e-4, num_started)
+        monkeypatch.setattr(featx, "extract_to", runs)
+        monkeypatch.setattr(benchmark_files, "decode_rate", lambda paths, setting: decoding)
+        benchmark_files.measure_set("H.264", tmp_path / "few", tmp_path / "many", tmp_path, setting(**others))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "many"]
+        return capsys.readouterr().out
+
+    return measured
+
+
+def test_what_is_done_once_is_done_before(measured):
+    runs = Runs(num_clips=30, notes=["a note"])
+    said = measured(runs)
+    options = {"device": "cpu", "engine": "torch"}
+    assert runs.asked == [("few", options), ("many", options)]
+    # 30 clips in 2 s beside 100 of the forward pass and 1600 / 8 of decoding
+    assert "15.0 clips/s" in said and "200.0 clips/s: 15% of the smaller (forward)" in said
+    assert said.index("a note") < said.index("15.0 clips/s") < said.index("the stages")
+    assert "ms of processor time a clip" in said and "100 µs a frame" in said and "took the place" not in said
+
+
+def test_files_without_clips_are_left_out(measured):
+    assert "H.264 is left out: no clips came of 3 videos: broken" in measured(Runs(num_clips=0))
+
+
+def test_lost_decode_workers_are_told(measured):
+    said = measured(Runs(num_decoders=USUAL + 2), num_started=USUAL + 1)
+    assert f"decoding alone started {USUAL + 1} decode workers for {USUAL}: " in said
+    assert f"the run started {USUAL + 2} decode workers for {USUAL}: " in said
+
+
+@pytest.mark.parametrize(
+    ("by_gpu", "expected"),
+    [
+        (None, "H.264 is left out: such pixels are the processor's alone, also with --decode cuda"),
+        ((90, 90), "the GPU's video decoder gives 90 of 90 frames of the distinct files"),
+        ((0, 90), "the GPU's video decoder gives 0 of 90 frames only of the distinct files"),
+    ],
+)
+def test_whose_frames_they_are_is_told(measured, monkeypatch, by_gpu, expected):
+    monkeypatch.setattr(benchmark_files, "decoded_by_gpu", lambda paths, gpu: by_gpu)
+    runs = Runs()
+    assert expected in measured(runs, decode="cuda")
+    assert len(runs.asked) == (0 if by_gpu is None else 2)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("mpeg4", "avi"), ("libx264", "mp4")])
+def test_only_frames_tell_whether_the_gpu_decoded_them(tmp_path, monkeypatch, codec, suffix):
+    """Without a GPU libav lets the processor decode, as it does where the GPU's decoder fails."""
+    path = write_noise_video(tmp_path / f"a.{suffix}", 5, codec=codec)
+    monkeypatch.setattr(hardware_decode, "_hardware", lambda gpu: (object(), None))
+    original = benchmark_files.video._open
+    monkeypatch.setattr(benchmark_files.video, "_open", lambda path, flow=False, hwaccel=None: original(path, flow))
+    assert benchmark_files.decoded_by_gpu([path, path], "0") == (None if codec == "mpeg4" else (0, 10))
+    assert not hardware_decode.is_used()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU's video decoder: {NO_GPU}")
+def test_the_gpus_frames_are_known(tmp_path):
+    path = write_noise_video(tmp_path / "a.mp4", 30, codec="libx264", size=(240, 320))
+    assert benchmark_files.decoded_by_gpu([path], "0") == (30, 30)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_files_are_compiled_for_only_where_that_is_asked_for(tmp_path, monkeypatch, compiled):
+    prepared, sets = [], []
+
+    class Extractor:
+        engine = SimpleNamespace(batch_size=2, precision="fp32", name="torch")
+
+        def __init__(self, card, **options):
+            pass
+
+        def prepare(self, items, on_note):
+            prepared.append(len(items))
+
+        def _make_frames(self):
+            return SimpleNamespace(planar=False)
+
+        __enter__, __exit__ = Pool.__enter__, Pool.__exit__
+
+    def render(folder, num_videos, num_frames):
+        (folder / "avi").mkdir()
+        (folder / "avi" / "0.avi").touch()
+        return {"MPEG-4": folder / "avi"}
+
+    monkeypatch.setattr(featx, "Extractor", Extractor)
+    monkeypatch.setattr(benchmark_files, "render", render)
+    monkeypatch.setattr(benchmark_files, "forward_rate", lambda *args: 50.0)
+    monkeypatch.setattr(benchmark_files, "measure_set", lambda *args: sets.append(args[-1]))
+    args = ["--device", "cuda", "--num-files", "300", "--batch-size", "2", *["--compile"] * compiled]
+    card, devices = get_checkpoint("res3d-mini"), ("cuda:0", "cuda:1")
+    benchmark_files.measure_files(card, None, tmp_path, devices, benchmark._arguments(args), Sections())
+    assert prepared == [300 if compiled else LONG_RUN_VIDEOS - 1]
+    assert (sets[0].forward, sets[0].planar) == (100.0, False)
+    assert sets[0].options == {"weights": None, "batch_size": 2, "precision": "fp32", "engine": "torch"}
 
 
 def test_a_precision_that_the_device_has_not_is_no_failure(monkeypatch, capsys):
