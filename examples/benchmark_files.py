@@ -146,7 +146,7 @@ def measure_set(name: str, few: Path, videos: Path, folder: Path, setting: Setti
         ("the run", profile.num_decoders, num_workers),
     ):
         if num_started > expected:
-            _say(f"{what} started {num_started} decode workers for {expected}: the others took the place of lost ones")
+            _say(f"{what} started {num_started} decode workers for {expected}: some crashed, or held too much memory")
 
 
 def _is_left_out(name: str, summary: Summary) -> bool:
