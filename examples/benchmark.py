@@ -13,12 +13,14 @@ Plans take turns, round by round, and figures are medians over the rounds: machi
 "error" is the largest difference from float64, over the largest number, and beside it stands one less the cosine. OpenVINO and
 torch.compile (g++) are left out where they are missing. Backbones without an embedded file run with made-up weights. Threads
 wait as they do in `featx`, asleep; OMP_WAIT_POLICY=active lets them spin, which only an idle machine can afford.
+A section that fails costs none of the others: the exit code is then 1, and 2 for a request that cannot be.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import platform
 import statistics
@@ -33,6 +35,7 @@ import torch
 from benchmark_device import DEVICE_PARTS, measure_device
 from benchmark_inputs import first_clips, made_up_weights, render
 from benchmark_plans import OTHERS, PLANS, TORCH_PLANS, Absent
+from benchmark_sections import Sections
 from torch import Tensor
 
 import featx
@@ -40,7 +43,9 @@ from featx import checkpoints
 from featx.backbones.base import Backbone
 from featx.backbones.counting import count
 from featx.catalog import Checkpoint, get_checkpoint
+from featx.devices import worker_devices
 from featx.engine import native
+from featx.errors import FeatxError, one_line
 from featx.parts import Parts
 from featx.plan import VideoItem, plan_videos
 from featx.profile import Profile, Stopwatch
@@ -59,44 +64,68 @@ CLOSE = "featx winograd"  # whose rate is compared
 END_TO_END = 20  # times --seconds: how long an end-to-end run is at least, about
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
     args = _arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a benchmark that is killed has told what it had found
+    try:
+        worker_devices(args.device)
+        for name in args.backbone:
+            get_checkpoint(name)
+    except FeatxError as error:
+        print(f"benchmark.py: {one_line(str(error))}", file=sys.stderr)
+        return 2
     if args.threads:
         torch.set_num_threads(args.threads)
     print(
         f"{processor()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
+    sections = Sections()
     if set(args.only) & set(DEVICE_PARTS):
-        measure_device(args)
+        with sections.section("device"):
+            measure_device(args, sections)
     if ESTIMATE in args.only:
-        from benchmark_estimate import measure_estimates  # needs PyAV, which other parts do not
+        with sections.section(ESTIMATE):
+            from benchmark_estimate import measure_estimates  # needs PyAV, which other parts do not
 
-        measure_estimates(args)
-    if not set(args.only) & set(PARTS):
-        return
-    peak = say_peak()
-    with tempfile.TemporaryDirectory() as folder:
-        sets = {"given": args.videos} if args.videos else render(Path(folder), args.num_videos, args.num_frames)
-        if "decode" in args.only:
+            measure_estimates(args)
+    if set(args.only) & set(PARTS):
+        peak = say_peak()
+        with sections.section("videos"), tempfile.TemporaryDirectory() as folder:
+            _measure_processor(args, Path(folder), peak, sections)
+        say_peak()
+    return sections.exit_code()
+
+
+def _measure_processor(args: argparse.Namespace, folder: Path, peak: float | None, sections: Sections) -> None:
+    """Run the parts of the CPU that `args.only` names."""
+    sets = {"given": args.videos} if args.videos else render(folder, args.num_videos, args.num_frames)
+    if "decode" in args.only:
+        with sections.section("decode"):
             compare_decoders(sets, args.seconds)
-        videos = next(iter(sets.values()))
-        first = plan_videos([videos])[0].path
-        for name in args.backbone:
+    if not {"forward", "end-to-end"} & set(args.only):
+        return
+    videos = next(iter(sets.values()))
+    first = plan_videos([videos])[0].path
+    for name in args.backbone:
+        with sections.section(name):
             card = get_checkpoint(name)
             clips = first_clips(card, first, args.batch_size)
-            weights = None if card.embedded else made_up_weights(card, clips, Path(folder))
+            weights = None if card.embedded else made_up_weights(card, clips, folder)
             print(f"\n{name} {card.default_layer}, batch {args.batch_size}", flush=True)
             if "forward" in args.only:
-                backbone = checkpoints.load(card, weights).backbone
-                compare_plans(
-                    card, backbone, card.preprocess.normalise(clips), args.plan, args.rounds, args.seconds, peak
-                )
-                del backbone
+                with sections.section(f"forward of {name}"):
+                    backbone = checkpoints.load(card, weights).backbone
+                    compare_plans(
+                        card, backbone, card.preprocess.normalise(clips), args.plan, args.rounds, args.seconds, peak
+                    )
+                    del backbone
             if "end-to-end" in args.only:
-                compare_ends(card, weights, clips, videos, Path(folder), args)
+                with sections.section(f"end-to-end of {name}"):
+                    compare_ends(card, weights, clips, videos, folder, args)
             if weights is not None:
                 weights.unlink()
-    say_peak()
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -118,7 +147,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--num-files", type=int, default=2000, help="files to extract end to end on a device, a codec")
     parser.add_argument("--decode", default="auto", help="of the files on a device: auto, cpu or cuda")
-    parser.add_argument("--compile", action="store_true", help="let the engine try torch.compile, which takes minutes")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="let the engine of a device try torch.compile, which takes a minute or more each time (unasked: for the "
+        "precisions of every network, unless --quick, and not for the files)",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="least time for one plan in one round")
     parser.add_argument(
@@ -138,6 +172,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         ]  # compiling takes a while
         args.rounds, args.seconds, args.num_videos, args.num_frames, args.batch_size = 1, 0.0, 1, 32, 2
         args.num_files = 4
+    args.compile_networks = not args.quick if args.compile is None else args.compile
+    args.compile_files = bool(args.compile)
     if args.device != "cpu" and not args.only:
         args.only = list(DEVICE_PARTS[:3])
     if args.batch_size is None and args.device == "cpu":
@@ -326,8 +362,14 @@ def extract_to_file(extractor: featx.Extractor, items: Sequence[VideoItem], fold
     return Profile.of(watch, 0.0, wall, num_decoders=extractor.num_decoders, num_frames=frames, num_clips=clips)
 
 
-if __name__ == "__main__":
-    if "OMP_WAIT_POLICY" not in os.environ:  # as the command `featx` sets it; it is read when a program starts
+def sleep_while_waiting() -> None:
+    """Start Python anew with threads that wait as the command `featx` has them: that is read when a program starts."""
+    if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    main()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # with Python's own options, such as -u
+
+
+if __name__ == "__main__":
+    sleep_while_waiting()
+    if exit_code := main():
+        sys.exit(exit_code)
