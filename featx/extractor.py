@@ -398,10 +398,15 @@ def _gpu_to_decode(decode: str, device: torch.device) -> str | None:
         raise UsageError(f"decode is '{decode}', but must be one of {', '.join(DECODE_FORMS)}")
     if decode != "cuda":
         return None
-    gpu = str(device.index or 0) if device.type == "cuda" else "0"
+    gpu = _number_of(device) if device.type == "cuda" else "0"
     if reason := why_no_hardware(gpu):
         raise UsageError(f"decode 'cuda' was asked for, but {reason}; use '--decode cpu'")
     return gpu
+
+
+def _number_of(device: torch.device) -> str:
+    """Which GPU a device of no number is."""
+    return str(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:
