@@ -9,6 +9,7 @@ Everything between the arrows is bounded, so memory depends neither on a video's
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import warnings
@@ -33,7 +34,7 @@ from featx.engine import Engine, choose_device
 from featx.engine.flight import Done, Handle
 from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
-from featx.feeder import ClipReady, Feeder
+from featx.feeder import ClipReady, Feeder, MemoryFull
 from featx.hardware_decode import why_no_hardware
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
@@ -51,6 +52,9 @@ DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others on
 
 PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
 LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay
+
+
+InFlight = deque[tuple[list[VideoInWork], Handle | Done]]  # batches, and whose their rows are
 
 
 class Extractor:
@@ -143,17 +147,9 @@ class Extractor:
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
+        self._backbone = loaded.backbone
         try:
-            self.engine = Engine(
-                loaded.backbone,
-                self.checkpoint.preprocess,
-                self.layers,
-                length=self.sampling.length,
-                device=chosen,
-                batch_size=batch_size,
-                name=engine,
-                precision=precision,
-            )
+            self.engine = self._make_engine(chosen, batch_size, engine, precision)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
@@ -162,6 +158,7 @@ class Extractor:
                 f"a batch of {clips} of {self.sampling.length} frames does not fit into the memory of '{chosen}'; take a "
                 "smaller --batch-size or --length"
             ) from error
+        self._on_note: Callable[[str], None] = lambda note: None
         self.checkpoint_sha256 = loaded.sha256
         self.stopwatch = Stopwatch()  # of the stages of `featx.profile`, in all calls together
         self._max_decoders = num_decoders
@@ -169,6 +166,12 @@ class Extractor:
         self._frames: HostFrames | DeviceFrames | None = None
         self._frames_note = ""
         self._extracting = False
+
+    def _make_engine(self, device: torch.device, batch_size: int | None, name: str, precision: str) -> Engine:
+        return Engine(
+            *(self._backbone, self.checkpoint.preprocess, self.layers),
+            length=self.sampling.length, device=device, batch_size=batch_size, name=name, precision=precision,
+        )  # fmt: skip
 
     @property
     def provenance(self) -> Provenance:
@@ -201,7 +204,7 @@ class Extractor:
         What "auto" stands for, as precision and as engine, is known afterwards. `on_note` gets what was chosen, in lines, and
         later what becomes of it where a GPU's memory is full.
         """
-        self.engine.on_note = on_note
+        self._on_note = self.engine.on_note = on_note
         if not self.engine.wants_clips:
             return
         clips: list[torch.Tensor] = []
@@ -254,10 +257,13 @@ class Extractor:
         )
         videos: dict[int, VideoInWork] = {}
         batch: list[tuple[VideoInWork, ClipReady]] = []
-        in_flight: deque[tuple[list[VideoInWork], Handle | Done]] = deque()
+        in_flight: InFlight = deque()
         num_results = 0
         with feeder:
             for event in self.stopwatch.time_each("wait", feeder.events()):
+                if isinstance(event, MemoryFull):
+                    self._make_room(event, batch, in_flight)
+                    continue
                 if event.index not in videos:
                     videos[event.index] = VideoInWork(
                         self.aggregation, self.num_dims, self.sampling.listed, self.views.num_views
@@ -363,6 +369,35 @@ class Extractor:
         videos = [video for video, _ in batch]
         batch.clear()
         return videos, handle
+
+    def _make_room(self, full: MemoryFull, batch: list[tuple[VideoInWork, ClipReady]], in_flight: InFlight) -> None:
+        """Let go of every clip that has come, by way of the network; where that was not enough, halve the batches.
+
+        Raises UsageError where they cannot become smaller.
+        """
+        if batch:
+            in_flight.append(self._forward(batch))
+        while in_flight:
+            self._collect(*in_flight.popleft())
+        engine = self.engine
+        if full.num_asked:
+            if engine.batch_size == 1:
+                raise UsageError(
+                    f"the memory of '{engine.device}' has no room for {full.what} beside a batch of one clip; let other "
+                    "programs leave more of it, or take '--device cpu'"
+                )
+            half = engine.batch_size // 2
+            self.engine = self._make_engine(engine.device, half, engine.name, engine.precision)
+            self.engine.on_note = self._on_note
+            self._on_note(
+                f"the memory of '{engine.device}' is full ({full.what}); batches are of {half} clips from here on, which "
+                "changes the last bits of features"
+            )
+        del engine  # and with it the memory of its batches
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        full.freed.set()
 
     def _collect(self, videos: list[VideoInWork], handle: Handle | Done) -> None:
         """Fetch a batch's results, and hand each row to its video in clip order."""
