@@ -54,7 +54,8 @@ PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precis
 LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay
 
 
-InFlight = deque[tuple[list[VideoInWork], Handle | Done]]  # batches, and whose their rows are
+Rows = list[tuple[VideoInWork, str]]  # whose each row of a batch is, and its key
+InFlight = deque[tuple[Rows, Handle | Done]]
 
 
 class Extractor:
@@ -355,7 +356,7 @@ class Extractor:
         sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
         return DeviceFrames(preprocess, self.engine.device, self.views, sparse=sparse)
 
-    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[list[VideoInWork], Handle | Done]:
+    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[Rows, Handle | Done]:
         """Begin the batch, and empty it; who its rows belong to, and where they will be."""
         ready = [clip.ready for _, clip in batch if clip.ready is not None]
         frames = [clip.frames for _, clip in batch]
@@ -366,9 +367,9 @@ class Extractor:
                 self.engine.settle(frames)
         with self.stopwatch.time("launch" if self.engine.is_beside else "forward"):
             handle = self.engine.submit(frames, ready)
-        videos = [video for video, _ in batch]
+        rows = [(video, clip.key) for video, clip in batch]
         batch.clear()
-        return videos, handle
+        return rows, handle
 
     def _make_room(self, full: MemoryFull, batch: list[tuple[VideoInWork, ClipReady]], in_flight: InFlight) -> None:
         """Let go of every clip that has come, by way of the network; where that was not enough, halve the batches.
@@ -399,15 +400,21 @@ class Extractor:
             torch.cuda.empty_cache()
         full.freed.set()
 
-    def _collect(self, videos: list[VideoInWork], handle: Handle | Done) -> None:
-        """Fetch a batch's results, and hand each row to its video in clip order."""
+    def _collect(self, rows: Rows, handle: Handle | Done) -> None:
+        """Fetch a batch's results, and hand each row to its video in clip order.
+
+        Raises UsageError where fp16 does not hold them: a precision that is too narrow for one video of a run is none for the
+        others. In the others what is not finite is the fault of one video, which fails.
+        """
         if self.engine.is_beside:
             with self.stopwatch.time("results"):
                 handle.result()
             self.stopwatch.add("copy", handle.copy_seconds)
             self.stopwatch.add("forward", handle.forward_seconds)
         activations = handle.result()
-        for row, video in enumerate(videos):
+        if self.engine.precision == "fp16":
+            _require_finite(activations, [key for _, key in rows])
+        for row, (video, _) in enumerate(rows):
             video.add({layer: values[row] for layer, values in activations.items()})
 
 
@@ -425,6 +432,16 @@ def extract(
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
+
+
+def _require_finite(activations: dict[str, np.ndarray], keys: Sequence[str]) -> None:
+    for layer, values in activations.items():
+        is_finite = np.isfinite(values).all(axis=1)
+        if not is_finite.all():
+            raise UsageError(
+                f"'{keys[int(is_finite.argmin())]}' overflows fp16: {layer} of a clip is not finite, and other clips may have "
+                "come near; take --precision bf16 or fp32, with another output or '--overwrite'"
+            )
 
 
 def _gpu_to_decode(decode: str, device: torch.device) -> str | None:
