@@ -12,10 +12,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import tempfile
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +34,10 @@ from featx.damage import check_policy
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
 from featx.engine.flight import Done, Handle
-from featx.errors import UsageError, VideoError
+from featx.errors import FeatxError, UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder, MemoryFull
+from featx.fetch_ahead import FetchAhead, Fetched
 from featx.hardware_decode import why_no_hardware
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
@@ -51,6 +54,8 @@ PIXELS = ("auto", "host", "device")
 DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
 
 PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
+PROBED_ADDRESSES, PROBED_BYTES = 4, 256 * 2**20  # the same, where all have to be fetched, and their files together
+SMALL_BYTES = 2 * 2**20
 LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay
 
 
@@ -209,17 +214,37 @@ class Extractor:
         if not self.engine.wants_clips:
             return
         clips: list[torch.Tensor] = []
-        local = [item for item in items if not item.url][:PROBED_VIDEOS]
-        if local:
-            with Feeder(
-                self._decoders(), local, self.sampling, self.checkpoint.preprocess, self.engine.batch_size
-            ) as feeder:
-                for event in feeder.events():
-                    if isinstance(event, ClipReady):
-                        clips.append(event.frames)
-                    if len(clips) == self.engine.batch_size:
-                        break
+        if files := [item for item in items if not item.url][:PROBED_VIDEOS]:
+            clips = self._first_clips(files, read_on=all(_is_small(item.path) for item in files))
+        elif items:
+            clips = self._first_fetched_clips(items[:PROBED_ADDRESSES])
         self.engine.settle(clips, long_run=len(items) >= LONG_RUN_VIDEOS)
+
+    def _first_clips(self, items: Iterable[VideoItem], read_on: bool) -> list[torch.Tensor]:
+        """The first clips of videos, up to a batch. `read_on`: wait for the end of the videos begun, and keep the workers."""
+        clips: list[torch.Tensor] = []
+        wanted = self.engine.batch_size
+        begun = takewhile(lambda item: len(clips) < wanted, items)
+        with Feeder(self._decoders(), begun, self.sampling, self.checkpoint.preprocess, wanted) as feeder:
+            for event in feeder.events():
+                if isinstance(event, ClipReady) and len(clips) < wanted:
+                    clips.append(event.frames)
+                if len(clips) == wanted and not read_on:
+                    break
+        return clips
+
+    def _first_fetched_clips(self, items: Sequence[VideoItem]) -> list[torch.Tensor]:
+        """The same of videos of addresses, which are fetched for it; the run fetches them again, and says what is wrong."""
+        with tempfile.TemporaryDirectory(prefix="featx-") as folder:
+            ahead = FetchAhead(Path(folder) / "videos", PROBED_BYTES)
+            try:
+                fetched = (each.item for each in ahead.fetched(items) if isinstance(each, Fetched))
+                return self._first_clips(fetched, read_on=False)
+            except FeatxError as error:
+                self._on_note(f"of the first addresses no clip could be had: {error}")
+                return []
+            finally:
+                ahead.close()
 
     def extract(self, path: str | os.PathLike) -> Features:
         """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
@@ -518,6 +543,11 @@ def _check_views(checkpoint: Checkpoint, crops: int, flip: bool) -> Views:
             "{}x{} pixels; leave --crops out".format(*preprocess.resize)
         )
     return views
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a video is decoded to its end sooner than a worker starts."""
+    return os.path.isfile(path) and os.path.getsize(path) <= SMALL_BYTES
 
 
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:
