@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -31,6 +32,7 @@ from featx.catalog import Checkpoint, get_checkpoint
 from featx.clip_frames import DeviceFrames, HostFrames
 from featx.clips import Sampling
 from featx.damage import check_policy
+from featx.decode_choice import is_gpu_faster, videos_to_try
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
 from featx.engine.flight import Done, Handle
@@ -56,7 +58,7 @@ DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others on
 PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
 PROBED_ADDRESSES, PROBED_BYTES = 4, 256 * 2**20  # the same, where all have to be fetched, and their files together
 SMALL_BYTES = 2 * 2**20
-LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay
+LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay, and seconds in which decoders are measured
 
 
 Rows = list[tuple[VideoInWork, str]]  # whose each row of a batch is, and its key
@@ -86,8 +88,9 @@ class Extractor:
     `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it, see `featx.damage`; `timeout_seconds`: a video fails
     when its decoder gives no frame for so long; `num_decoders`: decode workers at most (default: a core each); `decode`:
     "cpu", "cuda" for the video decoder of the GPU, which gives the same frames but does not tell damage inside of a picture,
-    or "auto", which is "cpu". `pixels`: where frames become what the network is shown, on the "host" or on the "device" that
-    computes, with the same result; "auto" is the device where that is a GPU.
+    or "auto", which is "cpu", and in a long run on a GPU "cuda" where `prepare` measures it to be faster. `pixels`:
+    where frames become what the network is shown, on the "host" or on the "device" that computes, with the same result; "auto"
+    is the device where that is a GPU.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -149,6 +152,7 @@ class Extractor:
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
         self._gpu = _gpu_to_decode(decode, chosen)
+        self.decode = decode  # "auto" until `prepare` has settled it
         self._pixels_on_device = pixels == "device" or (pixels == "auto" and chosen.type == "cuda")
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
@@ -205,12 +209,14 @@ class Extractor:
         )
 
     def prepare(self, items: Sequence[VideoItem], on_note: Callable[[str], None] = lambda note: None) -> None:
-        """Settle how the network is run, on a GPU by the first clips of the videos that are to come.
+        """Settle who decodes and how the network is run, on a GPU by the first videos of those that are to come.
 
         What "auto" stands for, as precision and as engine, is known afterwards. `on_note` gets what was chosen, in lines, and
         later what becomes of it where a GPU's memory is full.
         """
         self._on_note = self.engine.on_note = on_note
+        if self.decode == "auto":
+            self._choose_decoder(items)
         if not self.engine.wants_clips:
             return
         clips: list[torch.Tensor] = []
@@ -219,6 +225,28 @@ class Extractor:
         elif items:
             clips = self._first_fetched_clips(items[:PROBED_ADDRESSES])
         self.engine.settle(clips, long_run=len(items) >= LONG_RUN_VIDEOS)
+
+    def _choose_decoder(self, items: Sequence[VideoItem]) -> None:
+        """Let the GPU decode where it is faster at it, which a long run looks into; see `featx.decode_choice`."""
+        self.decode = "cpu"
+        device, flow = self.engine.device, self.checkpoint.preprocess.channel_order == "flow"
+        if device.type != "cuda" or flow or len(items) < LONG_RUN_VIDEOS or why_no_hardware(_number_of(device)):
+            return
+        paths = videos_to_try(items, self._num_workers)
+        if not paths:
+            return
+        self.close()
+        with ExitStack() as opened:
+            cpu = opened.enter_context(self._make_pool(None))
+            gpu = opened.enter_context(self._make_pool(_number_of(device)))
+            is_faster, note = is_gpu_faster(cpu, gpu, paths, self._num_workers, len(items))
+            opened.pop_all()
+        if note:
+            self._on_note(note)
+        (cpu if is_faster else gpu).close()
+        self._pool, self._frames = (gpu if is_faster else cpu), self._make_frames()
+        if is_faster:
+            self.decode, self._gpu = "cuda", _number_of(device)
 
     def _first_clips(self, items: Iterable[VideoItem], read_on: bool) -> list[torch.Tensor]:
         """The first clips of videos, up to a batch. `read_on`: wait for the end of the videos begun, and keep the workers."""
@@ -366,12 +394,18 @@ class Extractor:
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            num_slots = DEVICE_NUM_SLOTS if self._pixels_on_device else decode_pool.NUM_SLOTS
-            num_workers = self._max_decoders or decode_pool.default_num_workers()
-            self._pool = DecodePool(num_workers, self.timeout_seconds, self._gpu, num_slots)
+            self._pool = self._make_pool(self._gpu)
             # new with the pool: a feeder that was left before its end, and closed the pool, may still use the others
             self._frames = self._make_frames()
         return self._pool
+
+    @property
+    def _num_workers(self) -> int:
+        return self._max_decoders or decode_pool.default_num_workers()
+
+    def _make_pool(self, gpu: str | None) -> DecodePool:
+        num_slots = DEVICE_NUM_SLOTS if self._pixels_on_device else decode_pool.NUM_SLOTS
+        return DecodePool(self._num_workers, self.timeout_seconds, gpu, num_slots)
 
     def _make_frames(self) -> HostFrames | DeviceFrames:
         """Where frames become what the network is shown."""
