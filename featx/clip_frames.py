@@ -26,7 +26,6 @@ from featx.engine import native
 from featx.engine.page_lock import page_lock
 from featx.engine.pixels import Preparer, layouts_of
 from featx.engine.resize import PlanarFrames, resize
-from featx.errors import UsageError
 from featx.preprocess import Preprocess
 from featx.views import Views
 
@@ -80,8 +79,8 @@ class DeviceFrames:
     """Frames prepared on `device`, which may be the CPU: as HostFrames, with the same pixels.
 
     `sparse`: clips are few and far
-    between, so that each is copied, and does not keep the frames around it. One thread at a time may use it. Raises UsageError
-    where a device's memory is full.
+    between, so that each is copied, and does not keep the frames around it. One thread at a time may use it. Where the
+    device's memory is full it raises what PyTorch raises, and what was asked for can be asked for again.
     """
 
     planar = True
@@ -111,15 +110,9 @@ class DeviceFrames:
     def prepare(self, chunk: Chunk, taken: slice = ALL) -> Sequence[FrameOnDevice]:
         layouts = self._layouts(chunk.size)
         self._is_marked = False
-        try:
-            frames = self._copied(chunk, taken)
-            blocks = [self._preparer(frames, layout, chunk.yuv) for layout in layouts]
-            block = blocks[0] if self._views.crops == 1 else torch.stack(blocks, dim=1)
-        except torch.OutOfMemoryError as error:
-            raise UsageError(
-                f"{len(chunk.seconds)} frames of {chunk.size[1]}x{chunk.size[0]} do not fit into the memory of "
-                f"'{self._device}'; take a smaller --batch-size"
-            ) from error
+        frames = self._copied(chunk, taken)
+        blocks = [self._preparer(frames, layout, chunk.yuv) for layout in layouts]
+        block = blocks[0] if self._views.crops == 1 else torch.stack(blocks, dim=1)
         return [FrameOnDevice(block, row) for row in range(len(block))]
 
     def views(self, frames: Sequence[FrameOnDevice]) -> list[Tensor]:

@@ -45,6 +45,7 @@ SLOT_BYTES = 8 * 2**20  # grown for larger frames
 TIMEOUT_SECONDS = 60.0
 HELD_POLL_SECONDS = 0.001  # how often memory is looked after that a device still copies from
 KEEP_BYTES = 384 * 2**20  # a worker that holds more after a video is replaced; an ordinary one holds some 80 MB
+GPU_KEEP_BYTES = 2 * 2**30  # of one that a GPU decodes for: a driver and its context take some hundred MB
 WORKER_FILES, OTHER_FILES = 5, 160  # that a worker keeps open here, and room for all else: feature files, models
 MAX_LOST_STARTS = 3  # so often a worker may be killed from outside before it has begun
 
@@ -316,7 +317,7 @@ class DecodePool:
         One that died while it had nothing to do is let go, and no video is to blame; so is one that holds much memory, after
         very large frames or because a library lost some of it over a broken file.
         """
-        if worker.exited() or worker.held_bytes() > KEEP_BYTES:
+        if worker.exited() or worker.held_bytes() > (KEEP_BYTES if self._gpu is None else GPU_KEEP_BYTES):
             self._end(worker)
             return False
         return True

@@ -9,12 +9,16 @@ Everything between the arrows is bounded, so memory depends neither on a video's
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import tempfile
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +32,14 @@ from featx.catalog import Checkpoint, get_checkpoint
 from featx.clip_frames import DeviceFrames, HostFrames
 from featx.clips import Sampling
 from featx.damage import check_policy
+from featx.decode_choice import is_gpu_faster, videos_to_try
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
 from featx.engine.flight import Done, Handle
-from featx.errors import UsageError, VideoError
+from featx.errors import FeatxError, UsageError, VideoError
 from featx.features import Failure, Features
-from featx.feeder import ClipReady, Feeder
+from featx.feeder import ClipReady, Feeder, MemoryFull
+from featx.fetch_ahead import FetchAhead, Fetched
 from featx.hardware_decode import why_no_hardware
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
@@ -50,7 +56,13 @@ PIXELS = ("auto", "host", "device")
 DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
 
 PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
-LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay
+PROBED_ADDRESSES, PROBED_BYTES = 4, 256 * 2**20  # the same, where all have to be fetched, and their files together
+SMALL_BYTES = 2 * 2**20
+LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay, and seconds in which decoders are measured
+
+
+Rows = list[tuple[VideoInWork, str]]  # whose each row of a batch is, and its key
+InFlight = deque[tuple[Rows, Handle | Done]]
 
 
 class Extractor:
@@ -76,8 +88,9 @@ class Extractor:
     `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it, see `featx.damage`; `timeout_seconds`: a video fails
     when its decoder gives no frame for so long; `num_decoders`: decode workers at most (default: a core each); `decode`:
     "cpu", "cuda" for the video decoder of the GPU, which gives the same frames but does not tell damage inside of a picture,
-    or "auto", which is "cpu". `pixels`: where frames become what the network is shown, on the "host" or on the "device" that
-    computes, with the same result; "auto" is the device where that is a GPU.
+    or "auto", which is "cpu", and in a long run on a GPU "cuda" where `prepare` measures it to be faster. `pixels`:
+    where frames become what the network is shown, on the "host" or on the "device" that computes, with the same result; "auto"
+    is the device where that is a GPU.
 
     Raises UnknownNameError, UsageError or CheckpointError for what cannot be.
     """
@@ -139,21 +152,14 @@ class Extractor:
         self.save, self.dtype = save, np.dtype(dtype)
         chosen = choose_device(device)
         self._gpu = _gpu_to_decode(decode, chosen)
+        self.decode = decode  # "auto" until `prepare` has settled it
         self._pixels_on_device = pixels == "device" or (pixels == "auto" and chosen.type == "cuda")
         loaded = checkpoints.load(self.checkpoint, weights)
         checkpoints.require_input_scale(self.checkpoint, loaded.backbone, f"weights '{loaded.path}'")
         self.num_dims = _num_dims(loaded.backbone, self.checkpoint, self.sampling, self.layers)
+        self._backbone = loaded.backbone
         try:
-            self.engine = Engine(
-                loaded.backbone,
-                self.checkpoint.preprocess,
-                self.layers,
-                length=self.sampling.length,
-                device=chosen,
-                batch_size=batch_size,
-                name=engine,
-                precision=precision,
-            )
+            self.engine = self._make_engine(chosen, batch_size, engine, precision)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
@@ -162,6 +168,7 @@ class Extractor:
                 f"a batch of {clips} of {self.sampling.length} frames does not fit into the memory of '{chosen}'; take a "
                 "smaller --batch-size or --length"
             ) from error
+        self._on_note: Callable[[str], None] = lambda note: None
         self.checkpoint_sha256 = loaded.sha256
         self.stopwatch = Stopwatch()  # of the stages of `featx.profile`, in all calls together
         self._max_decoders = num_decoders
@@ -169,6 +176,12 @@ class Extractor:
         self._frames: HostFrames | DeviceFrames | None = None
         self._frames_note = ""
         self._extracting = False
+
+    def _make_engine(self, device: torch.device, batch_size: int | None, name: str, precision: str) -> Engine:
+        return Engine(
+            *(self._backbone, self.checkpoint.preprocess, self.layers),
+            length=self.sampling.length, device=device, batch_size=batch_size, name=name, precision=precision,
+        )  # fmt: skip
 
     @property
     def provenance(self) -> Provenance:
@@ -196,26 +209,70 @@ class Extractor:
         )
 
     def prepare(self, items: Sequence[VideoItem], on_note: Callable[[str], None] = lambda note: None) -> None:
-        """Settle how the network is run, on a GPU by the first clips of the videos that are to come.
+        """Settle who decodes and how the network is run, on a GPU by the first videos of those that are to come.
 
         What "auto" stands for, as precision and as engine, is known afterwards. `on_note` gets what was chosen, in lines, and
         later what becomes of it where a GPU's memory is full.
         """
-        self.engine.on_note = on_note
+        self._on_note = self.engine.on_note = on_note
+        if self.decode == "auto":
+            self._choose_decoder(items)
         if not self.engine.wants_clips:
             return
         clips: list[torch.Tensor] = []
-        local = [item for item in items if not item.url][:PROBED_VIDEOS]
-        if local:
-            with Feeder(
-                self._decoders(), local, self.sampling, self.checkpoint.preprocess, self.engine.batch_size
-            ) as feeder:
-                for event in feeder.events():
-                    if isinstance(event, ClipReady):
-                        clips.append(event.frames)
-                    if len(clips) == self.engine.batch_size:
-                        break
+        if files := [item for item in items if not item.url][:PROBED_VIDEOS]:
+            clips = self._first_clips(files, read_on=all(_is_small(item.path) for item in files))
+        elif items:
+            clips = self._first_fetched_clips(items[:PROBED_ADDRESSES])
         self.engine.settle(clips, long_run=len(items) >= LONG_RUN_VIDEOS)
+
+    def _choose_decoder(self, items: Sequence[VideoItem]) -> None:
+        """Let the GPU decode where it is faster at it, which a long run looks into; see `featx.decode_choice`."""
+        self.decode = "cpu"
+        device, flow = self.engine.device, self.checkpoint.preprocess.channel_order == "flow"
+        if device.type != "cuda" or flow or len(items) < LONG_RUN_VIDEOS or why_no_hardware(_number_of(device)):
+            return
+        paths = videos_to_try(items, self._num_workers)
+        if not paths:
+            return
+        self.close()
+        with ExitStack() as opened:
+            cpu = opened.enter_context(self._make_pool(None))
+            gpu = opened.enter_context(self._make_pool(_number_of(device)))
+            is_faster, note = is_gpu_faster(cpu, gpu, paths, self._num_workers, len(items))
+            opened.pop_all()
+        if note:
+            self._on_note(note)
+        (cpu if is_faster else gpu).close()
+        self._pool, self._frames = (gpu if is_faster else cpu), self._make_frames()
+        if is_faster:
+            self.decode, self._gpu = "cuda", _number_of(device)
+
+    def _first_clips(self, items: Iterable[VideoItem], read_on: bool) -> list[torch.Tensor]:
+        """The first clips of videos, up to a batch. `read_on`: wait for the end of the videos begun, and keep the workers."""
+        clips: list[torch.Tensor] = []
+        wanted = self.engine.batch_size
+        begun = takewhile(lambda item: len(clips) < wanted, items)
+        with Feeder(self._decoders(), begun, self.sampling, self.checkpoint.preprocess, wanted) as feeder:
+            for event in feeder.events():
+                if isinstance(event, ClipReady) and len(clips) < wanted:
+                    clips.append(event.frames)
+                if len(clips) == wanted and not read_on:
+                    break
+        return clips
+
+    def _first_fetched_clips(self, items: Sequence[VideoItem]) -> list[torch.Tensor]:
+        """The same of videos of addresses, which are fetched for it; the run fetches them again, and says what is wrong."""
+        with tempfile.TemporaryDirectory(prefix="featx-") as folder:
+            ahead = FetchAhead(Path(folder) / "videos", PROBED_BYTES)
+            try:
+                fetched = (each.item for each in ahead.fetched(items) if isinstance(each, Fetched))
+                return self._first_clips(fetched, read_on=False)
+            except FeatxError as error:
+                self._on_note(f"of the first addresses no clip could be had: {error}")
+                return []
+            finally:
+                ahead.close()
 
     def extract(self, path: str | os.PathLike) -> Features:
         """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
@@ -254,10 +311,13 @@ class Extractor:
         )
         videos: dict[int, VideoInWork] = {}
         batch: list[tuple[VideoInWork, ClipReady]] = []
-        in_flight: deque[tuple[list[VideoInWork], Handle | Done]] = deque()
+        in_flight: InFlight = deque()
         num_results = 0
         with feeder:
             for event in self.stopwatch.time_each("wait", feeder.events()):
+                if isinstance(event, MemoryFull):
+                    self._make_room(event, batch, in_flight)
+                    continue
                 if event.index not in videos:
                     videos[event.index] = VideoInWork(
                         self.aggregation, self.num_dims, self.sampling.listed, self.views.num_views
@@ -334,12 +394,18 @@ class Extractor:
 
     def _decoders(self) -> DecodePool:
         if self._pool is None or self._pool.closed:
-            num_slots = DEVICE_NUM_SLOTS if self._pixels_on_device else decode_pool.NUM_SLOTS
-            num_workers = self._max_decoders or decode_pool.default_num_workers()
-            self._pool = DecodePool(num_workers, self.timeout_seconds, self._gpu, num_slots)
+            self._pool = self._make_pool(self._gpu)
             # new with the pool: a feeder that was left before its end, and closed the pool, may still use the others
             self._frames = self._make_frames()
         return self._pool
+
+    @property
+    def _num_workers(self) -> int:
+        return self._max_decoders or decode_pool.default_num_workers()
+
+    def _make_pool(self, gpu: str | None) -> DecodePool:
+        num_slots = DEVICE_NUM_SLOTS if self._pixels_on_device else decode_pool.NUM_SLOTS
+        return DecodePool(self._num_workers, self.timeout_seconds, gpu, num_slots)
 
     def _make_frames(self) -> HostFrames | DeviceFrames:
         """Where frames become what the network is shown."""
@@ -349,7 +415,7 @@ class Extractor:
         sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
         return DeviceFrames(preprocess, self.engine.device, self.views, sparse=sparse)
 
-    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[list[VideoInWork], Handle | Done]:
+    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[Rows, Handle | Done]:
         """Begin the batch, and empty it; who its rows belong to, and where they will be."""
         ready = [clip.ready for _, clip in batch if clip.ready is not None]
         frames = [clip.frames for _, clip in batch]
@@ -360,19 +426,54 @@ class Extractor:
                 self.engine.settle(frames)
         with self.stopwatch.time("launch" if self.engine.is_beside else "forward"):
             handle = self.engine.submit(frames, ready)
-        videos = [video for video, _ in batch]
+        rows = [(video, clip.key) for video, clip in batch]
         batch.clear()
-        return videos, handle
+        return rows, handle
 
-    def _collect(self, videos: list[VideoInWork], handle: Handle | Done) -> None:
-        """Fetch a batch's results, and hand each row to its video in clip order."""
+    def _make_room(self, full: MemoryFull, batch: list[tuple[VideoInWork, ClipReady]], in_flight: InFlight) -> None:
+        """Let go of every clip that has come, by way of the network; where that was not enough, halve the batches.
+
+        Raises UsageError where they cannot become smaller.
+        """
+        if batch:
+            in_flight.append(self._forward(batch))
+        while in_flight:
+            self._collect(*in_flight.popleft())
+        engine = self.engine
+        if full.num_asked:
+            if engine.batch_size == 1:
+                raise UsageError(
+                    f"the memory of '{engine.device}' has no room for {full.what} beside a batch of one clip; let other "
+                    "programs leave more of it, or take '--device cpu'"
+                )
+            half = engine.batch_size // 2
+            self.engine = self._make_engine(engine.device, half, engine.name, engine.precision)
+            self.engine.on_note = self._on_note
+            self._on_note(
+                f"the memory of '{engine.device}' is full ({full.what}); batches are of {half} clips from here on, which "
+                "changes the last bits of features"
+            )
+        del engine  # and with it the memory of its batches
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        full.freed.set()
+
+    def _collect(self, rows: Rows, handle: Handle | Done) -> None:
+        """Fetch a batch's results, and hand each row to its video in clip order.
+
+        Raises UsageError where fp16 does not hold them: a precision that is too narrow for one video of a run is none for the
+        others. In the others what is not finite is the fault of one video, which fails.
+        """
         if self.engine.is_beside:
             with self.stopwatch.time("results"):
                 handle.result()
             self.stopwatch.add("copy", handle.copy_seconds)
             self.stopwatch.add("forward", handle.forward_seconds)
         activations = handle.result()
-        for row, video in enumerate(videos):
+        if self.engine.precision == "fp16":
+            _require_finite(activations, [key for _, key in rows])
+        for row, (video, _) in enumerate(rows):
             video.add({layer: values[row] for layer, values in activations.items()})
 
 
@@ -392,16 +493,31 @@ def extract(
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
 
 
+def _require_finite(activations: dict[str, np.ndarray], keys: Sequence[str]) -> None:
+    for layer, values in activations.items():
+        is_finite = np.isfinite(values).all(axis=1)
+        if not is_finite.all():
+            raise UsageError(
+                f"'{keys[int(is_finite.argmin())]}' overflows fp16: {layer} of a clip is not finite, and other clips may have "
+                "come near; take --precision bf16 or fp32, with another output or '--overwrite'"
+            )
+
+
 def _gpu_to_decode(decode: str, device: torch.device) -> str | None:
     """The number of the GPU that is to decode; None for the processor."""
     if decode not in DECODE_FORMS:
         raise UsageError(f"decode is '{decode}', but must be one of {', '.join(DECODE_FORMS)}")
     if decode != "cuda":
         return None
-    gpu = str(device.index or 0) if device.type == "cuda" else "0"
+    gpu = _number_of(device) if device.type == "cuda" else "0"
     if reason := why_no_hardware(gpu):
         raise UsageError(f"decode 'cuda' was asked for, but {reason}; use '--decode cpu'")
     return gpu
+
+
+def _number_of(device: torch.device) -> str:
+    """Which GPU a device of no number is."""
+    return str(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _check_sampling(checkpoint, listed, length, stride, frame_step, num_clips, fps, short, tail) -> Sampling:
@@ -461,6 +577,11 @@ def _check_views(checkpoint: Checkpoint, crops: int, flip: bool) -> Views:
             "{}x{} pixels; leave --crops out".format(*preprocess.resize)
         )
     return views
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a video is decoded to its end sooner than a worker starts."""
+    return os.path.isfile(path) and os.path.getsize(path) <= SMALL_BYTES
 
 
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:

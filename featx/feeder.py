@@ -10,9 +10,10 @@ from __future__ import annotations
 import queue
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ import torch
 from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
 from featx.clips import Clip, ClipWindow, Sampling
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
+from featx.engine.batches import is_out_of_memory
 from featx.errors import UsageError, VideoError
 from featx.features import ClipTable, Failure, Features
 from featx.frame_folders import file_stamp
@@ -27,7 +29,9 @@ from featx.plan import VideoItem
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 
-__all__ = ["ClipReady", "Feeder", "VideoEnded", "VideoFailed", "check_item"]
+__all__ = ["ClipReady", "Feeder", "MemoryFull", "VideoEnded", "VideoFailed", "check_item"]
+
+T = TypeVar("T")
 
 PASS_SEGMENTS = 500  # of a video, at most, whose features wait in memory, and in a file each, until the video has ended
 JOIN_SECONDS = 2.0  # its thread may wait for a server, which must not keep a run from ending; it is a daemon
@@ -40,6 +44,7 @@ class ClipReady:
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
     ready: torch.cuda.Event | None = None  # after which frames on a GPU are there
+    key: str = ""  # of the video
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,18 @@ class VideoFailed:
 
     index: int
     failure: Failure
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryFull:
+    """The memory of the device that makes the pixels is full: the thread waits for `freed` to be set, and tries again.
+
+    All clips made so far have come before this. `what` does not fit; `num_asked`: so often room was made for it already.
+    """
+
+    what: str
+    num_asked: int
+    freed: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(eq=False)
@@ -131,8 +148,11 @@ class Feeder:
         self._stopwatch.add("decode", spent.seconds)
         self._stopwatch.add("decode_processor", spent.processor_seconds)
 
-    def events(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
-        """What the thread makes, in order for each video; raises what the thread raised."""
+    def events(self) -> Iterator[ClipReady | VideoEnded | VideoFailed | MemoryFull]:
+        """What the thread makes, in order for each video; raises what the thread raised.
+
+        MemoryFull comes only where `frames` are made on a device, and must be answered.
+        """
         while (event := self._queue.get()) is not None:
             if isinstance(event, BaseException):
                 raise event
@@ -160,6 +180,23 @@ class Feeder:
             except queue.Full:
                 continue
         raise _Stopped
+
+    def _with_room(self, make: Callable[[], T], what: str) -> T:
+        """What `make` gives, on a device whose memory is full once the reader has made room."""
+        num_asked = 0
+        while True:
+            try:
+                with self._stopwatch.time("resize"):
+                    return make()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            full = MemoryFull(what, num_asked)  # only here, where nothing holds what had been made before it was full
+            self._put(full)
+            while not full.freed.wait(timeout=0.1):
+                if self._stop.is_set():
+                    raise _Stopped
+            num_asked += 1
 
     def _clips(self) -> Iterator[ClipReady | VideoEnded | VideoFailed]:
         count_first = self._sampling.counts_first
@@ -202,8 +239,8 @@ class Feeder:
             wanted = [i for i, t in enumerate(chunk.seconds) if any(video.takes(t) for video in decoding.videos)]
             if wanted:
                 taken = slice(wanted[0], wanted[-1] + 1)
-                with self._stopwatch.time("resize"):
-                    frames[taken] = self._frames.prepare(chunk, taken)
+                what = f"{taken.stop - taken.start} frames of {chunk.size[1]}x{chunk.size[0]}"
+                frames[taken] = self._with_room(lambda: self._frames.prepare(chunk, taken), what)
             return frames
         except VideoError as error:
             return [error] * len(frames)
@@ -257,11 +294,10 @@ class Feeder:
     ) -> Iterator[ClipReady]:
         if clip is not None:
             video.clips.append(clip[0])
-            with self._stopwatch.time("resize"):
-                views = self._frames.views(clip[1])
-                ready = self._frames.mark()
+            views = self._with_room(lambda: self._frames.views(clip[1]), f"a clip of {len(clip[1])} frames")
+            ready = self._frames.mark()
             for view in views:
-                yield ClipReady(video.index, view, ready)
+                yield ClipReady(video.index, view, ready, video.item.key)
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
         num_frames, segment = len(video.times), video.item.segment

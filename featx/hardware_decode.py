@@ -9,7 +9,14 @@ import av
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
-__all__ = ["accelerator_for", "as_the_processor_gives_it", "is_used", "use_hardware", "why_no_hardware"]
+__all__ = [
+    "accelerator_for",
+    "as_the_processor_gives_it",
+    "is_exact_codec",
+    "is_used",
+    "use_hardware",
+    "why_no_hardware",
+]
 
 # Streams that a GPU may decode: every decoder must give the same pixels for these, but not for MPEG-4 Part 2 or MPEG-2, whose
 # standards leave the rounding of the transform open.
@@ -49,6 +56,14 @@ def why_no_hardware(gpu: str) -> str:
     except OSError:
         return "the driver's libnvcuvid.so.1 is missing (a container needs the driver capability 'video')"
     return ""
+
+
+def is_exact_codec(name: str) -> bool:
+    """Whether every decoder gives the same pixels for streams of libav's decoder of this name."""
+    try:
+        return av.Codec(name, "r").canonical_name in _EXACT_CODECS
+    except ValueError:  # images, and what this build has none for
+        return False
 
 
 def accelerator_for(codec_context: av.VideoCodecContext) -> HWAccel | None:

@@ -23,7 +23,7 @@ from featx.engine.page_lock import page_lock
 from featx.errors import UsageError
 from featx.extractor import Extractor
 from featx.features import Failure
-from featx.feeder import ClipReady, Feeder, VideoEnded, VideoFailed
+from featx.feeder import ClipReady, Feeder, MemoryFull, VideoEnded, VideoFailed
 from featx.plan import VideoItem, plan_videos
 from featx.preprocess import Preprocess
 from featx.views import Views
@@ -235,6 +235,94 @@ def test_few_copies(num_frames):
     assert runs.count(2) == num_split and runs.count(1) == len(clips) - num_split
 
 
+# ------------------------------------------------------------------------------------------------------- a memory that is full
+
+
+class Full(DeviceFrames):
+    """Frames on a device whose memory is full: `times` maps a method's name to how often in a row, at its second call."""
+
+    def __init__(self, *args, times, **options):
+        super().__init__(*args, **options)
+        self._times, self._num_calls = dict(times), dict.fromkeys(times, 0)
+
+    def _ask(self, method):
+        self._num_calls[method] = self._num_calls.get(method, 0) + 1
+        if self._num_calls[method] >= 2 and self._times.get(method, 0):
+            self._times[method] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+    def prepare(self, chunk, taken=clip_frames.ALL):
+        self._ask("prepare")
+        return super().prepare(chunk, taken)
+
+    def views(self, frames):
+        self._ask("views")
+        return super().views(frames)
+
+    def _with_mirror(self, view):
+        self._ask("mirror")
+        return super()._with_mirror(view)
+
+
+@pytest.mark.parametrize("times", [{"prepare": 3}, {"views": 1}, {"mirror": 2}, {"prepare": 1, "views": 2}], ids=str)
+def test_what_does_not_fit_is_made_once_there_is_room(pool, videos, times):
+    items, views = [VideoItem("a", videos["mpeg4"])], Views(flip=True)
+    expected, _ = clips_of(pool, [videos["mpeg4"]], HostFrames(SMALL, views), Sampling(16, 8))
+    found, asked = [], []
+    with Feeder(pool, items, Sampling(16, 8), SMALL, 8, frames=Full(SMALL, CPU, views, times=times)) as feeder:
+        for event in feeder.events():
+            if isinstance(event, MemoryFull):
+                asked.append(event)
+                event.freed.set()
+            elif isinstance(event, ClipReady):
+                found.append(event.frames.clone())
+    num_asked = [n for count in times.values() for n in range(count)]
+    assert sorted(event.num_asked for event in asked) == sorted(num_asked)
+    assert all(event.what in ("64 frames of 64x48", "22 frames of 64x48", "a clip of 16 frames") for event in asked)
+    assert len(found) == len(expected[0]) and all(map(torch.equal, found, expected[0]))
+
+
+def test_a_reader_that_makes_no_room_leaves(videos):
+    """The thread that waits for it ends, too."""
+    with DecodePool(1) as pool:
+        feeder = Feeder(
+            pool, [VideoItem("a", videos["mpeg4"])], Sampling(16, 8), SMALL, 8,
+            frames=Full(SMALL, CPU, times={"prepare": 9}),
+        )  # fmt: skip
+        with feeder:
+            assert any(isinstance(event, MemoryFull) for event in feeder.events())
+        feeder._thread.join(60)
+        assert not feeder._thread.is_alive()
+
+
+@pytest.mark.parametrize(("times", "batch_size"), [(1, 4), (2, 2), (3, 1)])
+def test_a_run_goes_on_with_smaller_batches_where_waiting_is_not_enough(clips_folder, monkeypatch, times, batch_size):
+    items, notes = plan_videos([clips_folder]), []
+    options = {"batch_size": 4, "stride": 2, "pixels": "device", "device": "cpu"}
+    with Extractor(**options) as extractor:
+        expected = {f.key: f.descriptors["pool5"] for f in extractor.extract_many(items)}
+    with Extractor(**options) as extractor:
+        monkeypatch.setattr(extractor, "_make_frames", lambda: Full(MINI, CPU, times={"prepare": times, "views": 1}))
+        extractor.prepare(items, notes.append)
+        found = {f.key: f.descriptors["pool5"] for f in extractor.extract_many(items)}
+        assert extractor.engine.batch_size == extractor.provenance.batch_size == batch_size
+    assert found.keys() == expected.keys() and len(notes) == times - 1
+    for note, size in zip(notes, (2, 1), strict=False):
+        assert note.startswith("the memory of 'cpu' is full (") and f"batches are of {size} clips from here on" in note
+    for key, values in expected.items():
+        assert 1 - float(values @ found[key]) < 1e-6
+
+
+def test_frames_for_which_nothing_makes_room_end_the_run_in_words(clips_folder, monkeypatch):
+    with Extractor(batch_size=4, pixels="device", device="cpu") as extractor:
+        monkeypatch.setattr(extractor, "_make_frames", lambda: Full(MINI, CPU, times={"prepare": 99}))
+        with pytest.raises(
+            UsageError, match="'cpu' has no room for [0-9]+ frames of 64x48 beside a batch of one clip; let other"
+        ):
+            list(extractor.extract_many(plan_videos([clips_folder])))
+        assert extractor.engine.batch_size == 1
+
+
 # --------------------------------------------------------------------------------------------------------- a GPU's stand-in
 
 
@@ -388,7 +476,8 @@ class TestOnAGpu:
     def test_features_are_the_same(self, clips_folder):
         results = []
         for pixels in ("host", "device"):
-            with Extractor(device="cuda", pixels=pixels, batch_size=4) as extractor:
+            options = {"engine": "folded", "precision": "fp32"}  # a measurement may choose otherwise each time
+            with Extractor(device="cuda", pixels=pixels, batch_size=4, **options) as extractor:
                 results.append({f.key: f.descriptors for f in extractor.extract_many(plan_videos([clips_folder]))})
         for key, descriptors in results[0].items():
             assert not isinstance(descriptors, Failure)

@@ -210,6 +210,22 @@ def test_a_worker_that_holds_much_memory_is_replaced(paths, tmp_path, monkeypatc
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
+@pytest.mark.parametrize(
+    ("gpu", "kept_bytes", "replaced_bytes"), [(None, 300 * 2**20, 500 * 2**20), ("0", 1900 * 2**20, 2200 * 2**20)]
+)
+def test_a_worker_that_holds_a_gpus_context_may_hold_more(paths, monkeypatch, gpu, kept_bytes, replaced_bytes):
+    """Its context alone takes more than an ordinary worker may; here it decodes on the processor."""
+    with DecodePool(1, gpu=gpu) as pool:
+        pids = []
+        for held_bytes in (kept_bytes, kept_bytes, replaced_bytes):
+            collect(pool, paths[4:5])  # which no GPU is asked for
+            pids.append(pool._workers[0]._process.pid)
+            monkeypatch.setattr(decode_pool._WorkerProcess, "held_bytes", lambda self, held=held_bytes: held)
+        collect(pool, paths[4:5])
+        pids.append(pool._workers[0]._process.pid)
+    assert pids[0] == pids[1] == pids[2] != pids[3]
+
+
 def test_workers_end_with_their_parent_whatever_they_do(tmp_path):
     """Also while they count, and say nothing for long."""
     endless = write_noise_video(tmp_path / "a.mp4", 1000)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import weakref
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +14,15 @@ import recorded_graphs
 import torch
 from lazy_device import EagerStreams, LazyStreams
 from test_engine_plan import wide
+from test_urls import server  # noqa: F401 - a fixture
 
-from featx import checkpoints
+from featx import checkpoints, fetch_ahead
 from featx.engine.batches import MAX_BATCH_SIZE, PROBES
 from featx.engine.cuda import Plans
 from featx.engine.dispatch import Dispatch
 from featx.errors import UsageError
 from featx.extractor import Extractor
-from featx.plan import plan_videos
+from featx.plan import VideoItem, plan_videos
 from featx.preprocess import Preprocess
 
 CPU = torch.device("cpu")
@@ -381,3 +384,57 @@ def test_what_is_no_matter_of_memory_is_raised(gpu_of, full_above):
 def test_other_devices_have_no_batch_of_their_own(make):
     with pytest.raises(UsageError, match="batch_size must be given for 'cpu'"):
         make(batch_size=None).batch_size  # noqa: B018
+
+
+@pytest.fixture
+def preparing(make, monkeypatch):
+    """An Extractor that believes in a GPU, and the clips by which it would choose."""
+    taken = []
+    with Extractor(batch_size=4, stride=2) as extractor:
+        dispatch = make(precision="auto", plan="folded", preprocess=extractor.checkpoint.preprocess)
+        monkeypatch.setattr(extractor.engine, "_dispatch", dispatch)
+        monkeypatch.setattr(dispatch, "settle", lambda clips: taken.append(torch.stack(clips)))
+        yield extractor, dispatch, taken
+
+
+def test_a_run_of_addresses_only_is_prepared_by_the_first_of_them(preparing, server, clips_folder, monkeypatch):  # noqa: F811
+    extractor, dispatch, taken = preparing
+    (local,) = plan_videos([clips_folder / "dog/000.mp4"])
+    monkeypatch.setattr(tempfile, "tempdir", str(clips_folder.parent))
+    before = sorted(clips_folder.parent.iterdir())
+
+    def addresses(*names):
+        return [VideoItem(n, Path(n), url=f"http://127.0.0.1:{server.server_port}/{n}") for n in names]
+
+    extractor.prepare([local])
+    extractor.prepare(addresses("absent.mp4", "whole.mp4"))
+    assert torch.equal(*taken) and taken[0].shape == (4, 8, 112, 112, 3)
+    extractor.prepare([*addresses("whole.mp4"), local])  # where there is a file, nothing is fetched
+    assert server.asked == 2 and torch.equal(taken[0], taken[2])
+    assert dispatch.precision == "auto" and dispatch.notes == []
+    monkeypatch.setattr("featx.extractor.PROBED_BYTES", 100)  # the video has more
+    extractor.prepare(addresses("whole.mp4", "absent.mp4"), dispatch.notes.append)
+    assert dispatch.precision == "fp32" and "there is no clip by which to compare" in dispatch.notes[0]
+    assert sorted(clips_folder.parent.iterdir()) == before
+
+
+def test_a_disk_that_takes_no_video_leaves_the_choice_open(preparing, server, monkeypatch):  # noqa: F811
+    """The run itself may have room elsewhere, and says what is wrong."""
+    extractor, dispatch, _ = preparing
+    monkeypatch.setattr(fetch_ahead, "SPARE_BYTES", 2**62)
+    extractor.prepare(
+        [VideoItem("a", Path("a.mp4"), url=f"http://127.0.0.1:{server.server_port}/whole.mp4")], dispatch.on_note
+    )
+    assert dispatch.precision == "fp32" and "of the first addresses no clip could be had: " in dispatch.notes[0]
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_decode_workers_of_the_preparation_are_kept_where_videos_end_soon(preparing, clips_folder, monkeypatch, small):
+    extractor, _, taken = preparing
+    monkeypatch.setattr("featx.extractor.SMALL_BYTES", 2**20 if small else 0)
+    extractor.prepare(plan_videos([clips_folder / "dog/000.mp4"]) * 3)
+    assert extractor._pool.closed != small and len(taken[0]) == 4
+    if small:
+        pool, num_started = extractor._pool, extractor.num_decoders
+        assert len(list(extractor._pool.count([clips_folder / "dog/001.avi"]))) == 1
+        assert extractor._decoders() is pool and extractor.num_decoders == num_started

@@ -197,9 +197,52 @@ def test_wrong_requests(options, error, message):
         Extractor(**options)
 
 
+@pytest.fixture
+def overflowing(monkeypatch):
+    """An engine whose third clip gives a number that is none; the list's first word is its precision."""
+    precision, num_clips, submit = ["fp32"], [0], Engine.submit
+
+    def broken(self, clips, ready):
+        done = submit(self, clips, ready)
+        for row in range(len(clips)):
+            num_clips[0] += 1
+            if num_clips[0] == 3:
+                done.result()["res5b"][row, 7] = wrong[0]
+        return done
+
+    wrong = [np.inf]
+    monkeypatch.setattr(Engine, "submit", broken)
+    monkeypatch.setattr(Engine, "precision", property(lambda self: precision[0]))
+    return precision, wrong
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_fp16_that_overflows_ends_the_run(clips_folder, overflowing, wrong, batch_size):
+    overflowing[0][0], overflowing[1][0] = "fp16", wrong
+    item = plan_videos([clips_folder / "dog/000.mp4"])
+    with Extractor(layers=["pool5", "res5b"], batch_size=batch_size, device="cpu", stride=2) as extractor:
+        with pytest.raises(
+            UsageError, match="'000' overflows fp16: res5b of a clip is not finite.*--precision bf16 or"
+        ):
+            list(extractor.extract_many(item))
+        assert len(list(extractor.extract_many(item))) == 1  # it goes on to be of use
+
+
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_video_whose_activations_are_not_finite_fails_alone(clips_folder, overflowing, precision, wrong):
+    overflowing[0][0], overflowing[1][0] = precision, wrong
+    with Extractor(layers=["res5b"], batch_size=4, device="cpu", num_decoders=1) as extractor:
+        found = {result.key: result for result in extractor.extract_many(plan_videos([clips_folder]))}
+    failure = found.pop("dog/000")  # after the two clips of cat/000
+    assert isinstance(failure, Failure) and failure.reason == "clip 0 gives values that are not finite in res5b"
+    assert len(found) == 2 and all(np.isfinite(f.descriptors["res5b"]).all() for f in found.values())
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_agrees_with_cpu(clips_folder):
     path = clips_folder / "dog/000.mp4"
-    cpu, gpu = (featx.extract(path, device=device).descriptors["pool5"] for device in ("cpu", "cuda"))
+    cpu, gpu = (featx.extract(path, device=device, precision="fp32").descriptors["pool5"] for device in ("cpu", "cuda"))
     assert 1 - cosine(cpu, gpu) < 1e-6

@@ -9,11 +9,12 @@ import sys
 import av
 import numpy as np
 import pytest
+import torch
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 from conftest import write_noise_video
 
-from featx import Extractor, hardware_decode, video
+from featx import Extractor, extractor, hardware_decode, video
 from featx.decode_pool import Chunk, DecodePool
 from featx.errors import UsageError
 
@@ -82,6 +83,17 @@ def test_a_gpu_that_is_not_there_is_refused():
         Extractor(decode="cuda", engine="torch")
     with pytest.raises(UsageError, match="decode is 'gpu', but must be one of auto, cpu, cuda"):
         Extractor(decode="gpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "current", "number"), [("cuda", 1, "1"), ("cuda:0", 1, "0"), ("cuda:2", 0, "2"), ("cpu", 1, "0")]
+)
+def test_the_gpu_that_computes_decodes(monkeypatch, device, current, number):
+    """Of a device without a number that is the one that the program around has set."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    monkeypatch.setattr(extractor, "why_no_hardware", lambda gpu: asked.append(gpu) or "")
+    assert extractor._gpu_to_decode("cuda", torch.device(device)) == number and asked == [number]
 
 
 class FakeAccelerator:

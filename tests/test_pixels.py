@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 import types
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -160,25 +164,30 @@ class TestPreparer:
         assert prepared(None).note.startswith("Triton's kernel cannot run (import of")
 
 
-@pytest.mark.long
-def test_tritons_kernel_in_its_interpreter(tmp_path):
-    """Where Triton is installed: what the kernel computes, without a GPU."""
-    pytest.importorskip("triton")
-    import os
-    import subprocess
-
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed (pip install triton)")
+@pytest.mark.parametrize(
+    ("names", "size"),
+    [
+        (["small bilinear", "small bilinear-antialias", "small bilinear-float", "corner"], (33, 47)),
+        pytest.param(["r3d18-k", "c3d-sports1m", "tv-r3d18-kinetics", "as it is"], (112, 149), marks=pytest.mark.long),
+    ],
+    ids=["small", "cards"],
+)
+def test_tritons_kernel_in_its_interpreter(names, size):
+    """What the kernel computes, without a GPU; Triton reads when it is imported that it is to interpret."""
     program = (
-        "import sys, torch; sys.path.insert(0, sys.argv[1]); import test_pixels as t\n"
+        "import json, sys, torch; sys.path.insert(0, sys.argv[1]); import test_pixels as t\n"
         "from featx.engine import pixels_triton\n"
-        "for name in ('r3d18-k', 'c3d-sports1m', 'tv-r3d18-kinetics', 'as it is'):\n"
-        "    (layout,) = t.layouts_of(t.PREPROCESS[name], (112, 149), 1, t.CPU)\n"
-        "    planes, pictures = t.frames_of((112, 149))\n"
+        "names, size = json.loads(sys.argv[2])\n"
+        "for name in names:\n"
+        "    (layout,) = t.layouts_of(t.PREPROCESS[name], tuple(size), 1, t.CPU)\n"
+        "    planes, pictures = t.frames_of(tuple(size))\n"
         "    for frames, form in ((planes, t.BT601), (pictures, None)):\n"
         "        ours = pixels_triton.prepare(frames, layout, form)\n"
         "        t.assert_equal_to(ours, t.prepare(frames, layout, form), layout.interpolation, t.CPU)\n"
     )
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", program, os.path.dirname(__file__)], env=environment, check=True)
+    command = [sys.executable, "-c", program, os.path.dirname(__file__), json.dumps([names, size])]
+    subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, check=True)
 
 
 @pytest.mark.long

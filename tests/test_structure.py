@@ -47,7 +47,7 @@ LEVELS = [
     {"workers"},
     {"extractor", "parts", "part_writer", "resume", "urls", "uploads"},
     {"aggregation"},
-    {"feeder", "fetch_ahead"},
+    {"decode_choice", "feeder", "fetch_ahead"},
     {"clip_frames"},
     {"devices"},
     {"engine", "checkpoints", "store", "basis", "decode_pool"},

@@ -97,15 +97,17 @@ class ExtractorPool:
     def prepare(self, items: Sequence[VideoItem], on_note: Callable[[str], None] = lambda note: None) -> None:
         """Make the Extractors ready for these videos; `on_note` gets one-line remarks, now and later.
 
-        The first worker settles what an Extractor finds out for itself, such as batch size and engine; the others are made
-        so, and all must make features in the same way. Raises what `Extractor` raises, UsageError where they do not agree,
-        and FeatxError where a worker cannot start; where workers are late, only if none can.
+        The first worker settles what an Extractor finds out for itself, such as batch size, engine and decoder; the others
+        are made so, and all must make features in the same way. Raises what `Extractor` raises, UsageError where they do not
+        agree, and FeatxError where a worker cannot start; where workers are late, only if none can.
         """
         self.on_note = on_note
         first = self._open_first(items[:SAMPLE_ITEMS])
         settled = {**self._options, "device": first.worker.device}
         keep_plan(self.provenance, settled)
         del settled["device"]
+        if not self.late:  # other machines may have no video decoder that is as fast
+            settled["decode"] = first.opened.decode
         self._options = settled
         others = [seat for seat in self.seats if seat is not first]
         for seat in others:

@@ -44,15 +44,18 @@ class Opened:
     """The worker's Extractor is ready; its attributes of the names in FACTS, and what is to be said of its engine.
 
     `kind` describes what computes, for workers on several machines: where it differs, numbers agree to rounding only.
+    `decode`: who is found to decode here.
     """
 
     facts: dict[str, object]
     note: str
     kind: str = ""
+    decode: str = "auto"
 
     @classmethod
     def of(cls, extractor: object, kind: str = "") -> Opened:
-        return cls({name: getattr(extractor, name) for name in FACTS}, extractor.engine.note, kind)
+        facts = {name: getattr(extractor, name) for name in FACTS}
+        return cls(facts, extractor.engine.note, kind, getattr(extractor, "decode", "auto"))
 
 
 @dataclass(frozen=True)
