@@ -97,10 +97,10 @@ class VideoInWork:
             self._rows = {layer: ClipRows(dims, dtype) for layer, dims in num_dims.items()}
         self._problem: str | None = None
 
-    def add(self, features: dict[str, np.ndarray]) -> None:
-        """Take the features of the next clip, or of the next view of it, float32 (D,) a layer."""
+    def add(self, features: dict[str, np.ndarray], precision: str = "fp32") -> None:
+        """Take the features of the next clip, or of the next view of it, float32 (D,) a layer, computed in `precision`."""
         if self._num_views == 1:
-            self._add_clip(features)
+            self._add_clip(features, precision)
             return
         views = self._views or {layer: MeanAccumulator(dims) for layer, dims in self._num_dims.items()}
         for layer, values in features.items():
@@ -108,13 +108,15 @@ class VideoInWork:
         is_whole = next(iter(views.values())).num_clips == self._num_views
         self._views = {} if is_whole else views
         if is_whole:
-            self._add_clip({layer: mean.result() for layer, mean in views.items()})
+            self._add_clip({layer: mean.result() for layer, mean in views.items()}, precision)
 
-    def _add_clip(self, clip_features: dict[str, np.ndarray]) -> None:
+    def _add_clip(self, clip_features: dict[str, np.ndarray], precision: str) -> None:
         self._num_clips += 1
         for layer, values in clip_features.items():
             if not np.isfinite(values).all():
                 self._problem = f"clip {self._num_clips - 1} gives values that are not finite in {layer}"
+                if precision == "fp16":
+                    self._problem += ", which fp16 may not hold; take --precision bf16 or fp32 in another output"
                 continue
             self._sums[layer].add(values[None])
             if layer in self._rows:

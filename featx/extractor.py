@@ -51,7 +51,7 @@ from featx.views import Views
 
 __all__ = ["Extractor", "extract", "provenance_of"]
 
-DECODE_FORMS = ("auto", "cpu", "cuda")
+DECODE_FORMS = ("cpu", "cuda", "auto")
 PIXELS = ("auto", "host", "device")
 DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
 
@@ -61,8 +61,7 @@ SMALL_BYTES = 2 * 2**20
 LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay, and seconds in which decoders are measured
 
 
-Rows = list[tuple[VideoInWork, str]]  # whose each row of a batch is, and its key
-InFlight = deque[tuple[Rows, Handle | Done]]
+InFlight = deque[tuple[list[VideoInWork], Handle | Done]]  # whose each row of a batch is
 
 
 class Extractor:
@@ -88,7 +87,7 @@ class Extractor:
     `on_corrupt`: "fail" a damaged video, or "keep" what decodes of it, see `featx.damage`; `timeout_seconds`: a video fails
     when its decoder gives no frame for so long; `num_decoders`: decode workers at most (default: a core each); `decode`:
     "cpu", "cuda" for the video decoder of the GPU, which gives the same frames but does not tell damage inside of a picture,
-    or "auto", which is "cpu", and in a long run on a GPU "cuda" where `prepare` measures it to be faster. `pixels`:
+    or "auto", which is "cuda" where `prepare` measures, in a long run on a GPU, that it is faster, and else "cpu". `pixels`:
     where frames become what the network is shown, on the "host" or on the "device" that computes, with the same result; "auto"
     is the device where that is a GPU.
 
@@ -127,7 +126,7 @@ class Extractor:
         on_corrupt: str = "fail",
         timeout_seconds: float = decode_pool.TIMEOUT_SECONDS,
         num_decoders: int | None = None,
-        decode: str = "auto",
+        decode: str = "cpu",
         pixels: str = "auto",
     ) -> None:
         check_policy(on_corrupt)
@@ -415,7 +414,7 @@ class Extractor:
         sparse = sampling.listed or sampling.counts_first or sampling.stride > 2 * sampling.span
         return DeviceFrames(preprocess, self.engine.device, self.views, sparse=sparse)
 
-    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[Rows, Handle | Done]:
+    def _forward(self, batch: list[tuple[VideoInWork, ClipReady]]) -> tuple[list[VideoInWork], Handle | Done]:
         """Begin the batch, and empty it; who its rows belong to, and where they will be."""
         ready = [clip.ready for _, clip in batch if clip.ready is not None]
         frames = [clip.frames for _, clip in batch]
@@ -426,9 +425,9 @@ class Extractor:
                 self.engine.settle(frames)
         with self.stopwatch.time("launch" if self.engine.is_beside else "forward"):
             handle = self.engine.submit(frames, ready)
-        rows = [(video, clip.key) for video, clip in batch]
+        videos = [video for video, _ in batch]
         batch.clear()
-        return rows, handle
+        return videos, handle
 
     def _make_room(self, full: MemoryFull, batch: list[tuple[VideoInWork, ClipReady]], in_flight: InFlight) -> None:
         """Let go of every clip that has come, by way of the network; where that was not enough, halve the batches.
@@ -459,22 +458,16 @@ class Extractor:
             torch.cuda.empty_cache()
         full.freed.set()
 
-    def _collect(self, rows: Rows, handle: Handle | Done) -> None:
-        """Fetch a batch's results, and hand each row to its video in clip order.
-
-        Raises UsageError where fp16 does not hold them: a precision that is too narrow for one video of a run is none for the
-        others. In the others what is not finite is the fault of one video, which fails.
-        """
+    def _collect(self, videos: list[VideoInWork], handle: Handle | Done) -> None:
+        """Fetch a batch's results, and hand each row to its video in clip order."""
         if self.engine.is_beside:
             with self.stopwatch.time("results"):
                 handle.result()
             self.stopwatch.add("copy", handle.copy_seconds)
             self.stopwatch.add("forward", handle.forward_seconds)
         activations = handle.result()
-        if self.engine.precision == "fp16":
-            _require_finite(activations, [key for _, key in rows])
-        for row, (video, _) in enumerate(rows):
-            video.add({layer: values[row] for layer, values in activations.items()})
+        for row, video in enumerate(videos):
+            video.add({layer: values[row] for layer, values in activations.items()}, self.engine.precision)
 
 
 def extract(
@@ -491,16 +484,6 @@ def extract(
 
 
 # ------------------------------------------------------------------------------------------------- what an Extractor checks
-
-
-def _require_finite(activations: dict[str, np.ndarray], keys: Sequence[str]) -> None:
-    for layer, values in activations.items():
-        is_finite = np.isfinite(values).all(axis=1)
-        if not is_finite.all():
-            raise UsageError(
-                f"'{keys[int(is_finite.argmin())]}' overflows fp16: {layer} of a clip is not finite, and other clips may have "
-                "come near; take --precision bf16 or fp32, with another output or '--overwrite'"
-            )
 
 
 def _gpu_to_decode(decode: str, device: torch.device) -> str | None:

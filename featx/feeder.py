@@ -44,7 +44,6 @@ class ClipReady:
     index: int
     frames: torch.Tensor  # uint8 BGR (T, crop, crop, 3)
     ready: torch.cuda.Event | None = None  # after which frames on a GPU are there
-    key: str = ""  # of the video
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +296,7 @@ class Feeder:
             views = self._with_room(lambda: self._frames.views(clip[1]), f"a clip of {len(clip[1])} frames")
             ready = self._frames.mark()
             for view in views:
-                yield ClipReady(video.index, view, ready, video.item.key)
+                yield ClipReady(video.index, view, ready)
 
     def _ended(self, video: _VideoInDecode, event: Ended) -> VideoEnded:
         num_frames, segment = len(video.times), video.item.segment

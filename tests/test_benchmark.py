@@ -26,19 +26,25 @@ from benchmark_sections import Sections
 from benchmark_traffic import Traffic, gain_of_graph, least_traffic, reason_below
 
 import featx
-from featx import hardware_decode
+from featx import decode_pool, hardware_decode
 from featx.backbones import build
 from featx.backbones.base import Backbone
 from featx.backbones.blocks import BatchNorm
 from featx.catalog import get_checkpoint
-from featx.decode_pool import Chunk, default_num_workers
+from featx.decode_pool import Chunk
 from featx.engine.precision import Tried
 from featx.errors import UsageError
 from featx.extractor import LONG_RUN_VIDEOS
 
 CEILINGS = Ceilings("bf16", 800.0, 4000.0, 50.0, 50.0, {"fp32": 50.0, "tf32": 400.0, "fp16": 800.0})
-USUAL = default_num_workers()
+USUAL = 3  # decode workers
 NO_GPU = hardware_decode.why_no_hardware("0")
+
+
+@pytest.fixture(autouse=True)
+def usual_num_workers(monkeypatch):
+    monkeypatch.setattr(decode_pool, "default_num_workers", lambda: USUAL)
+
 
 # ---------------------------------------------------------------------------------------------------------- what fails
 

@@ -176,7 +176,7 @@ def on_gpu(kinds, monkeypatch):
 
     monkeypatch.setattr(extractor, "is_gpu_faster", measured)
     monkeypatch.setattr(extractor, "why_no_hardware", lambda gpu: "")
-    with Extractor(device="cpu", num_decoders=2) as made:
+    with Extractor(device="cpu", num_decoders=2, decode="auto") as made:
         made.engine.device = torch.device("cuda:3")
         items = [VideoItem(str(i), kinds["hevc" if i % 2 else "h264"]) for i in range(LONG_RUN_VIDEOS)]
         yield made, items, asked, answer

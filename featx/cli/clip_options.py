@@ -82,11 +82,11 @@ DECODE_OPTIONS = (
     ),
     click.option(
         "--decode",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
+        type=click.Choice(["cpu", "cuda", "auto"]),
+        default="cpu",
         show_default=True,
         help="cuda: the GPU's decoder, for H.264, HEVC, VP8, VP9 and AV1; the same frames, but damage inside of a picture is "
-        "not told. auto is cpu, and in long runs on a GPU whichever is measured to be faster.",
+        "not told. auto: that one where a long run on a GPU measures it to be faster.",
     ),
 )
 

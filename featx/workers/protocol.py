@@ -50,12 +50,12 @@ class Opened:
     facts: dict[str, object]
     note: str
     kind: str = ""
-    decode: str = "auto"
+    decode: str = "cpu"
 
     @classmethod
     def of(cls, extractor: object, kind: str = "") -> Opened:
         facts = {name: getattr(extractor, name) for name in FACTS}
-        return cls(facts, extractor.engine.note, kind, getattr(extractor, "decode", "auto"))
+        return cls(facts, extractor.engine.note, kind, getattr(extractor, "decode", "cpu"))
 
 
 @dataclass(frozen=True)
