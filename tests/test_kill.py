@@ -157,7 +157,8 @@ class Slow:
         return getattr(self.to, name)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.long  # test_download.py kills one
+@pytest.mark.parametrize("kills", [60])
 def test_killed_weights_get_goes_on_to_the_same_bytes(driver, serve, cards, tmp_path, monkeypatch, kills):  # noqa: F811
     card = cards["c3d-small"]
     content = save_port(card, trained_state(card), tmp_path / "port.pickle", "DavideA's port").read_bytes()

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,8 @@ from featx.cli import main
 from featx.interrupt import Interrupts
 from featx.workers.protocol import Opened
 
-ray = pytest.importorskip("ray", reason="Ray is not installed (the extra 'ray')")
-from ray.cluster_utils import Cluster  # noqa: E402
-
-from featx.workers import ray_worker  # noqa: E402
+# its tests import it: that takes a second, and all of them are long
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (the extra 'ray')")
 
 NUM_VIDEOS = 24
 SAME = {"batch_size": 1, "engine": "torch"}
@@ -43,7 +42,9 @@ def node_options(num_cpus: int) -> dict:
     return {"num_cpus": num_cpus, "object_store_memory": 80 * 2**20, "include_dashboard": False, **ports}
 
 
-def start_cluster() -> Cluster:
+def start_cluster():
+    from ray.cluster_utils import Cluster
+
     cluster = Cluster()
     try:
         cluster.add_node(**node_options(0))
@@ -92,6 +93,8 @@ class Started:
     """The workers that a test's run starts; `all_open` waits for them."""
 
     def __init__(self, monkeypatch):
+        from featx.workers import ray_worker
+
         self.workers, self._open = [], threading.Semaphore(0)
         start = ray_worker.RayWorker.__init__
 
@@ -143,6 +146,8 @@ def test_three_nodes_give_the_bits_of_one_process_though_one_is_killed(cluster, 
     require_same(tmp_path / "f.h5", videos / "whole.h5")
     lost = [note for note in notes if "was lost (its node cannot be reached any more); its" in note]
     assert len(lost) == 1 and lost[0].endswith("videos in flight are given out again")
+    import ray
+
     assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -151,6 +156,8 @@ def test_a_killed_worker_costs_what_it_had(cluster, videos, tmp_path, monkeypatc
     """Through the command, which tells the same in JSON."""
     if len(cluster.worker_nodes) < 2:
         cluster.add_node(**node_options(1))
+    from featx.workers import ray_worker
+
     give, given, killed = ray_worker.RayWorker.give, [], []
 
     def kill(worker, items):

@@ -42,8 +42,8 @@ SETUP = [command for command in COMMANDS if command.startswith("python3 -m venv"
 # commands that make pictures, which need the extra "plots"
 DRAWN = re.compile(r" --plot|^featx (embed|filters) |pictures\.py|training_curves\.py")
 
-# programs that learn and judge, each for several seconds: they run where the README runs from top to bottom
-LEARNING = re.compile(r"train_mini\.py|training_curves\.py|judge_mini\.py")
+# programs that learn, judge and draw much, each for several seconds: they run where the README runs from top to bottom
+SLOW = re.compile(r"train_mini\.py|training_curves\.py|judge_mini\.py|pictures\.py")
 
 # what makes a long program short; the options that the README shows stay
 SHORTENED = {
@@ -226,7 +226,7 @@ def run_blocks(blocks, place, capsys, monkeypatch, apart=False) -> None:
         for command in block.splitlines():
             if command in SETUP or (DRAWN.search(command) and importlib.util.find_spec("matplotlib") is None):
                 continue
-            if LEARNING.search(command) and not apart:
+            if SLOW.search(command) and not apart:
                 continue
             if not apart:
                 make_small(command, place, monkeypatch, few)
