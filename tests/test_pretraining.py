@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import nn
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 sys.path.append(str(EXAMPLES))
 
 import lessons  # noqa: E402
@@ -526,3 +528,33 @@ def test_figures_to_learn_a_classifier_from_are_of_all_motions():
     assert pooled.shape == (42, 320) and motions.bincount().tolist() == [3] * 14
     weight, bias = refit_classifier.fit(pooled, motions)
     assert ((pooled @ weight.T + bias).argmax(1) == motions).float().mean() > 0.8  # of those that it learned from
+
+
+# ------------------------------------------------------------------------------------------------ what is told of it
+
+
+def told(name: str) -> str:
+    """A text of the repository, its lines joined."""
+    return " ".join((ROOT / name).read_text().split())
+
+
+def rows_that_judge(text: str) -> list[list[str]]:
+    """The cells of the rows of figures under "| | pool5 | res5b | ..."."""
+    table = text[text.index("| | pool5 | res5b |") :].split("\n\n")[0]
+    return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+
+
+def test_the_readme_and_the_card_tell_the_same_figures():
+    of_readme, of_card = (rows_that_judge((ROOT / name).read_text()) for name in ("README.md", "weights/res3d-mini.md"))
+    assert of_readme == of_card and len(of_card) == 5
+    (first, mean, basketball), readme = of_card[:3], told("README.md")
+    assert (
+        f"names {first[1]} % of three classes of UCF101 on official split 1 ({mean[1]} in the mean of the three splits; "
+        f"on res5b {float(first[2]):g} and {mean[2]}) and {basketball[1]} % of five basketball actions ({basketball[2]})"
+    ) in readme
+    loop = re.search(r"gives pool5 ([\d.]+), res5b ([\d.]+)\.", told("weights/res3d-mini.md"))
+    pad, looped, *res5b = re.search(
+        r"an SVM named ([\d.]+) % with `pad` and ([\d.]+) with `loop` \(pool5 of res3d-mini; res5b ([\d.]+) and ([\d.]+)\)",
+        readme,
+    ).groups()
+    assert [pad, res5b[0]] == basketball[1:3] and (looped, res5b[1]) == loop.groups()
