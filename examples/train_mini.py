@@ -7,8 +7,8 @@ Batch number i is rendered from (seed, i) alone: two thirds scenes (rendering/sc
 (simple_figures.py). Linear heads teach the network (lessons.py) and are thrown away, but for the simple figures' one,
 which is its own classifier; `--recipe` takes labels, descriptors, both, or all. A run goes from small pictures to large
 ones, and from people in calm scenes to people in any. The learning rate follows a cosine to zero over `--minutes` of wall
-clock, or over `--steps`, which makes a run repeatable. On two cores `--processes 2` trained on 54 clips a second, where one
-process of two threads, beside one that renders, did 24.
+clock, or over `--steps`, which makes a run repeatable. On two cores `--processes 2` is quicker than one process of two
+threads beside one that renders: 54 clips a second instead of 24, measured once.
 """
 
 from __future__ import annotations
