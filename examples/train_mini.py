@@ -18,6 +18,7 @@ import copy
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ from torch.utils.data import DataLoader, IterableDataset
 SIZES = (64, 96, 112)  # in pixels, of the clips in the three parts of a run
 CALM_SHARE = 0.2  # of the clips with people: what the calm ones fall to
 TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that no two share a person or a place
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+# what may differ when a run goes on; sizes follow from --larger-from
+FREE = ("run", "resume", "begin_with", "sizes", "threads", "workers", "report_seconds", "save_seconds")
 
 
 # ------------------------------------------------------------------------------------------------ clips
@@ -122,6 +126,33 @@ def mixed_batch(renderer: Renderer, number: int, size: int, side: int, ease: flo
 # ------------------------------------------------------------------------------------------------ run
 
 
+def what_matters(args: argparse.Namespace) -> dict[str, str]:
+    """The arguments that make a run what it is, as text."""
+    return {name: str(value) for name, value in vars(args).items() if name not in FREE}
+
+
+def refusal(args: argparse.Namespace) -> str | None:
+    """Why a run cannot begin, or go on, in its folder; None where it can."""
+    folder = Path(args.run)
+    checkpoint = folder / CHECKPOINT
+    if not args.resume:
+        if args.begin_with and not (Path(args.begin_with) / CHECKPOINT).is_file():
+            return f"--begin-with {args.begin_with} has no {CHECKPOINT}; give the folder of a run that has saved one"
+        there = [name for name in (CHECKPOINT, LOG) if (folder / name).exists()]
+        return f"{folder} holds a run ({there[0]}); go on with --resume, or give another folder" if there else None
+    if not checkpoint.is_file():
+        return f"{folder} has no {CHECKPOINT} to resume; leave --resume out, or give the folder of a run"
+    told = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("arguments")
+    if told is None:
+        return f"{checkpoint} does not tell its arguments: an older program wrote it; begin a new run with --begin-with"
+    own = what_matters(args)
+    differing = [name for name in own if told.get(name) != own[name]]
+    if not differing:
+        return None
+    each = (f"--{name.replace('_', '-')} {own[name]} instead of {told.get(name)}" for name in differing)
+    return f"{checkpoint} is of a run with other arguments: {', '.join(each)}; give those, or begin a new run"
+
+
 class Run:
     """A training run that lives in a folder: `checkpoint.pt`, `log.jsonl`, and the weights at its end."""
 
@@ -149,7 +180,7 @@ class Run:
         if args.resume:
             seconds = self._load()
         elif args.begin_with:
-            self._begin_with(Path(args.begin_with) / "checkpoint.pt")
+            self._begin_with(Path(args.begin_with) / CHECKPOINT)
         else:
             self._find_words()
         self.schedule = Schedule(args.steps, args.minutes, seconds)
@@ -181,14 +212,10 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     def _load(self) -> float:
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
-        if state["processes"] != self.team.size:  # batches would be seen twice, or never
-            raise SystemExit(
-                f"--processes {self.team.size}: {self.checkpoint} is of {state['processes']}; give that number"
-            )
         self.net.load_state_dict(state["net"])
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -202,7 +229,7 @@ class Run:
             "heads": self.heads.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "processes": self.team.size,
+            "arguments": what_matters(self.args),
             "seconds": self.schedule.seconds,
         }
         aside = self.checkpoint.with_suffix(".tmp")
@@ -229,7 +256,7 @@ class Run:
             flush=True,
         )
         line = {"step": self.step, "minutes": minutes, "size": size, "learning_rate": rate, "losses": means}
-        with open(self.folder / "log.jsonl", "a") as file:
+        with open(self.folder / LOG, "a") as file:
             file.write(json.dumps(line | {"held_out": right}) + "\n")
 
     def batches(self) -> Iterator[Batch]:
@@ -301,7 +328,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     length.add_argument("--minutes", type=float, help="wall clock, resumed parts counted together")
     length.add_argument("--steps", type=int, help="optimiser steps; repeatable on one machine")
     parser.add_argument("--recipe", choices=list(RECIPES), default="all", help="what teaches the network")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the folder's checkpoint, with the same arguments"
+    )
     parser.add_argument("--begin-with", metavar="RUN", help="begin with the weights of another run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -337,6 +366,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--report-seconds", type=float, default=60)
     parser.add_argument("--save-seconds", type=float, default=180)
     args = parser.parse_args(arguments)
+    args.larger_from = tuple(args.larger_from)
     args.sizes = tuple(zip((*args.larger_from, 1.0), SIZES, strict=True))  # until which part of the run which size
     if not 0 <= args.larger_from[0] <= args.larger_from[1] <= 1:
         parser.error("--larger-from is {:g} {:g}; give two parts from 0 to 1, in order".format(*args.larger_from))
@@ -372,8 +402,11 @@ def train_together(args: argparse.Namespace) -> None:
         torch.multiprocessing.spawn(train, (args, os.path.join(folder, "meeting")), args.processes)
 
 
-def main() -> None:
-    args = parse()
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    if reason := refusal(args):
+        print(f"train_mini.py: {reason}", file=sys.stderr)
+        sys.exit(2)
     if args.processes > 1:
         train_together(args)
     else:

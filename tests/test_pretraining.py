@@ -354,6 +354,53 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+def refused(capsys, folder: Path, *options: str) -> str:
+    """What the program says when it refuses a run, on one line."""
+    capsys.readouterr()  # what a run before printed
+    with pytest.raises(SystemExit) as stopped:
+        train_mini.main([str(folder), *options])
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2 and not out and err.startswith("train_mini.py: ") and err.count("\n") == 1
+    return err
+
+
+def test_a_run_is_not_replaced_by_another(tmp_path, capsys):
+    train(tmp_path / "run", stop_at=1)
+    before = (tmp_path / "run/checkpoint.pt").read_bytes()
+    assert "holds a run (checkpoint.pt); go on with --resume" in refused(capsys, tmp_path / "run", "--steps", "2")
+    assert (tmp_path / "run/checkpoint.pt").read_bytes() == before
+    (tmp_path / "run/checkpoint.pt").unlink()
+    assert "holds a run (log.jsonl)" in refused(capsys, tmp_path / "run", "--steps", "2")
+    assert "no checkpoint.pt to resume" in refused(capsys, tmp_path / "run", "--steps", "2", "--resume")
+    begin = ["--steps", "2", "--begin-with", str(tmp_path)]
+    assert f"--begin-with {tmp_path} has no checkpoint.pt" in refused(capsys, tmp_path / "new", *begin)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_goes_on_with_its_own_arguments_only(tmp_path, capsys):
+    folder, own = tmp_path / "run", ["--batch-size", "4", "--pictures", "4", "--held-out", "4", "--words", "10"]
+    train(folder, stop_at=1)
+    before = (folder / "checkpoint.pt").read_bytes()
+    go_on = ["--resume", *own, "--steps"]
+    for changed, told in (
+        (["2", "--seed", "3"], "--seed 3 instead of 0"),
+        (["2", "--batch-size", "5"], "--batch-size 5 instead of 4"),
+        (["2", "--recipe", "labels"], "--recipe labels instead of all"),
+        (["3"], "--steps 3 instead of 2"),
+        (["2", "--larger-from", "0.1", "0.2"], "--larger-from (0.1, 0.2) instead of (0.6, 0.85)"),
+        (["2", "--photographs", "here", "--bf16"], "--bf16 True instead of False, --photographs here instead of None"),
+    ):
+        assert f"other arguments: {told}; give those" in refused(capsys, folder, *go_on, *changed)
+    assert (folder / "checkpoint.pt").read_bytes() == before
+    # the defaults, said aloud, and what changes no result
+    same = [str(folder), *go_on, "2", "--larger-from", "0.6", "0.85", "--threads", "1", "--workers", "0"]
+    assert train_mini.refusal(train_mini.parse(same)) is None
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del state["arguments"]
+    torch.save(state, folder / "checkpoint.pt")
+    assert "an older program wrote it" in refused(capsys, folder, *go_on, "2")
+
+
 @pytest.mark.long
 def test_processes_train_one_network_with_the_mean_of_their_gradients(tmp_path):
     """Two processes, against one that takes both batches of every step itself."""
