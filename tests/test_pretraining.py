@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -29,10 +30,10 @@ import train_mini  # noqa: E402
 import training_curves  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
 from render_actions import render_clip  # noqa: E402
-from rendering import aspect, scene  # noqa: E402
+from rendering import aspect, camera, scene  # noqa: E402
 from rendering.parts import PARTS, part_maps  # noqa: E402
 from rendering.photographs import read_photographs  # noqa: E402
-from rendering.pictures import FAMILIES  # noqa: E402
+from rendering.pictures import FAMILIES, draw_pictures  # noqa: E402
 from rendering.scene import REACH_DIMS, Renderer  # noqa: E402
 from simple_figures import LABELS, figures_batch  # noqa: E402
 from visual_words import Vocabulary, k_means  # noqa: E402
@@ -314,6 +315,80 @@ def test_calm_scenes_stand_still_but_for_the_people():
     still = (calm.clips == calm.clips[:, :1]).all(-1).float().mean((1, 2, 3))  # the share of pixels of a clip
     assert still[people].median() > 0.6
     assert not torch.equal(calm.labels["camera"][~people], torch.zeros(int((~people).sum())))
+
+
+@pytest.fixture
+def filmed_by(monkeypatch):
+    """Make every camera of the scenes one of this kind, without cuts."""
+
+    def choose(kind: str) -> None:
+        for name in camera.CAMERAS:
+            monkeypatch.setitem(camera.CAMERAS, name, float(name == kind))
+        monkeypatch.setattr(scene, "draw_camera", partial(camera.draw_camera, cut_share=0.0))
+
+    return choose
+
+
+def test_who_is_followed_stays_in_the_middle(filmed_by):
+    """By the maps of parts: half-way between hips and head of people who are alone."""
+
+    def middles() -> torch.Tensor:
+        batch = Renderer((5, 0), pictures=6).batch(3, 60, 64)
+        alone = batch.labels["people"] == 0
+        maps = batch.parts[alone][:, :, [PARTS.index("hips"), PARTS.index("head")]]
+        maps = torch.where(maps > 0.5, maps, 0)
+        seen = maps.sum((3, 4)).amin((1, 2)) > 0  # in both halves of the clip, within the picture
+        maps = maps[seen] / maps[seen].sum((3, 4), keepdim=True)
+        line = (torch.arange(8) + 0.5) / 8 - 0.5
+        places = torch.stack([(maps.sum(4) * line).sum(3), (maps.sum(3) * line).sum(3)], -1)  # (N, 2, parts, 2)
+        return places.mean(2)
+
+    filmed_by("still")
+    loose = middles().norm(dim=-1)
+    filmed_by("follow")
+    kept = middles().norm(dim=-1)
+    assert len(kept) > 15 and kept.max() < 0.12 < loose.max() and kept.mean() < 0.4 * loose.mean()
+
+
+@pytest.mark.parametrize("kind", ["people", "things"])
+def test_a_camera_that_follows_goes_where_its_subject_goes(filmed_by, monkeypatch, kind):
+    """Through the camera's own numbers the subject is seen near the middle in every frame, however far it goes."""
+    filmed_by("follow")
+    painted = []
+    name = {"people": "paint_people", "things": "paint_objects"}[kind]
+    paint = getattr(scene, name)
+    monkeypatch.setattr(scene, name, lambda *args: painted.append((args[1], args[3])) or paint(*args))
+    drawn = scene._draw_scene(
+        torch.Generator().manual_seed(3),
+        kind,
+        24,
+        (32, 32),
+        32,
+        pictures_of(6),
+        torch.zeros(0),
+        torch.device("cpu"),
+        0.0,
+    )
+    (subject, seen_by), *_ = painted
+    path = subject.path if kind == "people" else subject.centre[:, 0]
+    assert camera.screen_points(seen_by, path).norm(dim=-1).max() < 0.06
+    assert (path - path[:, :1]).norm(dim=-1).max() > 0.2
+    assert (drawn.labels["camera"] == list(camera.CAMERAS).index("follow")).all()
+    if kind == "people":
+        assert not subject.following.any()  # the camera's way is theirs already
+
+
+def test_who_wanders_with_nothing_to_follow_is_not_named_a_follower(filmed_by):
+    filmed_by("follow")
+    batch = Renderer((5, 0), pictures=6).batch(3, 40, 32)
+    follows = batch.labels["camera"] == list(camera.CAMERAS).index("follow")
+    somebody = (batch.labels["people"] >= 0) | (batch.labels["thing_direction"] >= 0)
+    assert follows[somebody].all() and not follows[batch.labels["dynamic"] >= 0].any()
+    assert (batch.labels["camera"][~follows] == -1).all() and not follows.all()
+
+
+def pictures_of(num: int):
+    return draw_pictures(torch.Generator().manual_seed(1), num, 48)
 
 
 # ------------------------------------------------------------------------------------------------ training

@@ -33,6 +33,7 @@ NUM_FRAMES = 8
 KINDS = {"people": 6, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
 REAL_KINDS = KINDS | {"things": 4}  # where there are cut-out things
 TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
+FOLLOW = list(CAMERAS).index("follow")
 STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
 BATCHES_A_BANK = 128  # pictures seen much oftener are learned by heart
 
@@ -154,16 +155,26 @@ def _draw_scene(
     """`num` scenes of one of KINDS, the share `ease` of those with people calm.
 
     Clips are of `filmed` pixels (height, width); the maps of parts are those of the square of `side` they are shown in.
-    A calm scene is a person before a pale picture, seen by a camera that stands still and captures all as it is.
+    A calm scene is a person before a pale picture, seen by a camera that stands still and captures all as it is. Cameras
+    that follow keep the main person in the middle, or the first thing; where nothing is to follow they wander, unnamed.
     """
     times, step = _draw_times(generator, num)
-    camera = draw_camera(generator, times)
+    people = things = subject = None
+    if kind == "things" or kind == "people":
+        shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
+        things = draw_objects(generator, times, len(pictures.family), count_shares=shares, num_cutouts=len(cutouts))
+        subject = things.centre[:, 0]
+    if kind == "people":
+        people = draw_people(generator, num, times, len(pictures.family))
+        subject = people.path
+    camera = draw_camera(generator, times, subject)
     calm = (uniform(generator, (num,)) < ease) & (kind == "people")
     camera = _stilled(camera, calm)
     index = torch.randint(len(pictures.family), (num, 2), generator=generator)
     is_cut = camera.cut < NUM_FRAMES
+    follows = camera.kind == FOLLOW
     labels = {
-        "camera": torch.where(is_cut, -1, camera.kind),
+        "camera": torch.where(is_cut | (follows & (subject is None)), -1, camera.kind),
         "camera_direction": torch.where(is_cut, -1, camera.direction),
         "cut": is_cut.long(),
         "picture": torch.where(is_cut, -1, pictures.family[index[:, 0]]),
@@ -181,9 +192,7 @@ def _draw_scene(
             labels[name] = labels[name].index_fill(0, rows, -1)
         if kind == "dynamic":
             labels |= {"dynamic": dynamic.family, "dynamic_band": dynamic.band, "dynamic_pace": dynamic.pace}
-    if kind == "things" or kind == "people":
-        shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
-        things = draw_objects(generator, times, len(pictures.family), count_shares=shares, num_cutouts=len(cutouts))
+    if things is not None:
         things.picture[calm] = -1
         paint_objects(canvas, things, pictures.pixels, camera, cutouts)
         labels["cutout"] = _front_most(things)
@@ -191,9 +200,10 @@ def _draw_scene(
             names = list(THING_MOTIONS)
             steady = torch.isin(things.motion[:, 0], torch.tensor([names.index(name) for name in STEADY]))
             labels["thing_direction"] = torch.where((things.count == 1) & steady, things.direction[:, 0], -1)
-    if kind == "people":
+    if people is not None:
         _fade(canvas, torch.nonzero(calm)[:, 0].to(device))
-        people = draw_people(generator, num, times, len(pictures.family))
+        # After a cut another camera looks, from which who was followed could be out of sight.
+        people = replace(people, following=torch.where(follows & ~is_cut, 0.0, people.following))
         paint_people(canvas, people, pictures.pixels, camera)
         tempo = torch.bucketize((people.pace * step).abs(), torch.tensor(TEMPI))
         labels |= {
