@@ -1,6 +1,7 @@
 """What teaches the small network: linear heads on its last maps, and how wrong they are.
 
-labels        what the renderer knows: action, viewpoint, playback, motion of camera and things, textures, limbs
+labels        what the renderer knows: action, playback and its speed, directions and speeds of camera, people and
+              things, zoom in and out, textures, limbs
 descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion, and which visual
               word they are (visual_words.py); and the uniformity of pool5's directions (Wang and Isola 2020), which
               spreads what a linear SVM will compare

@@ -175,7 +175,9 @@ def test_labels_are_told_where_they_are_known(batch):
     assert batch.reach.shape == (24, REACH_DIMS) and not batch.reach[~people].any() and batch.reach[people].any(1).all()
     assert torch.equal(batch.labels["action"] >= 0, batch.labels["playback"] == 1)  # backwards it is another action
     assert not (people & (batch.labels["dynamic"] >= 0)).any()
-    assert len(LABELS["action"]) >= 40
+    assert torch.equal(people, batch.labels["playback_speed"] >= 0) and len(LABELS["action"]) >= 40
+    uncut = batch.labels["cut"] == 0
+    assert torch.equal(uncut, batch.labels["camera_speed"] >= 0) and torch.equal(uncut, batch.labels["zoom"] >= 0)
 
 
 def test_photographs_of_ones_own_are_seen_and_their_things_named(folder_of_photographs):
@@ -385,6 +387,95 @@ def test_who_wanders_with_nothing_to_follow_is_not_named_a_follower(filmed_by):
     somebody = (batch.labels["people"] >= 0) | (batch.labels["thing_direction"] >= 0)
     assert follows[somebody].all() and not follows[batch.labels["dynamic"] >= 0].any()
     assert (batch.labels["camera"][~follows] == -1).all() and not follows.all()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draw scenes of a kind, seen by cameras that are never cut: their labels and what they were painted from."""
+
+    def draw(kind: str, num: int = 120, ease: float = 0.0) -> tuple[dict[str, torch.Tensor], dict]:
+        seen = {}
+        for name, paint in (("look", scene.look), ("paint_objects", scene.paint_objects)):
+
+            def painted(*args, name=name, paint=paint):
+                seen[name] = args
+                return paint(*args)
+
+            monkeypatch.setattr(scene, name, painted)
+        draw_people = scene.draw_people
+
+        def drawn_people(generator, num, times, bank_size):
+            seen["times"], seen["people"] = times, draw_people(generator, num, times, bank_size)
+            return seen["people"]
+
+        monkeypatch.setattr(scene, "draw_people", drawn_people)
+        monkeypatch.setattr(scene, "draw_camera", partial(camera.draw_camera, cut_share=0.0))
+        generator, size = torch.Generator().manual_seed(6), (16, 16)
+        cutouts, device = torch.zeros(0), torch.device("cpu")
+        batch = scene._draw_scene(generator, kind, num, size, 16, pictures_of(6), cutouts, device, ease)
+        return batch.labels, seen
+
+    return draw
+
+
+def has_speed(label: torch.Tensor, speed: torch.Tensor, slack: float = 1e-4) -> torch.Tensor:
+    """Whether speeds, in picture heights a shown frame, lie between the bounds of their classes."""
+    bounds = torch.tensor([0.0, 0.004, 0.012, 0.025, 0.05, math.inf])
+    return (speed > bounds[label] - slack) & (speed < bounds[label + 1] + slack)
+
+
+def way(seen_by: camera.Camera, points: torch.Tensor) -> torch.Tensor:
+    """From where to where scene points (B, 8, 2) are seen to go, (B, 2) a frame."""
+    seen = camera.screen_points(seen_by, points)
+    return (seen[:, -1] - seen[:, 0]) / 7
+
+
+def test_the_camera_s_speed_and_zoom_are_told(drawn):
+    """A place that stays where it is goes over the screen as fast as told; two places part where the camera zooms in."""
+    labels, seen = drawn("views")
+    seen_by = seen["look"][2]
+    steady = (seen_by.zoom == seen_by.zoom[:, :1]).all(1) & (seen_by.roll == seen_by.roll[:, :1]).all(1)
+    speed = way(seen_by, torch.zeros(120, 8, 2)).norm(dim=1)
+    assert has_speed(labels["camera_speed"], speed)[steady].all()
+    assert set(labels["camera_speed"][steady].tolist()) == set(range(5))
+    one, other = (camera.screen_points(seen_by, torch.full((120, 8, 2), x)) for x in (0.0, 0.1))
+    apart = (one - other).norm(dim=-1)
+    growth = apart[:, -1] / apart[:, 0]
+    expected = torch.where(growth > 1.01, 2, torch.where(growth < 0.99, 0, 1))
+    assert torch.equal(labels["zoom"], expected) and set(expected.tolist()) == {0, 1, 2}
+
+
+def test_the_speed_of_a_thing_is_told(drawn):
+    """How fast it goes over the screen, beside a place that stays where it is."""
+    labels, seen = drawn("things", 240)
+    _, things, _, seen_by, _ = seen["paint_objects"]
+    steady = (seen_by.zoom == seen_by.zoom[:, :1]).all(1) & (seen_by.roll == seen_by.roll[:, :1]).all(1)
+    speed = (way(seen_by, things.centre[:, 0]) - way(seen_by, torch.zeros(240, 8, 2))).norm(dim=1)
+    told = labels["thing_speed"] >= 0
+    assert torch.equal(told, labels["thing_direction"] >= 0) and (things.count[told] == 1).all()
+    assert has_speed(labels["thing_speed"], speed)[told & steady].all()
+    assert set(labels["thing_speed"][told].tolist()) == set(range(5))
+
+
+def test_people_s_speed_and_that_of_the_playback_are_told(drawn):
+    labels, seen = drawn("people", 300)
+    steps = (seen["times"][:, 1:] - seen["times"][:, :-1]).mean(1)
+    assert torch.equal(labels["playback"], (steps > 0).long())
+    bounds = torch.tensor([0.7, 1.14, 1.85, 3.0])
+    label, step = labels["playback_speed"], steps.abs()
+    assert ((step > bounds[label] - 1e-3) & (step < bounds[label + 1] + 1e-3)).all()
+    assert label.bincount().min() > 60  # as many of each
+    people = seen["people"]
+    gone = ((people.path[:, -1] - people.path[:, 0]) / 7).norm(dim=1)
+    fast = labels["people_speed"] >= 2
+    # Bodies also rise and bend, and in perspective who comes nearer gains some of their speed.
+    assert fast.sum() >= 5 and gone[fast].median() > 3 * gone[labels["people_speed"] == 0].median()
+    assert (gone[fast] > 0.006).float().mean() > 0.8
+
+
+def test_calm_cameras_have_neither_speed_nor_zoom(drawn):
+    labels, _ = drawn("people", 30, ease=1.0)
+    assert (labels["camera_speed"] == 0).all() and (labels["zoom"] == 1).all()
 
 
 def pictures_of(num: int):
