@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from sklearn.cluster import KMeans
 from torch import nn
 
@@ -29,7 +30,7 @@ import simple_figures  # noqa: E402
 import train_mini  # noqa: E402
 import training_curves  # noqa: E402
 from local_descriptors import DIRECTIONS, GROUPS, NUM_DESCRIPTORS, SPEEDS, local_descriptors  # noqa: E402
-from render_actions import render_clip  # noqa: E402
+from render_actions import _noise, render_clip  # noqa: E402
 from rendering import aspect, camera, scene  # noqa: E402
 from rendering.parts import PARTS, part_maps  # noqa: E402
 from rendering.photographs import read_photographs  # noqa: E402
@@ -232,6 +233,18 @@ def test_a_third_of_a_batch_are_simple_figures(monkeypatch):
     assert torch.equal(again.clips[2], torch.from_numpy(own[:, 2:34, 8:40, ::-1].copy()))
     assert mixed.has_reach[20:].all() and mixed.reach[20:].any(1).all()
     assert mixed.parts[20:, :, PARTS.index("head")].amax((1, 2, 3)).min() > 0.4
+
+
+@pytest.mark.parametrize("cells, height, width", [(2.0, 37, 50), (9.3, 64, 48), (64.0, 30, 90)])
+def test_noise_is_interpolated_between_its_cells(cells, height, width):
+    """As SciPy interpolates linearly, at places drawn towards the cells by a cubic."""
+    rows, columns = (max(2, round(x) + 1) for x in (cells, cells * width / height))
+    grid = np.random.default_rng(3).standard_normal((2, rows, columns))
+    places = np.meshgrid(np.linspace(0, rows - 1, height), np.linspace(0, columns - 1, width), indexing="ij")
+    smoothed = [np.floor(x) + 3 * (x % 1) ** 2 - 2 * (x % 1) ** 3 for x in places]
+    expected = np.stack([ndimage.map_coordinates(one, smoothed, order=1) for one in grid])
+    found = _noise(np.random.default_rng(3), cells, height, width, 2)
+    assert found.dtype == np.float32 and np.allclose(found, expected, atol=2e-4)
 
 
 def frames_of(index: int) -> tuple[np.ndarray, int]:
