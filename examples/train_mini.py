@@ -91,23 +91,28 @@ class Team:
 
 
 class RenderedBatches(IterableDataset):
-    """Batches from `step` on, without end, each at the size of the moment; of several workers each renders every n-th."""
+    """Batches from `step` on, without end, each at the size of the moment; of several workers each renders every n-th.
 
-    def __init__(
-        self, args: argparse.Namespace, schedule: Schedule, step: int, device: torch.device, team: Team
-    ) -> None:
-        self.args, self.schedule, self.step, self.device, self.team = args, schedule, step, device, team
+    All is rendered on the CPU; `figures_only` leaves out the scenes.
+    """
+
+    def __init__(self, args: argparse.Namespace, schedule: Schedule, step: int, team: Team, figures_only: bool) -> None:
+        self.args, self.schedule, self.step, self.team, self.figures_only = args, schedule, step, team, figures_only
 
     def __iter__(self) -> Iterator[Batch]:
         args, worker = self.args, torch.utils.data.get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        renderer = Renderer((args.seed, TRAINING), self.device, args.pictures, args.photographs)
+        renderer = Renderer((args.seed, TRAINING), "cpu", args.pictures, args.photographs)
         step = self.step + first
         while True:
             progress = self.schedule.progress(step)
-            size = next((size for until, size in args.sizes if progress < until), args.sizes[-1][1])
+            side = next((size for until, size in args.sizes if progress < until), args.sizes[-1][1])
             ease = calm_share(progress, args.calm_until)
-            yield mixed_batch(renderer, step * self.team.size + self.team.rank, args.batch_size, size, ease)
+            number = step * self.team.size + self.team.rank
+            if self.figures_only:
+                yield figures_batch(renderer.seeds, number, args.batch_size // 3, side, ease)
+            else:
+                yield mixed_batch(renderer, number, args.batch_size, side, ease)
             step += every
 
 
@@ -259,17 +264,28 @@ class Run:
             file.write(json.dumps(line | {"held_out": right}) + "\n")
 
     def batches(self) -> Iterator[Batch]:
-        """Rendered batches: on a GPU in between, on the CPU by processes beside this one."""
-        workers = 0 if self.device.type == "cuda" else self.args.workers
-        return iter(
+        """Rendered batches, by processes beside this one; on a GPU they render the figures, and this one the scenes there."""
+        workers, on_gpu = self.args.workers, self.device.type != "cpu"
+        rendered = iter(
             DataLoader(
-                RenderedBatches(self.args, self.schedule, self.step, self.device, self.team),
+                RenderedBatches(self.args, self.schedule, self.step, self.team, figures_only=on_gpu),
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
                 worker_init_fn=lambda _: torch.set_num_threads(1),
             )
         )
+        return self._with_scenes(rendered) if on_gpu else rendered
+
+    def _with_scenes(self, figures: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches of figures, with the scenes that belong to them, rendered on this run's device."""
+        args = self.args
+        renderer = Renderer((args.seed, TRAINING), self.device, args.pictures, args.photographs)
+        for step, batch in enumerate(figures, self.step):
+            number = step * self.team.size + self.team.rank
+            ease = calm_share(self.schedule.progress(step), args.calm_until)
+            side = batch.clips.shape[2]  # the size of the moment when the figures were rendered
+            yield joined(renderer.batch(number, args.batch_size - len(batch.clips), side, ease), batch)
 
     def train(self, stop_at: int | None = None) -> None:
         """Train to the end of the schedule, or to step `stop_at`, and save; the first process reports and saves."""
@@ -346,7 +362,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="of each process  [default: 2 for one, else 1]")
     parser.add_argument(
-        "--workers", type=int, help="that render, beside each; 0 renders in between  [default: 1 for one, else 0]"
+        "--workers",
+        type=int,
+        help="that render, beside each (where there is a GPU the simple figures alone); 0 renders in between  "
+        "[default: 1 for one, else 0; with a GPU a core each, 8 at most]",
     )
     parser.add_argument(
         "--larger-from",
@@ -387,7 +406,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.threads is None:
         args.threads = max(1, 2 // args.processes)
     if args.workers is None:
-        args.workers = 1 if args.processes == 1 else 0
+        beside = min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
+        args.workers = beside if args.processes == 1 else 0
     return args
 
 

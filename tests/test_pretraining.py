@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from fractions import Fraction
@@ -531,6 +532,42 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in whole.values())
     assert any(not torch.equal(half[name], whole[name]) for name in whole)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_on_a_gpu_other_processes_render_the_figures(tmp_path, monkeypatch, workers):
+    """With a stand-in for the GPU, whose scenes are rendered on the CPU: the batches are those of one process."""
+    options = ["--steps", "4", "--batch-size", "6", "--pictures", "4", "--held-out", "6", "--words", "10"]
+    run = train_mini.Run(train_mini.parse([str(tmp_path), *options, "--workers", str(workers)]))
+    run.args.sizes = ((0.5, 32), (1.0, 48))
+    main, here = os.getpid(), []
+
+    def figures(*args):
+        here.append(os.getpid() == main)
+        assert here[-1] == (workers == 0)
+        return figures_batch(*args)
+
+    class GpuRenderer(Renderer):
+        def __init__(self, seeds, device, *others):
+            super().__init__(seeds, "cpu", *others)
+            self.asked = torch.device(device)
+
+        def batch(self, *args):
+            assert self.asked.type == "cuda" and os.getpid() == main
+            return super().batch(*args)
+
+    monkeypatch.setattr(train_mini, "figures_batch", figures)
+    monkeypatch.setattr(train_mini, "Renderer", GpuRenderer)
+    run.device, run.step = torch.device("cuda"), 1
+    batches = run.batches()
+    found = [next(batches) for _ in range(3)]
+    assert any(here) == (workers == 0)
+    monkeypatch.undo()
+    whole = Renderer((0, train_mini.TRAINING), "cpu", 4)
+    for step, (batch, side) in enumerate(zip(found, (32, 48, 48), strict=True), 1):
+        own = train_mini.mixed_batch(whole, step, 6, side, train_mini.calm_share(step / 4, 0.5))
+        assert torch.equal(batch.clips, own.clips) and torch.equal(batch.parts, own.parts)
+        assert all(torch.equal(batch.labels[name], own.labels[name]) for name in own.labels)
 
 
 def refused(capsys, folder: Path, *options: str) -> str:
