@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from fractions import Fraction
 from functools import partial
@@ -40,6 +41,7 @@ from rendering.scene import REACH_DIMS, Renderer  # noqa: E402
 from simple_figures import LABELS, figures_batch  # noqa: E402
 from visual_words import Vocabulary, k_means  # noqa: E402
 
+import featx  # noqa: E402
 from featx.backbones import res3d  # noqa: E402
 from featx.backbones.res3d import Res3D  # noqa: E402
 from featx.checkpoints.safetensors import read_safetensors, write_safetensors  # noqa: E402
@@ -838,6 +840,26 @@ def rows_that_judge(text: str) -> list[list[str]]:
     """The cells of the rows of figures under "| | pool5 | res5b | ..."."""
     table = text[text.index("| | pool5 | res5b |") :].split("\n\n")[0]
     return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+
+
+def test_the_plain_average_of_res5b_is_had_in_two_ways(tmp_path):
+    """As the README says: from res5b by reshaping, and by a card without what pool5 adds."""
+    way = 'file.descriptors("res5b").reshape(-1, 320, 98).mean(2)'
+    assert way in told("README.md") and way in told("weights/res3d-mini.md")
+    card = json.loads((ROOT / "weights/res3d-mini.json").read_text())
+    for name in ("pool_change", "pool_power"):
+        del card["arguments"][name]
+    shutil.copy(ROOT / "weights" / card["file"], tmp_path)
+    (tmp_path / "plain.json").write_text(json.dumps(card | {"name": "res3d-plain", "embedded": False, "source": []}))
+    videos = sorted((EXAMPLES / "videos").glob("*/*_g01_c01.mp4"))[:2]
+    featx.extract_to(videos, tmp_path / "f.h5", layers=["res5b"])
+    plain = {"backbone": tmp_path / "plain.json", "weights": tmp_path / card["file"]}
+    featx.extract_to(videos, tmp_path / "plain.h5", layers=["pool5"], **plain)
+    with featx.open(tmp_path / "f.h5") as file, featx.open(tmp_path / "plain.h5") as other:
+        average, expected = eval(way), other.descriptors("pool5")
+        assert file.keys == other.keys and expected.shape == (2, 320)
+    average /= np.linalg.norm(average, axis=1, keepdims=True)
+    assert np.allclose(average, expected, atol=1e-5)
 
 
 def test_the_readme_and_the_card_tell_the_same_figures():
