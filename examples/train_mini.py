@@ -2,6 +2,7 @@
 
     python examples/train_mini.py RUN --minutes 60 --seed 1      # weights in RUN/res3d-mini.safetensors
     python examples/train_mini.py RUN --minutes 60 --seed 1 --resume
+    python examples/train_mini.py RUN --measure              # what a clip costs: rendered, and trained on
 
 Batch number i is rendered from (seed, i) alone: two thirds scenes (rendering/scene.py), a third simple figures
 (simple_figures.py). Linear heads teach the network (lessons.py) and are thrown away, but for the simple figures' one,
@@ -39,7 +40,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 # what may differ when a run goes on; sizes follow from --larger-from
-FREE = ("run", "resume", "begin_with", "sizes", "threads", "workers", "report_seconds", "save_seconds")
+FREE = ("run", "measure", "resume", "begin_with", "sizes", "threads", "workers", "report_seconds", "save_seconds")
 
 
 # ------------------------------------------------------------------------------------------------ clips
@@ -287,26 +288,36 @@ class Run:
             side = batch.clips.shape[2]  # the size of the moment when the figures were rendered
             yield joined(renderer.batch(number, args.batch_size - len(batch.clips), side, ease), batch)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of every loss."""
+        taught = {"motion", *self.heads.labels}
+        recipe = RECIPES[self.args.recipe].items()
+        return {name: weight for name, weight in recipe if name in taught or name not in EXEMPLARS}
+
+    def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """One step of the optimiser; the losses before it."""
+        found = losses(self.net, self.heads, batch, self.args.bf16)
+        loss = sum(weight * found[name] for name, weight in self.weights.items())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.team.average_gradients([*self.net.parameters(), *self.heads.parameters()])
+        nn.utils.clip_grad_norm_(self.net.parameters(), 2.0, error_if_nonfinite=True)
+        self.optimizer.step()
+        return found
+
     def train(self, stop_at: int | None = None) -> None:
         """Train to the end of the schedule, or to step `stop_at`, and save; the first process reports and saves."""
         args = self.args
-        taught = {"motion", *self.heads.labels}
-        weights = {name: x for name, x in RECIPES[args.recipe].items() if name in taught or name not in EXEMPLARS}
         saved = reported = time.monotonic()
-        totals, count = dict.fromkeys(weights, 0.0), 0
-        batches, parameters = self.batches(), [*self.net.parameters(), *self.heads.parameters()]
+        totals, count = dict.fromkeys(self.weights, 0.0), 0
+        batches = self.batches()
         while (progress := self.team.agree(self.schedule.progress(self.step))) < 1 and self.step != stop_at:
             batch = next(batches)
             rate = self.schedule.learning_rate(self.step, progress, args.learning_rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            found = losses(self.net, self.heads, batch, args.bf16)
-            loss = sum(weight * found[name] for name, weight in weights.items())
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.team.average_gradients(parameters)
-            nn.utils.clip_grad_norm_(self.net.parameters(), 2.0, error_if_nonfinite=True)
-            self.optimizer.step()
+            found = self.learn(batch)
             self.step += 1
             totals, count = {name: totals[name] + float(found[name].detach()) for name in totals}, count + 1
             if self.team.rank:
@@ -314,7 +325,7 @@ class Run:
             now = time.monotonic()
             if now - reported > args.report_seconds:
                 self.report(batch.clips.shape[2], {name: total / count for name, total in totals.items()}, rate)
-                totals, count, reported = dict.fromkeys(weights, 0.0), 0, time.monotonic()
+                totals, count, reported = dict.fromkeys(self.weights, 0.0), 0, time.monotonic()
             if now - saved > args.save_seconds:
                 self.save()
                 saved = now
@@ -348,6 +359,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="wall clock, resumed parts counted together")
     length.add_argument("--steps", type=int, help="optimiser steps; repeatable on one machine")
+    length.add_argument(
+        "--measure",
+        action="store_true",
+        help="print what a clip costs in milliseconds of one thread of the processor, and train nothing",
+    )
     parser.add_argument("--recipe", choices=list(RECIPES), default="all", help="what teaches the network")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the folder's checkpoint, with the same arguments"
@@ -432,8 +448,38 @@ def train_together(args: argparse.Namespace) -> None:
         torch.multiprocessing.spawn(train, (args, os.path.join(folder, "meeting")), args.processes)
 
 
+def measured(args: argparse.Namespace, rounds: int = 10) -> dict[str, float]:
+    """Milliseconds of processor time that a clip of the first size takes: as a scene, as simple figures, trained on.
+
+    With one thread. The pictures of scenes, which serve many batches, are there already.
+    """
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(argparse.Namespace(**vars(args) | {"run": folder}))
+    renderer = Renderer((args.seed, TRAINING), run.device, args.pictures, args.photographs)
+    side, size = args.sizes[0][1], args.batch_size
+    batch = mixed_batch(renderer, 0, size, side)
+    costs = {
+        "scenes": lambda number: renderer.batch(number, size, side),
+        "figures": lambda number: figures_batch(renderer.seeds, number, size, side, 0.0),
+        "training": lambda number: run.learn(batch),
+    }
+    found = {}
+    for name, step in costs.items():
+        step(0)  # the first may choose kernels
+        start = time.process_time()
+        for number in range(1, rounds + 1):
+            step(number)
+        found[name] = 1000 * (time.process_time() - start) / (rounds * size)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
+    if args.measure:
+        told = ", ".join(f"{name} {cost:.1f}" for name, cost in measured(args).items())
+        print(f"processor ms a clip of {args.sizes[0][1]} pixels, one thread: {told}")
+        return
     if reason := refusal(args):
         print(f"train_mini.py: {reason}", file=sys.stderr)
         sys.exit(2)
