@@ -1,6 +1,7 @@
 """What teaches the small network: linear heads on its last maps, and how wrong they are.
 
-labels        what the renderer knows: action, viewpoint, playback, motion of camera and things, textures, limbs
+labels        what the renderer knows: action, playback and its speed, directions and speeds of camera, people and
+              things, zoom in and out, textures, limbs
 descriptors   what is computed by hand in every cell (local_descriptors.py): colours, edges, motion, and which visual
               word they are (visual_words.py); and the uniformity of pool5's directions (Wang and Isola 2020), which
               spreads what a linear SVM will compare
@@ -26,7 +27,22 @@ from visual_words import Vocabulary
 
 from featx.backbones.res3d import Res3D
 
-__all__ = ["RECIPES", "Heads", "accuracies", "losses", "part_losses"]
+__all__ = [
+    "CALM_SHARE",
+    "HELD_OUT",
+    "RECIPES",
+    "SIZES",
+    "TRAINING",
+    "WORDS",
+    "Heads",
+    "accuracies",
+    "losses",
+    "part_losses",
+]
+
+SIZES = (64, 96, 112)  # in pixels, of the clips in the three parts of a run
+CALM_SHARE = 0.2  # of the clips with people: what the calm ones fall to
+TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that no two share a person or a place
 
 PART_SHARE = 0.03  # about the mean of a presence at 112 pixels; what the head of parts begins with
 PART_COST, MOTION_SIZE = 0.12, 1.8  # about what presences and motions cost then: the scales of their losses

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featx.backbones.res3d import Res3D
 
-__all__ = ["ARGUMENTS", "MEAN", "STD", "activations", "equalise", "new_net", "to_input"]
+__all__ = ["ARGUMENTS", "MEAN", "STD", "TRAINED", "activations", "equalise", "new_net", "to_input"]
 
 # Time shrinks early and the last stage is flat: at this size channels serve a frozen network better than blocks.
 ARGUMENTS = {
@@ -21,6 +21,8 @@ ARGUMENTS = {
     "pool_change": 2.0,
     "pool_power": 0.5,
 }
+# All heads learn from the plain average: pool5's change and root were chosen afterwards, for what linear SVMs make of them.
+TRAINED = ARGUMENTS | {"pool_change": 0.0, "pool_power": 1.0}
 BF16_STAGES = ("conv1", "res2a", "res3a")  # torch 2.13's CPU kernels err in bfloat16 where two frames are left
 MEAN, STD = 128.0, 64.0  # of every channel, BGR
 
@@ -37,9 +39,9 @@ def start_weights(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def new_net() -> Res3D:
-    """The small Res3D with random weights, from torch's global generator."""
-    net = Res3D(num_classes=len(LABELS["motion"]), **ARGUMENTS)
+def new_net(arguments: dict = TRAINED) -> Res3D:
+    """The small Res3D with random weights, from torch's global generator; ARGUMENTS make the one that is embedded."""
+    net = Res3D(num_classes=len(LABELS["motion"]), **arguments)
     start_weights(net)
     return net
 

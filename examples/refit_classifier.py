@@ -2,8 +2,8 @@
 
     python examples/refit_classifier.py run/res3d-mini.safetensors -o refitted.safetensors
 
-For weights whose pool5 is no longer the one that their classifier learned from. Prints the share of right answers on
-difficult figures that were never learned from.
+For weights whose pool5 is no longer the one that their classifier learned from, as when train_mini.py writes them. Prints
+the share of right answers on difficult figures that were never learned from.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mini_net import activations, new_net, to_input
+from lessons import CALM_SHARE, HELD_OUT, SIZES, TRAINING
+from mini_net import ARGUMENTS, activations, new_net, to_input
 from simple_figures import LABELS, figures_batch
-from torch import Tensor, nn
-from train_mini import CALM_SHARE, HELD_OUT, SIZES, TRAINING
+from torch import Tensor
 
 from featx.backbones.res3d import Res3D
 from featx.checkpoints.safetensors import read_safetensors, write_safetensors
@@ -26,12 +26,13 @@ WEIGHT_DECAY = 3e-4  # times the squares of the weights, for pool5 of variance 1
 
 
 @torch.no_grad()
-def pooled_figures(net: Res3D, part: int, num_clips: int, ease: float) -> tuple[Tensor, Tensor]:
-    """pool5 (N, D) and the motions (N,) of simple figures from one part of the seeds, calm with probability `ease`."""
-    pooled, motions = [], []
+def pooled_figures(net: Res3D, seeds: tuple[int, int], num_clips: int, side: int, ease: float) -> tuple[Tensor, Tensor]:
+    """pool5 (N, D) and the motions (N,) of simple figures of `side` pixels, calm with probability `ease`, on the CPU."""
+    pooled, motions, device = [], [], net.fc8.weight.device
     for number in range(-(-num_clips // BATCH)):
-        batch = figures_batch((0, part), number, BATCH, SIZES[-1], ease)
-        pooled.append(activations(net, to_input(batch.clips).contiguous(memory_format=torch.channels_last_3d))[1])
+        batch = figures_batch(seeds, number, BATCH, side, ease)
+        clips = to_input(batch.clips.to(device)).contiguous(memory_format=torch.channels_last_3d)
+        pooled.append(activations(net, clips)[1].cpu())
         motions.append(batch.labels["motion"])
     return torch.cat(pooled), torch.cat(motions)
 
@@ -55,10 +56,19 @@ def fit(pooled: Tensor, motions: Tensor) -> tuple[Tensor, Tensor]:
     return weight, bias - weight @ mean
 
 
-def right(classifier: nn.Linear, pooled: Tensor, motions: Tensor) -> float:
-    """The share of right answers."""
-    with torch.no_grad():
-        return float((classifier(pooled).argmax(1) == motions).float().mean())
+@torch.no_grad()
+def learn_classifier(net: Res3D, seed: int, num_clips: int, side: int) -> float:
+    """Teach `net`'s classifier anew, in place, and leave `net` in eval mode: the share of right answers on others.
+
+    It learns from `num_clips` figures of a run's training part, and is judged by an eighth as many difficult ones.
+    """
+    net.eval()
+    with torch.enable_grad():
+        weight, bias = fit(*pooled_figures(net, (seed, TRAINING), num_clips, side, CALM_SHARE))
+    net.fc8.weight.copy_(weight)
+    net.fc8.bias.copy_(bias)
+    pooled, motions = pooled_figures(net, (seed, HELD_OUT), max(BATCH, num_clips // 8), side, 0.0)
+    return float((F.linear(pooled, weight, bias).argmax(1) == motions).float().mean())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,13 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=2688, help="to learn from")
     args = parser.parse_args(arguments)
     tensors = read_safetensors(args.weights)
-    net = new_net().eval()
+    net = new_net(ARGUMENTS)
     net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    weight, bias = fit(*pooled_figures(net, TRAINING, args.clips, CALM_SHARE))
-    net.fc8.weight.data, net.fc8.bias.data = weight, bias
-    share = right(net.fc8, *pooled_figures(net, HELD_OUT, max(BATCH, args.clips // 8), 0.0))
+    share = learn_classifier(net, 0, args.clips, SIZES[-1])
     print(f"{100 * share:.1f} % of difficult held-out figures are named right")
-    fitted = {"fc8.weight": weight.to(tensors["fc8.weight"].dtype), "fc8.bias": bias}
+    classifier = {f"fc8.{name}": tensor.detach() for name, tensor in net.fc8.named_parameters()}
+    fitted = {name: tensor.to(tensors[name].dtype) for name, tensor in classifier.items()}
     write_safetensors(args.output, {**tensors, **fitted})
 
 

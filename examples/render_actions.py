@@ -90,20 +90,20 @@ def _noise(rng: Generator, cells: float, height: int, width: int, channels: int)
     rows = max(2, round(cells) + 1)
     columns = max(2, round(cells * width / height) + 1)
     grid = rng.standard_normal((channels, rows, columns)).astype(np.float32)
-    return _upsampling(height, rows) @ grid @ _upsampling(width, columns).T
+    (top, down), (left, across) = _cells(height, rows), _cells(width, columns)
+    # Not a product of matrices: BLAS' threads wait for each other longer than so small a product takes.
+    upper = grid[:, top]
+    strip = upper + down[:, None] * (grid[:, top + 1] - upper)  # (channels, height, columns)
+    low = strip[:, :, left]
+    return low + across * (strip[:, :, left + 1] - low)
 
 
-def _upsampling(size: int, cells: int) -> np.ndarray:
-    """The matrix (size, cells) of smooth interpolation of `cells` values to `size`."""
+def _cells(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of `size` places among `cells` values: the value before each, and the part, smoothed, of the one after."""
     at = np.linspace(0, cells - 1, size, dtype=np.float32)
     low = np.minimum(at.astype(int), cells - 2)
-    part = at - low
-    part = part * part * (3 - 2 * part)
-    matrix = np.zeros((size, cells), np.float32)
-    rows = np.arange(size)
-    matrix[rows, low] = 1 - part
-    matrix[rows, low + 1] = part
-    return matrix
+    part = at - low.astype(np.float32)
+    return low, part * part * (3 - 2 * part)
 
 
 def draw_texture(family: str, height: int, width: int, rng: Generator) -> np.ndarray:

@@ -2,22 +2,25 @@
 
     python examples/train_mini.py RUN --minutes 60 --seed 1      # weights in RUN/res3d-mini.safetensors
     python examples/train_mini.py RUN --minutes 60 --seed 1 --resume
+    python examples/train_mini.py RUN --measure              # what a clip costs: rendered, and trained on
 
 Batch number i is rendered from (seed, i) alone: two thirds scenes (rendering/scene.py), a third simple figures
 (simple_figures.py). Linear heads teach the network (lessons.py) and are thrown away, but for the simple figures' one,
 which is its own classifier; `--recipe` takes labels, descriptors, both, or all. A run goes from small pictures to large
 ones, and from people in calm scenes to people in any. The learning rate follows a cosine to zero over `--minutes` of wall
-clock, or over `--steps`, which makes a run repeatable. On two cores `--processes 2` trained on 54 clips a second, where one
-process of two threads, beside one that renders, did 24.
+clock, or over `--steps`, which makes a run repeatable. All heads learn from plain averages; when the weights are written,
+their classifier learns anew from the pool5 that the package's card asks for (refit_classifier.py). On two cores
+`--processes 2` is quicker than one process of two threads beside one that renders: 54 clips a second instead of 24,
+measured once.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,18 +28,19 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from lessons import RECIPES, Heads, accuracies, losses
+from lessons import CALM_SHARE, HELD_OUT, RECIPES, SIZES, TRAINING, WORDS, Heads, accuracies, losses
 from local_descriptors import local_descriptors
 from mini_net import ARGUMENTS, equalise, new_net
+from refit_classifier import learn_classifier
 from rendering.photographs import read_photographs
 from rendering.scene import EXEMPLARS, Batch, Renderer
 from simple_figures import figures_batch, joined
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-SIZES = (64, 96, 112)  # in pixels, of the clips in the three parts of a run
-CALM_SHARE = 0.2  # of the clips with people: what the calm ones fall to
-TRAINING, HELD_OUT, WORDS = 0, 1, 2  # a part of every batch's seed, so that no two share a person or a place
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+# what may differ when a run goes on; sizes follow from --larger-from
+FREE = ("run", "measure", "resume", "begin_with", "sizes", "threads", "workers", "report_seconds", "save_seconds")
 
 
 # ------------------------------------------------------------------------------------------------ clips
@@ -88,23 +92,28 @@ class Team:
 
 
 class RenderedBatches(IterableDataset):
-    """Batches from `step` on, without end, each at the size of the moment; of several workers each renders every n-th."""
+    """Batches from `step` on, without end, each at the size of the moment; of several workers each renders every n-th.
 
-    def __init__(
-        self, args: argparse.Namespace, schedule: Schedule, step: int, device: torch.device, team: Team
-    ) -> None:
-        self.args, self.schedule, self.step, self.device, self.team = args, schedule, step, device, team
+    All is rendered on the CPU; `figures_only` leaves out the scenes.
+    """
+
+    def __init__(self, args: argparse.Namespace, schedule: Schedule, step: int, team: Team, figures_only: bool) -> None:
+        self.args, self.schedule, self.step, self.team, self.figures_only = args, schedule, step, team, figures_only
 
     def __iter__(self) -> Iterator[Batch]:
         args, worker = self.args, torch.utils.data.get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        renderer = Renderer((args.seed, TRAINING), self.device, args.pictures, args.photographs)
+        renderer = Renderer((args.seed, TRAINING), "cpu", args.pictures, args.photographs)
         step = self.step + first
         while True:
             progress = self.schedule.progress(step)
-            size = next((size for until, size in args.sizes if progress < until), args.sizes[-1][1])
+            side = next((size for until, size in args.sizes if progress < until), args.sizes[-1][1])
             ease = calm_share(progress, args.calm_until)
-            yield mixed_batch(renderer, step * self.team.size + self.team.rank, args.batch_size, size, ease)
+            number = step * self.team.size + self.team.rank
+            if self.figures_only:
+                yield figures_batch(renderer.seeds, number, args.batch_size // 3, side, ease)
+            else:
+                yield mixed_batch(renderer, number, args.batch_size, side, ease)
             step += every
 
 
@@ -120,6 +129,33 @@ def mixed_batch(renderer: Renderer, number: int, size: int, side: int, ease: flo
 
 
 # ------------------------------------------------------------------------------------------------ run
+
+
+def what_matters(args: argparse.Namespace) -> dict[str, str]:
+    """The arguments that make a run what it is, as text."""
+    return {name: str(value) for name, value in vars(args).items() if name not in FREE}
+
+
+def refusal(args: argparse.Namespace) -> str | None:
+    """Why a run cannot begin, or go on, in its folder; None where it can."""
+    folder = Path(args.run)
+    checkpoint = folder / CHECKPOINT
+    if not args.resume:
+        if args.begin_with and not (Path(args.begin_with) / CHECKPOINT).is_file():
+            return f"--begin-with {args.begin_with} has no {CHECKPOINT}; give the folder of a run that has saved one"
+        there = [name for name in (CHECKPOINT, LOG) if (folder / name).exists()]
+        return f"{folder} holds a run ({there[0]}); go on with --resume, or give another folder" if there else None
+    if not checkpoint.is_file():
+        return f"{folder} has no {CHECKPOINT} to resume; leave --resume out, or give the folder of a run"
+    told = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("arguments")
+    if told is None:
+        return f"{checkpoint} does not tell its arguments: an older program wrote it; begin a new run with --begin-with"
+    own = what_matters(args)
+    differing = [name for name in own if told.get(name) != own[name]]
+    if not differing:
+        return None
+    each = (f"--{name.replace('_', '-')} {own[name]} instead of {told.get(name)}" for name in differing)
+    return f"{checkpoint} is of a run with other arguments: {', '.join(each)}; give those, or begin a new run"
 
 
 class Run:
@@ -149,7 +185,7 @@ class Run:
         if args.resume:
             seconds = self._load()
         elif args.begin_with:
-            self._begin_with(Path(args.begin_with) / "checkpoint.pt")
+            self._begin_with(Path(args.begin_with) / CHECKPOINT)
         else:
             self._find_words()
         self.schedule = Schedule(args.steps, args.minutes, seconds)
@@ -181,14 +217,10 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     def _load(self) -> float:
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
-        if state["processes"] != self.team.size:  # batches would be seen twice, or never
-            raise SystemExit(
-                f"--processes {self.team.size}: {self.checkpoint} is of {state['processes']}; give that number"
-            )
         self.net.load_state_dict(state["net"])
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -202,7 +234,7 @@ class Run:
             "heads": self.heads.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "processes": self.team.size,
+            "arguments": what_matters(self.args),
             "seconds": self.schedule.seconds,
         }
         aside = self.checkpoint.with_suffix(".tmp")
@@ -229,42 +261,63 @@ class Run:
             flush=True,
         )
         line = {"step": self.step, "minutes": minutes, "size": size, "learning_rate": rate, "losses": means}
-        with open(self.folder / "log.jsonl", "a") as file:
+        with open(self.folder / LOG, "a") as file:
             file.write(json.dumps(line | {"held_out": right}) + "\n")
 
     def batches(self) -> Iterator[Batch]:
-        """Rendered batches: on a GPU in between, on the CPU by processes beside this one."""
-        workers = 0 if self.device.type == "cuda" else self.args.workers
-        return iter(
+        """Rendered batches, by processes beside this one; on a GPU they render the figures, and this one the scenes there."""
+        workers, on_gpu = self.args.workers, self.device.type != "cpu"
+        rendered = iter(
             DataLoader(
-                RenderedBatches(self.args, self.schedule, self.step, self.device, self.team),
+                RenderedBatches(self.args, self.schedule, self.step, self.team, figures_only=on_gpu),
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
                 worker_init_fn=lambda _: torch.set_num_threads(1),
             )
         )
+        return self._with_scenes(rendered) if on_gpu else rendered
+
+    def _with_scenes(self, figures: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches of figures, with the scenes that belong to them, rendered on this run's device."""
+        args = self.args
+        renderer = Renderer((args.seed, TRAINING), self.device, args.pictures, args.photographs)
+        for step, batch in enumerate(figures, self.step):
+            number = step * self.team.size + self.team.rank
+            ease = calm_share(self.schedule.progress(step), args.calm_until)
+            side = batch.clips.shape[2]  # the size of the moment when the figures were rendered
+            yield joined(renderer.batch(number, args.batch_size - len(batch.clips), side, ease), batch)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of every loss."""
+        taught = {"motion", *self.heads.labels}
+        recipe = RECIPES[self.args.recipe].items()
+        return {name: weight for name, weight in recipe if name in taught or name not in EXEMPLARS}
+
+    def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """One step of the optimiser; the losses before it."""
+        found = losses(self.net, self.heads, batch, self.args.bf16)
+        loss = sum(weight * found[name] for name, weight in self.weights.items())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.team.average_gradients([*self.net.parameters(), *self.heads.parameters()])
+        nn.utils.clip_grad_norm_(self.net.parameters(), 2.0, error_if_nonfinite=True)
+        self.optimizer.step()
+        return found
 
     def train(self, stop_at: int | None = None) -> None:
         """Train to the end of the schedule, or to step `stop_at`, and save; the first process reports and saves."""
         args = self.args
-        taught = {"motion", *self.heads.labels}
-        weights = {name: x for name, x in RECIPES[args.recipe].items() if name in taught or name not in EXEMPLARS}
         saved = reported = time.monotonic()
-        totals, count = dict.fromkeys(weights, 0.0), 0
-        batches, parameters = self.batches(), [*self.net.parameters(), *self.heads.parameters()]
+        totals, count = dict.fromkeys(self.weights, 0.0), 0
+        batches = self.batches()
         while (progress := self.team.agree(self.schedule.progress(self.step))) < 1 and self.step != stop_at:
             batch = next(batches)
             rate = self.schedule.learning_rate(self.step, progress, args.learning_rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            found = losses(self.net, self.heads, batch, args.bf16)
-            loss = sum(weight * found[name] for name, weight in weights.items())
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.team.average_gradients(parameters)
-            nn.utils.clip_grad_norm_(self.net.parameters(), 2.0, error_if_nonfinite=True)
-            self.optimizer.step()
+            found = self.learn(batch)
             self.step += 1
             totals, count = {name: totals[name] + float(found[name].detach()) for name in totals}, count + 1
             if self.team.rank:
@@ -272,7 +325,7 @@ class Run:
             now = time.monotonic()
             if now - reported > args.report_seconds:
                 self.report(batch.clips.shape[2], {name: total / count for name, total in totals.items()}, rate)
-                totals, count, reported = dict.fromkeys(weights, 0.0), 0, time.monotonic()
+                totals, count, reported = dict.fromkeys(self.weights, 0.0), 0, time.monotonic()
             if now - saved > args.save_seconds:
                 self.save()
                 saved = now
@@ -283,13 +336,19 @@ class Run:
         self.save()
 
     def write_weights(self, path: Path) -> None:
-        """Write the network alone, equalised over scenes, as safetensors: the convolutions in float16, half the bytes."""
+        """Write the network alone as safetensors, the convolutions in float16: half the bytes.
+
+        It is equalised over scenes, and its classifier learns anew from the pool5 that the package's card asks for.
+        """
         from featx.checkpoints.safetensors import write_safetensors
 
-        net = copy.deepcopy(self.net)
+        net = new_net(ARGUMENTS).to(self.device, memory_format=torch.channels_last_3d)
+        net.load_state_dict(self.net.state_dict())
         renderer = Renderer((self.args.seed, HELD_OUT), self.device, self.args.pictures, self.args.photographs)
         side = self.args.sizes[-1][1]
         equalise(net, (renderer.batch(i, self.args.batch_size, side).clips for i in range(self.num_held_out)))
+        share = learn_classifier(net, self.args.seed, 8 * self.args.held_out, side)
+        print(f"{100 * share:.1f} % of difficult held-out figures are named right", flush=True)
         tensors = {name: tensor.cpu().float().contiguous() for name, tensor in net.state_dict().items()}
         write_safetensors(path, {name: t.half() if t.ndim > 1 else t for name, t in tensors.items()})
 
@@ -300,8 +359,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--minutes", type=float, help="wall clock, resumed parts counted together")
     length.add_argument("--steps", type=int, help="optimiser steps; repeatable on one machine")
+    length.add_argument(
+        "--measure",
+        action="store_true",
+        help="print what a clip costs in milliseconds of one thread of the processor, and train nothing",
+    )
     parser.add_argument("--recipe", choices=list(RECIPES), default="all", help="what teaches the network")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the folder's checkpoint, with the same arguments"
+    )
     parser.add_argument("--begin-with", metavar="RUN", help="begin with the weights of another run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -312,7 +378,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="of each process  [default: 2 for one, else 1]")
     parser.add_argument(
-        "--workers", type=int, help="that render, beside each; 0 renders in between  [default: 1 for one, else 0]"
+        "--workers",
+        type=int,
+        help="that render, beside each (where there is a GPU the simple figures alone); 0 renders in between  "
+        "[default: 1 for one, else 0; with a GPU a core each, 8 at most]",
     )
     parser.add_argument(
         "--larger-from",
@@ -333,10 +402,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--photographs", type=Path, metavar="FOLDER", help="of pictures and cut-out things (PNG with transparency)"
     )
     parser.add_argument("--words", type=int, default=320, help="visual words")
-    parser.add_argument("--held-out", type=int, default=320, help="clips that judge the run; as many make the words")
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        default=320,
+        help="clips that judge the run; as many make the words, 8 times as many the classifier",
+    )
     parser.add_argument("--report-seconds", type=float, default=60)
     parser.add_argument("--save-seconds", type=float, default=180)
     args = parser.parse_args(arguments)
+    args.larger_from = tuple(args.larger_from)
     args.sizes = tuple(zip((*args.larger_from, 1.0), SIZES, strict=True))  # until which part of the run which size
     if not 0 <= args.larger_from[0] <= args.larger_from[1] <= 1:
         parser.error("--larger-from is {:g} {:g}; give two parts from 0 to 1, in order".format(*args.larger_from))
@@ -347,7 +422,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.threads is None:
         args.threads = max(1, 2 // args.processes)
     if args.workers is None:
-        args.workers = 1 if args.processes == 1 else 0
+        beside = min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
+        args.workers = beside if args.processes == 1 else 0
     return args
 
 
@@ -372,8 +448,41 @@ def train_together(args: argparse.Namespace) -> None:
         torch.multiprocessing.spawn(train, (args, os.path.join(folder, "meeting")), args.processes)
 
 
-def main() -> None:
-    args = parse()
+def measured(args: argparse.Namespace, rounds: int = 10) -> dict[str, float]:
+    """Milliseconds of processor time that a clip of the first size takes: as a scene, as simple figures, trained on.
+
+    With one thread. The pictures of scenes, which serve many batches, are there already.
+    """
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(argparse.Namespace(**vars(args) | {"run": folder}))
+    renderer = Renderer((args.seed, TRAINING), run.device, args.pictures, args.photographs)
+    side, size = args.sizes[0][1], args.batch_size
+    batch = mixed_batch(renderer, 0, size, side)
+    costs = {
+        "scenes": lambda number: renderer.batch(number, size, side),
+        "figures": lambda number: figures_batch(renderer.seeds, number, size, side, 0.0),
+        "training": lambda number: run.learn(batch),
+    }
+    found = {}
+    for name, step in costs.items():
+        step(0)  # the first may choose kernels
+        start = time.process_time()
+        for number in range(1, rounds + 1):
+            step(number)
+        found[name] = 1000 * (time.process_time() - start) / (rounds * size)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    if args.measure:
+        told = ", ".join(f"{name} {cost:.1f}" for name, cost in measured(args).items())
+        print(f"processor ms a clip of {args.sizes[0][1]} pixels, one thread: {told}")
+        return
+    if reason := refusal(args):
+        print(f"train_mini.py: {reason}", file=sys.stderr)
+        sys.exit(2)
     if args.processes > 1:
         train_together(args)
     else:

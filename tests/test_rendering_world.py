@@ -221,6 +221,20 @@ def test_things_are_painted_where_their_paths_say():
     assert checked >= 10
 
 
+def test_paths_are_numbers_whatever_the_times():
+    """The first and the last frame of a clip are not always as far from its middle, to the last digit."""
+    generator = seeded(3)
+    step = torch.rand(500, 1, generator=generator) * 5 - 2.5
+    times = torch.rand(500, 1, generator=generator) * 60 + step * torch.arange(8)
+    objects, camera = draw_objects(generator, times, 4), draw_camera(generator, times)
+    for drawn in (objects, camera):
+        values = [getattr(drawn, field.name) for field in fields(drawn)]
+        assert all(torch.isfinite(value).all() for value in values if value.is_floating_point())
+    accelerates = objects.motion == list(MOTIONS).index("accelerate")
+    ways = (objects.centre[:, :, 1:] - objects.centre[:, :, :-1]).norm(dim=-1)[accelerates]
+    assert accelerates.any() and (ways.diff(dim=1).sign().sum(1).abs() == 6).all()  # ever faster, or ever slower
+
+
 def test_things_that_collide_keep_apart_and_part_again():
     objects = draw_objects(seeded(7), clock(200, 30), 4, count_shares=(0, 0, 1, 0))
     collides = objects.motion[:, 0] == list(MOTIONS).index("collide")

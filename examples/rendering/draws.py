@@ -11,13 +11,30 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["DIRECTIONS", "STILL", "TAU", "band_noise", "choose", "direction_of", "log_uniform", "signs", "uniform"]
+__all__ = [
+    "DIRECTIONS",
+    "SPEEDS",
+    "SPEED_BOUNDS",
+    "STILL",
+    "TAU",
+    "band_noise",
+    "choose",
+    "direction_of",
+    "log_uniform",
+    "signs",
+    "speed_class",
+    "uniform",
+]
 
 TAU = 2 * math.pi
 
 # As seen on the screen, clockwise; an angle of 45 degrees each.
 DIRECTIONS = ("right", "down_right", "down", "down_left", "left", "up_left", "up", "up_right", "still")
 STILL = len(DIRECTIONS) - 1
+
+# Classes of speeds, and the bounds between them in picture heights a shown frame.
+SPEEDS = ("still", "slow", "middling", "quick", "fast")
+SPEED_BOUNDS = (0.004, 0.012, 0.025, 0.05)
 
 
 def uniform(generator: Generator, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -45,7 +62,12 @@ def choose(generator: Generator, shares: Sequence[float], num: int) -> Tensor:
     return torch.multinomial(torch.tensor(shares, dtype=torch.float32), num, replacement=True, generator=generator)
 
 
-def direction_of(velocity: Tensor, still_below: float = 0.004) -> Tensor:
+def speed_class(speed: Tensor) -> Tensor:
+    """Which of SPEEDS, int64, the speeds are."""
+    return torch.bucketize(speed, torch.tensor(SPEED_BOUNDS), right=True)
+
+
+def direction_of(velocity: Tensor, still_below: float = SPEED_BOUNDS[0]) -> Tensor:
     """The nearest of DIRECTIONS, int64 (...), of velocities (..., 2) as (y, x); slower than `still_below` is still."""
     octant = torch.round(torch.atan2(velocity[..., 0], velocity[..., 1]) / (TAU / 8)).long() % 8
     return torch.where(velocity.norm(dim=-1) < still_below, STILL, octant)

@@ -140,7 +140,7 @@ def _draw_paths(
     speed = torch.minimum(log_uniform(generator, some, 0.008, 0.07), 0.45 / half_span)[..., None, None]
     clock, half = time[:, None, :, None], half_span[:, :, None, None]  # (B, 1, T, 1), (B, 1, 1, 1)
     straight = middle + heading * speed * clock
-    part = (clock / half + 1) / 2
+    part = ((clock / half + 1) / 2).clamp(0, 1)  # rounding leads beyond, where a power is not a number
     starts = uniform(generator, (*some, 1, 1)) < 0.5
     eased = torch.where(starts, part**2.2, 1 - (1 - part) ** 2.2) - 0.5
     walls = torch.tensor([_WALL, _WALL * aspect_ratio])

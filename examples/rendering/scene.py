@@ -9,6 +9,7 @@ A batch depends on its renderer's seeds and its number alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from .actions import ACTIONS
 from .aspect import draw_filmed_size, shown
 from .camera import CAMERAS, Camera, draw_camera, look
 from .capture import Capture, apply_capture, draw_capture
-from .draws import DIRECTIONS, STILL, choose, log_uniform, uniform
+from .draws import DIRECTIONS, SPEEDS, STILL, choose, log_uniform, speed_class, uniform
 from .dynamic import DYNAMICS, PACES, SPACE_BANDS, draw_dynamic, render_dynamic
 from .figures import EXTREMITIES, draw_people, paint_people, parts_on_screen
 from .objects import MOTIONS as THING_MOTIONS
@@ -33,18 +34,25 @@ NUM_FRAMES = 8
 KINDS = {"people": 6, "things": 2, "views": 1, "dynamic": 2}  # of scenes, and their shares
 REAL_KINDS = KINDS | {"things": 4}  # where there are cut-out things
 TEMPI = (0.02, 0.05, 0.1)  # bounds, in turns of an action a shown frame
+PLAYBACK = (0.7, 1.14, 1.85, 3.0)  # bounds, in source frames a shown frame; all classes are drawn alike
+FOLLOW = list(CAMERAS).index("follow")
 STEADY = ("still", "linear", "accelerate", "fall", "grow", "spin")  # motions that go one way, or stay
 BATCHES_A_BANK = 128  # pictures seen much oftener are learned by heart
 
 LABELS: dict[str, tuple[str, ...]] = {
     "action": tuple(ACTIONS),  # of the main person, in clips that run forwards
     "playback": ("backward", "forward"),
+    "playback_speed": tuple(f"{low:g}-{high:g}" for low, high in pairwise(PLAYBACK)),
     "tempo": ("slow", "walking", "quick", "fast"),
     "people": ("one", "two", "three"),
+    "people_speed": SPEEDS,  # the main person's way over the ground, apart from the camera's
     "camera": tuple(CAMERAS),
     "camera_direction": DIRECTIONS,
+    "camera_speed": SPEEDS,
+    "zoom": ("out", "none", "in"),
     "cut": ("none", "cut"),
     "thing_direction": DIRECTIONS,  # of the only thing
+    "thing_speed": SPEEDS,  # of the same, apart from the camera's
     "picture": tuple(FAMILIES),
     "dynamic": tuple(DYNAMICS),
     "dynamic_band": tuple(f"{low:g}-{high:g}" for low, high in SPACE_BANDS),
@@ -134,7 +142,7 @@ class Renderer:
 
 def _draw_times(generator: Generator, num: int) -> tuple[Tensor, Tensor]:
     """Times (N, T) of the frames, in source frames, and the steps (N,) between them: three of ten run backwards."""
-    step = log_uniform(generator, (num,), 0.7, 3.0)
+    step = log_uniform(generator, (num,), PLAYBACK[0], PLAYBACK[-1])
     step = torch.where(uniform(generator, (num,)) < 0.3, -step, step)
     start = uniform(generator, (num, 1), 0, 60)
     return start + step[:, None] * torch.arange(NUM_FRAMES), step
@@ -154,17 +162,30 @@ def _draw_scene(
     """`num` scenes of one of KINDS, the share `ease` of those with people calm.
 
     Clips are of `filmed` pixels (height, width); the maps of parts are those of the square of `side` they are shown in.
-    A calm scene is a person before a pale picture, seen by a camera that stands still and captures all as it is.
+    A calm scene is a person before a pale picture, seen by a camera that stands still and captures all as it is. Cameras
+    that follow keep the main person in the middle, or the first thing; where nothing is to follow they wander, unnamed.
     """
     times, step = _draw_times(generator, num)
-    camera = draw_camera(generator, times)
+    people = things = subject = None
+    if kind == "things" or kind == "people":
+        shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
+        things = draw_objects(generator, times, len(pictures.family), count_shares=shares, num_cutouts=len(cutouts))
+        subject = things.centre[:, 0]
+    if kind == "people":
+        people = draw_people(generator, num, times, len(pictures.family))
+        subject = people.path
+    camera = draw_camera(generator, times, subject)
     calm = (uniform(generator, (num,)) < ease) & (kind == "people")
     camera = _stilled(camera, calm)
     index = torch.randint(len(pictures.family), (num, 2), generator=generator)
     is_cut = camera.cut < NUM_FRAMES
+    follows = camera.kind == FOLLOW
+    magnified = camera.zoom.mean(1)  # speeds are told as they are seen
     labels = {
-        "camera": torch.where(is_cut, -1, camera.kind),
+        "camera": torch.where(is_cut | (follows & (subject is None)), -1, camera.kind),
         "camera_direction": torch.where(is_cut, -1, camera.direction),
+        "camera_speed": torch.where(is_cut, -1, speed_class(camera.speed * magnified)),
+        "zoom": torch.where(is_cut, -1, camera.zoom_rate.sign().long() + 1),
         "cut": is_cut.long(),
         "picture": torch.where(is_cut, -1, pictures.family[index[:, 0]]),
         "photograph": torch.where(is_cut | calm, -1, pictures.photograph[index[:, 0]]),
@@ -181,25 +202,29 @@ def _draw_scene(
             labels[name] = labels[name].index_fill(0, rows, -1)
         if kind == "dynamic":
             labels |= {"dynamic": dynamic.family, "dynamic_band": dynamic.band, "dynamic_pace": dynamic.pace}
-    if kind == "things" or kind == "people":
-        shares = (0, 4, 3, 2) if kind == "things" else (5, 2, 1, 0)
-        things = draw_objects(generator, times, len(pictures.family), count_shares=shares, num_cutouts=len(cutouts))
+    if things is not None:
         things.picture[calm] = -1
         paint_objects(canvas, things, pictures.pixels, camera, cutouts)
         labels["cutout"] = _front_most(things)
         if kind == "things":
             names = list(THING_MOTIONS)
             steady = torch.isin(things.motion[:, 0], torch.tensor([names.index(name) for name in STEADY]))
-            labels["thing_direction"] = torch.where((things.count == 1) & steady, things.direction[:, 0], -1)
-    if kind == "people":
+            told = (things.count == 1) & steady
+            labels["thing_direction"] = torch.where(told, things.direction[:, 0], -1)
+            labels["thing_speed"] = torch.where(told, speed_class(things.speed[:, 0] * magnified), -1)
+    if people is not None:
         _fade(canvas, torch.nonzero(calm)[:, 0].to(device))
-        people = draw_people(generator, num, times, len(pictures.family))
+        # After a cut another camera looks, from which who was followed could be out of sight.
+        people = replace(people, following=torch.where(follows & ~is_cut, 0.0, people.following))
         paint_people(canvas, people, pictures.pixels, camera)
         tempo = torch.bucketize((people.pace * step).abs(), torch.tensor(TEMPI))
+        speed = people.travel.norm(dim=1) * (1 - people.tracking) * step.abs() * magnified
         labels |= {
             "action": torch.where(step > 0, people.action, -1),
             "playback": (step > 0).long(),
+            "playback_speed": torch.bucketize(step.abs(), torch.tensor(PLAYBACK[1:-1])),
             "tempo": tempo,
+            "people_speed": speed_class(speed),
             "people": people.number - 1,
         }
         reach = people.reach[:, [0, NUM_FRAMES // 2, -1]].flatten(1)
@@ -227,9 +252,8 @@ def _no_parts(num: int, side: int) -> tuple[Tensor, Tensor]:
 
 def _stilled(camera: Camera, calm: Tensor) -> Camera:
     """The cameras, those of calm clips standing still."""
-    some = {
-        name: getattr(camera, name).clone() for name in ("kind", "offset", "zoom", "roll", "tilt", "cut", "direction")
-    }
+    names = ("kind", "offset", "zoom", "roll", "tilt", "cut", "direction", "speed", "zoom_rate", "roll_rate")
+    some = {name: getattr(camera, name).clone() for name in names}
     for name, value in some.items():
         value[calm] = {"zoom": 1, "cut": NUM_FRAMES, "direction": STILL}.get(name, 0)  # kind 0 is "still"
     return replace(camera, **some)
