@@ -81,7 +81,7 @@ def test_a_gpu_that_is_not_there_is_refused():
     assert NO_GPU.startswith("no NVIDIA driver answers for GPU 0") and "\n" not in NO_GPU
     with pytest.raises(UsageError, match="decode 'cuda' was asked for, but no NVIDIA .*; use '--decode cpu'"):
         Extractor(decode="cuda", engine="torch")
-    with pytest.raises(UsageError, match="decode is 'gpu', but must be one of auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="decode is 'gpu', but must be one of cpu, cuda, auto"):
         Extractor(decode="gpu")
 
 
