@@ -96,6 +96,10 @@ class Res3D(Backbone):
         yield "pool5", self._pool
         yield "prob", lambda x: F.softmax(self.fc8(x), dim=1)
 
+    def extra_repr(self) -> str:
+        """The form of pool5, which no module of its own shows."""
+        return f"pool_change={self.pool_change:g}, pool_power={self.pool_power:g}"
+
     def _pool(self, maps: Tensor) -> Tensor:
         pooled = maps.mean((2, 3, 4))  # (N, C, T, H, W) -> (N, C)
         if self.pool_change and maps.shape[2] > 1:
