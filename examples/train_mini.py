@@ -38,7 +38,7 @@ from simple_figures import figures_batch, joined
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+CHECKPOINT, LOG, WEIGHTS = "checkpoint.pt", "log.jsonl", "res3d-mini.safetensors"
 # what may differ when a run goes on; sizes follow from --larger-from
 FREE = ("run", "measure", "resume", "begin_with", "sizes", "threads", "workers", "report_seconds", "save_seconds")
 
@@ -143,10 +143,14 @@ def refusal(args: argparse.Namespace) -> str | None:
     if not args.resume:
         if args.begin_with and not (Path(args.begin_with) / CHECKPOINT).is_file():
             return f"--begin-with {args.begin_with} has no {CHECKPOINT}; give the folder of a run that has saved one"
-        there = [name for name in (CHECKPOINT, LOG) if (folder / name).exists()]
-        return f"{folder} holds a run ({there[0]}); go on with --resume, or give another folder" if there else None
+        if checkpoint.exists():
+            return f"{folder} holds a run ({CHECKPOINT}); go on with --resume, or give another folder"
+        if there := _without_checkpoint(folder):
+            return f"{folder} holds {there}, which this run would replace; give another folder"
+        return None
     if not checkpoint.is_file():
-        return f"{folder} has no {CHECKPOINT} to resume; leave --resume out, or give the folder of a run"
+        leave = "" if _without_checkpoint(folder) else "leave --resume out, or "
+        return f"{folder} has no {CHECKPOINT} to resume; {leave}give {'the' if leave else 'another'} folder of a run"
     told = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("arguments")
     if told is None:
         return f"{checkpoint} does not tell its arguments: an older program wrote it; begin a new run with --begin-with"
@@ -156,6 +160,11 @@ def refusal(args: argparse.Namespace) -> str | None:
         return None
     each = (f"--{name.replace('_', '-')} {own[name]} instead of {told.get(name)}" for name in differing)
     return f"{checkpoint} is of a run with other arguments: {', '.join(each)}; give those, or begin a new run"
+
+
+def _without_checkpoint(folder: Path) -> str | None:
+    """The first of what a run leaves beside its checkpoint that is in a folder."""
+    return next((name for name in (LOG, WEIGHTS) if (folder / name).exists()), None)
 
 
 class Run:
@@ -437,7 +446,7 @@ def train(rank: int, args: argparse.Namespace, meeting: str = "") -> None:
         print(f"{sum(p.numel() for p in run.net.parameters()):,} parameters, {run.device}", flush=True)
     run.train()
     if not rank:
-        run.write_weights(run.folder / "res3d-mini.safetensors")
+        run.write_weights(run.folder / WEIGHTS)
     if args.processes > 1:
         dist.destroy_process_group()
 

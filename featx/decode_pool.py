@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -65,16 +65,19 @@ class Started:
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds that workers had a video in hand and room for its frames, and how many of these they were on a processor."""
+    """Seconds that workers had a video in hand and room for its frames, and how many of these they were on a processor; and
+    `lacking_seconds` in which the whole pool had no videos: half as many where half of the workers had none.
+    """
 
     seconds: float = 0.0
     processor_seconds: float = 0.0
+    lacking_seconds: float = 0.0
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(self.seconds + other.seconds, self.processor_seconds + other.processor_seconds)
+        return Spent(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __sub__(self, other: Spent) -> Spent:
-        return Spent(self.seconds - other.seconds, self.processor_seconds - other.processor_seconds)
+        return Spent(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(eq=False)
@@ -165,7 +168,7 @@ class DecodePool:
         self._num_lost_starts = 0
         self._workers: list[_WorkerProcess] = []  # started when there is work for them
         self._held: deque[tuple[_WorkerProcess, int, Chunk]] = deque()  # slots that are still copied from
-        self._spent_before = Spent()  # by the workers that are gone
+        self._spent_before = Spent()  # by the workers that are gone, and while videos lacked
         self.num_started = 0
         self.closed = False
 
@@ -231,7 +234,11 @@ class DecodePool:
 
             hand_out()
             while (busy or not supply.is_over) and not self.closed:
-                for key, _ in selector.select(timeout=HELD_POLL_SECONDS if self._held else self._poll_seconds):
+                num_lacking, began = 0 if supply.is_over else self._num_workers - len(busy), time.monotonic()
+                ready = selector.select(timeout=HELD_POLL_SECONDS if self._held else self._poll_seconds)
+                share = num_lacking / self._num_workers
+                self._spent_before += Spent(lacking_seconds=share * (time.monotonic() - began))
+                for key, _ in ready:
                     if key.data is None:  # a job has come
                         continue
                     for message in key.data.messages():

@@ -146,6 +146,7 @@ class Feeder:
         spent = self._pool.spent() - self._spent_before
         self._stopwatch.add("decode", spent.seconds)
         self._stopwatch.add("decode_processor", spent.processor_seconds)
+        self._stopwatch.add("input", spent.lacking_seconds)
 
     def events(self) -> Iterator[ClipReady | VideoEnded | VideoFailed | MemoryFull]:
         """What the thread makes, in order for each video; raises what the thread raised.

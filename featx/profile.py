@@ -65,8 +65,9 @@ class Profile:
     `start_seconds` passed before the first video: listing, loading, checking the engine; `wall_seconds` since. Of these the
     forward pass's thread spent `wait_seconds` waiting for clips, `forward_seconds` computing, `write_seconds` writing, and
     the rest, `other_seconds`, adding up features and the like. Beside it, `num_decoders` processes together had videos in hand,
-    and room for their frames, for `decode_seconds`, of which they were on a processor for `decode_processor_seconds`; and a
-    thread took `resize_seconds` to resize and to put clips together.
+    and room for their frames, for `decode_seconds`, of which they were on a processor for `decode_processor_seconds`; for
+    `input_seconds`, on the mean of them, there was no video yet that they could begin; and a thread took `resize_seconds` to
+    resize and to put clips together.
 
     With a GPU (`beside`) the thread spent `launch_seconds` giving it batches and `results_seconds` waiting for what comes
     back, and `copy_seconds` and `forward_seconds` are the GPU's, by its own clock, beside the thread and beside each other.
@@ -87,6 +88,7 @@ class Profile:
     results_seconds: float = 0.0
     copy_seconds: float = 0.0
     beside: bool = False
+    input_seconds: float = 0.0
 
     @property
     def other_seconds(self) -> float:
@@ -98,7 +100,7 @@ class Profile:
     def bottleneck(self) -> str:
         """What to make faster first: "input", "decode", "resize", "copy", "forward", "launch", "write" or "other".
 
-        "input": the decoders themselves waited, for videos that are fetched, or for their own start in a short run.
+        "input": the decoders themselves wait, for videos that are fetched.
         """
         names = ("launch", "results") if self.beside else ("forward",)
         parts = {name: getattr(self, f"{name}_seconds") for name in (*names, "wait", "write", "other")}
@@ -107,10 +109,12 @@ class Profile:
             return "forward" if self.forward_seconds >= self.copy_seconds else "copy"
         if longest != "wait":
             return longest
-        long = self.wait_seconds / 2
-        if self.resize_seconds >= long and self.resize_seconds > self.decode_seconds / max(self.num_decoders, 1):
-            return "resize"
-        return "decode" if self.decode_seconds >= long else "input"  # where not even one decoder was busy
+        if self.input_seconds >= self.wait_seconds / 2:
+            return "input"
+        is_busy = self.resize_seconds >= self.wait_seconds / 2  # else it waits for frames most of the time
+        return (
+            "resize" if is_busy and self.resize_seconds > self.decode_seconds / max(self.num_decoders, 1) else "decode"
+        )
 
     @classmethod
     def of(
@@ -129,11 +133,13 @@ class Profile:
         start_seconds, wall_seconds = start_seconds + late, wall_seconds - late
         stages = (stopwatch.seconds(name) for name in STAGES)
         on_gpu = (stopwatch.seconds(name) for name in ("launch", "results", "copy"))
-        return cls(start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips, *on_gpu, beside)
+        begun = (start_seconds, wall_seconds, *stages, num_decoders, num_frames, num_clips, *on_gpu, beside)
+        return cls(*begun, input_seconds=stopwatch.seconds("input"))
 
     def lines(self) -> list[str]:
         """For people: a line a stage, the rates, and the bottleneck."""
         notes = {
+            "input": "no video to begin, on the mean of the processes that decode",
             "decode": f"{self.num_decoders} process{'es' * (self.num_decoders != 1)} beside, each so much of the time; "
             f"{self.decode_processor_seconds:.2f} s on processors",
             "resize": "a thread beside: resize, crop, clips",

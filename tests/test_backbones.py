@@ -444,7 +444,9 @@ def test_c3d_without_classifier():
 def test_res3d_pools_averages_and_changes(change, power, num_frames):
     clips = seeded_clips(2, 3, num_frames, 16, 16, scale=1.0)
     net = lively(Res3D(num_classes=5, widths=(4, 6, 8, 10), pool_change=change, pool_power=power), clips)
-    assert f"pool_change={change:g}, pool_power={power:g}" in repr(net)  # as a net of equal weights may have another pool5
+    assert f"pool_change={change:g}, pool_power={power:g}" in repr(
+        net
+    )  # as a net of equal weights may have another pool5
     with torch.no_grad():
         found = net(clips, ("res5b", "pool5"))
     maps = found["res5b"][0]  # (C, T, h, w)

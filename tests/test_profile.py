@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 
 import pytest
+from conftest import write_noise_video
 
 from featx.cli import main
-from featx.decode_pool import DecodePool, Spent
+from featx.decode_pool import DecodePool, Ended, Spent
 from featx.extractor import Extractor
 from featx.plan import plan_videos
 from featx.profile import Profile, Stopwatch
@@ -28,6 +30,7 @@ EXAMPLE = Profile(
     num_decoders=2,
     num_frames=3000,
     num_clips=250,
+    input_seconds=0.5,
 )
 
 
@@ -53,7 +56,8 @@ def test_a_stopwatch_adds_up(clock):
 
 def test_a_profile_in_lines():
     assert EXAMPLE.other_seconds == 0.5
-    first, *stages, last = EXAMPLE.lines()
+    first, waits, *stages, last = EXAMPLE.lines()
+    assert waits.split()[:4] == ["input", "0.50", "s", "5.0%"]
     assert first == "where 10.00 s went, after 1.50 s to start:"
     assert [line.split()[:4] for line in stages] == [
         ["decode", "6.00", "s", "30.0%"],  # of each of two
@@ -82,7 +86,7 @@ def test_a_profile_in_lines():
         # 16 decoders and one long video, which one of them reads
         ({"wait_seconds": 8.0, "forward_seconds": 1.0, "num_decoders": 16, "resize_seconds": 2.5}, "decode"),
         # videos that are fetched come slower than they are decoded
-        ({"wait_seconds": 8.0, "forward_seconds": 1.0, "decode_seconds": 2.0, "resize_seconds": 1.0}, "input"),
+        ({"wait_seconds": 8.0, "forward_seconds": 1.0, "num_decoders": 16, "input_seconds": 4.5}, "input"),
         ({"write_seconds": 8.0, "forward_seconds": 0.5}, "write"),
         ({"forward_seconds": 0.5}, "other"),
     ],
@@ -96,7 +100,7 @@ ON_GPU = dataclasses.replace(EXAMPLE, beside=True, launch_seconds=1.0, results_s
 
 def test_a_gpu_works_beside_the_thread():
     assert ON_GPU.other_seconds == 1.5  # 10 s without wait, write, launch and results
-    _, *stages, last = ON_GPU.lines()
+    _, _, *stages, last = ON_GPU.lines()
     assert [line.split()[0] for line in stages] == [
         *("decode", "resize", "wait", "forward", "write", "other"),
         *("launch", "results", "copy"),
@@ -145,6 +149,25 @@ def test_the_time_of_workers_that_are_gone_still_counts(clips_folder):
         spent = pool.spent()
     assert 0 < spent.seconds <= pool.spent().seconds
     assert 0 < spent.processor_seconds <= pool.spent().processor_seconds
+
+
+def test_a_pool_counts_the_time_without_videos(tmp_path):
+    """Two workers, and a second video that comes when the first has ended: until then one has nothing to do."""
+    for name in "ab":
+        write_noise_video(tmp_path / f"{name}.mp4", 60)
+    ended = threading.Event()
+
+    def late():
+        yield tmp_path / "a.mp4"
+        ended.wait(60)
+        yield tmp_path / "b.mp4"
+
+    with DecodePool(2) as pool:
+        for event in pool.decode(late()):
+            if isinstance(event, Ended) and event.index == 0:
+                assert pool.spent().lacking_seconds > 0
+                ended.set()
+    assert pool.spent().lacking_seconds > 0
 
 
 def test_every_call_of_an_extractor_adds_to_its_stopwatch(clips_folder):
