@@ -192,12 +192,13 @@ def decode_rate(
 
         if not num_frames(paths[: 2 * num_workers]):  # the workers start
             raise RuntimeError(f"nothing could be decoded of {len(paths)} files such as {paths[0].name}")
-        done, busy, started = 0, pool.busy_seconds(), clock()
+        done, before, started = 0, pool.spent(), clock()
         while True:
             done += num_frames(paths)
             elapsed = clock() - started
             if elapsed >= seconds:
-                return Decoding(done / elapsed, (pool.busy_seconds() - busy) / done, pool.num_started)
+                spent = (pool.spent() - before).processor_seconds
+                return Decoding(done / elapsed, spent / done, pool.num_started)
 
 
 def decoded_by_gpu(paths: Sequence[str | os.PathLike], gpu: str) -> tuple[int, int] | None:

@@ -274,8 +274,8 @@ class Pool:
         for index, _ in enumerate(paths):
             yield Chunk(index, None, [0.0] * 10, (4, 4))
 
-    def busy_seconds(self):
-        return self.now / 2
+    def spent(self):
+        return decode_pool.Spent(self.now, self.now / 2)
 
     def __enter__(self):
         return self
@@ -293,6 +293,13 @@ def test_decoding_alone_lasts_and_takes_the_extractors_form(monkeypatch, planar)
     assert Pool.made[0].passes == [(2 * USUAL, planar), *[(100, planar)] * 3]
     assert found.frames_per_second == pytest.approx(3000 / 1.2)
     assert found.seconds_per_frame == pytest.approx(0.6 / 3000)
+
+
+def test_decoding_alone_is_measured_in_a_pool_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_pool, "default_num_workers", lambda: 1)
+    video = write_noise_video(tmp_path / "a.mp4", 12)
+    found = benchmark_files.decode_rate([video] * 4, setting(), seconds=0.0)
+    assert found.frames_per_second > 0 and found.seconds_per_frame > 0 and found.num_started == 1
 
 
 class Runs:
