@@ -117,6 +117,11 @@ class RenderedBatches(IterableDataset):
             step += every
 
 
+def take_one_thread(worker: int) -> None:
+    """What a rendering process begins with."""
+    torch.set_num_threads(1)
+
+
 def calm_share(progress: float, until: float) -> float:
     """The share of people in calm scenes: all at first, falling evenly to CALM_SHARE at the part `until` of a run."""
     return CALM_SHARE if progress >= until else 1 - (1 - CALM_SHARE) * progress / until
@@ -140,17 +145,19 @@ def refusal(args: argparse.Namespace) -> str | None:
     """Why a run cannot begin, or go on, in its folder; None where it can."""
     folder = Path(args.run)
     checkpoint = folder / CHECKPOINT
+    there = [name for name in (LOG, WEIGHTS) if (folder / name).exists()]
     if not args.resume:
         if args.begin_with and not (Path(args.begin_with) / CHECKPOINT).is_file():
             return f"--begin-with {args.begin_with} has no {CHECKPOINT}; give the folder of a run that has saved one"
         if checkpoint.exists():
             return f"{folder} holds a run ({CHECKPOINT}); go on with --resume, or give another folder"
-        if there := _without_checkpoint(folder):
-            return f"{folder} holds {there}, which this run would replace; give another folder"
-        return None
+        return f"{folder} holds {there[0]}, and no {CHECKPOINT} to go on from; give another folder" if there else None
     if not checkpoint.is_file():
-        leave = "" if _without_checkpoint(folder) else "leave --resume out, or "
-        return f"{folder} has no {CHECKPOINT} to resume; {leave}give {'the' if leave else 'another'} folder of a run"
+        if there:
+            return (
+                f"{folder} has no {CHECKPOINT} to resume, but {there[0]}; give the folder of a run that has saved one"
+            )
+        return f"{folder} has no {CHECKPOINT} to resume; leave --resume out, or give the folder of a run"
     told = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get("arguments")
     if told is None:
         return f"{checkpoint} does not tell its arguments: an older program wrote it; begin a new run with --begin-with"
@@ -162,9 +169,9 @@ def refusal(args: argparse.Namespace) -> str | None:
     return f"{checkpoint} is of a run with other arguments: {', '.join(each)}; give those, or begin a new run"
 
 
-def _without_checkpoint(folder: Path) -> str | None:
-    """The first of what a run leaves beside its checkpoint that is in a folder."""
-    return next((name for name in (LOG, WEIGHTS) if (folder / name).exists()), None)
+def chosen_device() -> torch.device:
+    """The GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Run:
@@ -174,7 +181,7 @@ class Run:
         self.args, self.team = args, team or Team()
         self.folder = Path(args.run)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = chosen_device()
         torch.manual_seed(args.seed)
         self.net = new_net().to(self.device, memory_format=torch.channels_last_3d).train()
         photographs = read_photographs(args.photographs)
@@ -282,7 +289,10 @@ class Run:
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
-                worker_init_fn=lambda _: torch.set_num_threads(1),
+                worker_init_fn=take_one_thread,
+                multiprocessing_context="forkserver"
+                if workers and on_gpu
+                else None,  # CUDA does not live through a fork
             )
         )
         return self._with_scenes(rendered) if on_gpu else rendered
@@ -371,7 +381,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     length.add_argument(
         "--measure",
         action="store_true",
-        help="print what a clip costs in milliseconds of one thread of the processor, and train nothing",
+        help="print what a clip costs in milliseconds of one thread of the processor, or on a GPU, and train nothing",
     )
     parser.add_argument("--recipe", choices=list(RECIPES), default="all", help="what teaches the network")
     parser.add_argument(
@@ -420,6 +430,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--report-seconds", type=float, default=60)
     parser.add_argument("--save-seconds", type=float, default=180)
     args = parser.parse_args(arguments)
+    if args.measure and (args.resume or args.begin_with):
+        parser.error("--measure trains nothing: leave --resume and --begin-with out")
     args.larger_from = tuple(args.larger_from)
     args.sizes = tuple(zip((*args.larger_from, 1.0), SIZES, strict=True))  # until which part of the run which size
     if not 0 <= args.larger_from[0] <= args.larger_from[1] <= 1:
@@ -457,10 +469,18 @@ def train_together(args: argparse.Namespace) -> None:
         torch.multiprocessing.spawn(train, (args, os.path.join(folder, "meeting")), args.processes)
 
 
-def measured(args: argparse.Namespace, rounds: int = 10) -> dict[str, float]:
-    """Milliseconds of processor time that a clip of the first size takes: as a scene, as simple figures, trained on.
+def clock(device: torch.device) -> float:
+    """Seconds of the processor's time; on a GPU those of a watch, once it has done all that it was given."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
-    With one thread. The pictures of scenes, which serve many batches, are there already.
+
+def measured(args: argparse.Namespace, rounds: int = 10) -> dict[str, float]:
+    """Milliseconds, by `clock`, that a clip of the first size takes: as a scene, as simple figures, trained on.
+
+    With one thread of the processor. The pictures of scenes, which serve many batches, are there already.
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -476,10 +496,10 @@ def measured(args: argparse.Namespace, rounds: int = 10) -> dict[str, float]:
     found = {}
     for name, step in costs.items():
         step(0)  # the first may choose kernels
-        start = time.process_time()
+        start = clock(run.device)
         for number in range(1, rounds + 1):
             step(number)
-        found[name] = 1000 * (time.process_time() - start) / (rounds * size)
+        found[name] = 1000 * (clock(run.device) - start) / (rounds * size)
     return found
 
 
@@ -487,7 +507,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     if args.measure:
         told = ", ".join(f"{name} {cost:.1f}" for name, cost in measured(args).items())
-        print(f"processor ms a clip of {args.sizes[0][1]} pixels, one thread: {told}")
+        of, where = ("processor ", "one thread") if (device := chosen_device()).type == "cpu" else ("", f"on {device}")
+        print(f"{of}ms a clip of {args.sizes[0][1]} pixels, {where}: {told}")
         return
     if reason := refusal(args):
         print(f"train_mini.py: {reason}", file=sys.stderr)

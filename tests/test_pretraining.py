@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import write_noise_video
 from scipy import ndimage
 from sklearn.cluster import KMeans
 from torch import nn
@@ -528,9 +530,17 @@ def train(folder: Path, *options: str, stop_at: int | None = None) -> dict[str, 
     return {**run.net.state_dict(), **{f"heads.{name}": x for name, x in run.heads.state_dict().items()}}
 
 
-def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path):
+@pytest.fixture(scope="module")
+def half_run(tmp_path_factory):
+    """The folder of a run of two steps that stopped after the first, and its weights."""
+    folder = tmp_path_factory.mktemp("half") / "run"
+    return folder, train(folder, stop_at=1)
+
+
+def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(tmp_path, half_run):
     whole = train(tmp_path / "whole")
-    half = train(tmp_path / "parted", stop_at=1)
+    folder, half = half_run
+    shutil.copytree(folder, tmp_path / "parted")
     resumed = train(tmp_path / "parted", "--resume")
     assert all(torch.isfinite(tensor).all() for tensor in whole.values())
     assert any(not torch.equal(half[name], whole[name]) for name in whole)
@@ -549,6 +559,35 @@ def test_what_a_clip_costs_is_measured_by_the_processor_s_clock(tmp_path, monkey
         torch.set_num_threads(threads)
     told = "processor ms a clip of 32 pixels, one thread: scenes 10.0, figures 10.0, training 10.0\n"
     assert capsys.readouterr().out == told and not (tmp_path / "run").exists()
+
+
+def test_a_gpu_has_done_its_work_when_the_clock_is_read(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "synchronize", done.append)
+    monkeypatch.setattr(train_mini.time, "perf_counter", lambda: 5.0 + len(done))
+    gpu = torch.device("cuda")
+    assert train_mini.clock(gpu) == 6.0 and done == [gpu]
+
+
+@pytest.mark.parametrize("other", [["--resume"], ["--begin-with", "here"]])
+def test_a_measurement_begins_and_resumes_nothing(capsys, other):
+    with pytest.raises(SystemExit) as stopped:
+        train_mini.main(["run", "--measure", *other])
+    assert stopped.value.code == 2 and "leave --resume and --begin-with out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "workers", "how"), [("cuda", 2, "forkserver"), ("cuda", 0, None), ("cpu", 2, None)])
+def test_nothing_forks_beside_a_gpu(monkeypatch, device, workers, how):
+    """What another process is given can be pickled."""
+    args = train_mini.parse(["run", "--steps", "4", "--workers", str(workers)])
+    run, asked = object.__new__(train_mini.Run), {}
+    run.args, run.device, run.step = args, torch.device(device), 1
+    run.team, run.schedule = train_mini.Team(), train_mini.Schedule(4, None)
+    monkeypatch.setattr(train_mini, "DataLoader", lambda dataset, **options: asked.update(options) or [dataset])
+    monkeypatch.setattr(run, "_with_scenes", lambda figures: figures)
+    dataset, begin = pickle.loads(pickle.dumps((next(run.batches()), asked["worker_init_fn"])))
+    assert asked["multiprocessing_context"] == how and begin is train_mini.take_one_thread
+    assert (dataset.step, dataset.figures_only, dataset.args) == (1, device == "cuda", args)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -597,22 +636,33 @@ def refused(capsys, folder: Path, *options: str) -> str:
     return err
 
 
-def test_a_run_is_not_replaced_by_another(tmp_path, capsys):
-    train(tmp_path / "run", stop_at=1)
+def test_a_run_is_not_replaced_by_another(tmp_path, capsys, half_run):
+    shutil.copytree(half_run[0], tmp_path / "run")
     before = (tmp_path / "run/checkpoint.pt").read_bytes()
     assert "holds a run (checkpoint.pt); go on with --resume" in refused(capsys, tmp_path / "run", "--steps", "2")
     assert (tmp_path / "run/checkpoint.pt").read_bytes() == before
     (tmp_path / "run/checkpoint.pt").unlink()
-    assert "holds a run (log.jsonl)" in refused(capsys, tmp_path / "run", "--steps", "2")
-    assert "no checkpoint.pt to resume" in refused(capsys, tmp_path / "run", "--steps", "2", "--resume")
+    told = "holds log.jsonl, and no checkpoint.pt to go on from; give another folder"
+    assert told in refused(capsys, tmp_path / "run", "--steps", "2")
+    told = "has no checkpoint.pt to resume, but log.jsonl; give the folder of a run that has saved one"
+    assert told in refused(capsys, tmp_path / "run", "--steps", "2", "--resume")
+    told = "has no checkpoint.pt to resume; leave --resume out, or give the folder of a run"
+    assert told in refused(capsys, tmp_path / "empty", "--steps", "2", "--resume")
     begin = ["--steps", "2", "--begin-with", str(tmp_path)]
     assert f"--begin-with {tmp_path} has no checkpoint.pt" in refused(capsys, tmp_path / "new", *begin)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_goes_on_with_its_own_arguments_only(tmp_path, capsys):
+def test_the_embedded_weights_are_not_replaced_by_a_run(capsys):
+    assert "holds res3d-mini.safetensors, and no" in refused(capsys, ROOT / "weights", "--minutes", "60")
+    assert "to resume, but res3d-mini.safetensors; give" in refused(
+        capsys, ROOT / "weights", "--minutes", "60", "--resume"
+    )
+
+
+def test_a_run_goes_on_with_its_own_arguments_only(tmp_path, capsys, half_run):
     folder, own = tmp_path / "run", ["--batch-size", "4", "--pictures", "4", "--held-out", "4", "--words", "10"]
-    train(folder, stop_at=1)
+    shutil.copytree(half_run[0], folder)
     before = (folder / "checkpoint.pt").read_bytes()
     go_on = ["--resume", *own, "--steps"]
     for changed, told in (
@@ -769,6 +819,7 @@ def test_heads_learn_from_the_plain_average(mixed):
     assert differing == {"pool_change", "pool_power"}
 
 
+@pytest.mark.long
 def test_written_weights_name_their_classes_by_the_embedded_pool5(tmp_path, capsys):
     """The classifier fits the card's pool5, on figures that it learned from, whatever it was in training."""
     options = ["--steps", "1", "--batch-size", "8", "--pictures", "4", "--held-out", "4", "--words", "10"]
@@ -875,13 +926,13 @@ def test_the_plain_average_of_res5b_is_had_in_two_ways(tmp_path):
         del card["arguments"][name]
     shutil.copy(ROOT / "weights" / card["file"], tmp_path)
     (tmp_path / "plain.json").write_text(json.dumps(card | {"name": "res3d-plain", "embedded": False, "source": []}))
-    videos = sorted((EXAMPLES / "videos").glob("*/*_g01_c01.mp4"))[:2]
+    videos = [write_noise_video(tmp_path / "a.mp4", 16)]
     featx.extract_to(videos, tmp_path / "f.h5", layers=["res5b"])
     plain = {"backbone": tmp_path / "plain.json", "weights": tmp_path / card["file"]}
     featx.extract_to(videos, tmp_path / "plain.h5", layers=["pool5"], **plain)
     with featx.open(tmp_path / "f.h5") as file, featx.open(tmp_path / "plain.h5") as other:
         average, expected = eval(way), other.descriptors("pool5")
-        assert file.keys == other.keys and expected.shape == (2, 320)
+        assert file.keys == other.keys and expected.shape == (1, 320)
     average /= np.linalg.norm(average, axis=1, keepdims=True)
     assert np.allclose(average, expected, atol=1e-5)
 
