@@ -21,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -225,7 +225,7 @@ def _measure_precision(
     took = time.perf_counter() - started
     rate = forward_rate(engine, clips, args.seconds)
     row = f"  {engine.precision:<6} {engine.description:<22} batch {engine.batch_size:<4} {rate:10,.2f} clips/s   "
-    told = shares(rate, engine.batch_size, engine.precision, gflop, traffic, ceilings, gain_of_graph(notes))
+    told = shares(rate, engine.batch_size, engine.precision, gflop, traffic, ceilings, engine.name, notes)
     print(
         f"{row}{rate * gflop / 1000:8.2f} TFLOP/s   {told[0]}   (found in {took:.0f} s)",
         *told[1:],
@@ -241,9 +241,13 @@ def shares(
     gflop: float,
     traffic: Traffic | None,
     ceilings: Ceilings | None,
-    graph_gain: float | None,
+    plan: str,
+    notes: Sequence[str],
 ) -> list[str]:
-    """What part of the ceilings so many clips a second are, and in a line of its own the reason where that is little."""
+    """What part of the ceilings so many clips a second are, and in a line of its own the reason where that is little.
+
+    `plan`: what runs, of the engine's; `notes`: what the engine said of what it tried.
+    """
     if ceilings is None:
         return ["of unknown ceilings"]
     tflops = rate * gflop / 1000
@@ -257,7 +261,13 @@ def shares(
     if part >= LOW:
         return [line]
     own = (precision, tflops / ceilings.tflops_in[precision]) if precision in ceilings.tflops_in else None
-    reason = reason_below(own=own, traffic=moved, graph_gain=graph_gain, layer_seconds=layer_seconds)
+    reason = reason_below(
+        own=own,
+        traffic=moved,
+        graph_gain=gain_of_graph(notes, plan),
+        is_graph="-graph" in plan,
+        layer_seconds=layer_seconds,
+    )
     return [line, f"    below {LOW:.0%} of the {ceilings.dtype} matrix rate: {reason}"]
 
 

@@ -65,9 +65,7 @@ def measure_files(
         f"memory once read; made in {time.perf_counter() - started:.0f} s",
         flush=True,
     )
-    options = {"weights": weights, "batch_size": args.batch_size}
-    if args.decode != "auto":
-        options["decode"] = args.decode
+    options = {"weights": weights, "batch_size": args.batch_size, "decode": args.decode}
     first = plan_videos([next(iter(many.values()))])
     with featx.Extractor(card, device=devices[0], **options) as extractor:
         # from LONG_RUN_VIDEOS on torch.compile is tried

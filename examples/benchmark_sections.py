@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -38,11 +38,11 @@ class Sections:
                 traceback.format_exception(type(error), error, error.__traceback__, -TOLD_CALLS, chain=False)
             )
             print(f"\n  {name} FAILED, the benchmark goes on:\n    " + told.strip().replace("\n", "\n    "), flush=True)
-        else:
-            return
-        gc.collect()  # the memory of a device that the error's frames held
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+            traceback.clear_frames(error.__traceback__)  # they hold memory of a device, and the error them
+            gc.collect()
+            if torch.cuda.is_initialized():
+                with suppress(RuntimeError):  # some errors of CUDA stay for as long as the process
+                    torch.cuda.empty_cache()
 
     def exit_code(self) -> int:
         """1 where a section failed; says which once more, since they stand far above."""

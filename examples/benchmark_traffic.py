@@ -64,11 +64,15 @@ def least_traffic(backbone: Backbone, clip_shape: Sequence[int], layers: Sequenc
     return Traffic(activations, sum(x.numel() for x in weights.values()), len(steps))
 
 
-def gain_of_graph(notes: Iterable[str]) -> float | None:
-    """How many times as fast a CUDA graph is as the same kernels started one by one, by an engine's notes; None if unknown."""
+def gain_of_graph(notes: Iterable[str], plan: str) -> float | None:
+    """How many times as fast a CUDA graph of the plan that was taken is as the same kernels started one by one.
+
+    By an engine's notes; None if these do not tell.
+    """
+    form = plan.removesuffix("-search").removesuffix("-graph")
     rates = {name: float(rate.replace(",", "")) for note in notes for name, rate in _RATE.findall(note)}
-    gains = [rates[f"{name}-graph"] / rate for name, rate in rates.items() if rate and f"{name}-graph" in rates]
-    return max(gains, default=None)
+    alone, graph = rates.get(form), rates.get(f"{form}-graph")
+    return graph / alone if graph and alone else None
 
 
 _RATE = re.compile(r"([\w-]+) ([\d,]+) clips/s")  # as `featx.engine.precision.Tried.line` writes it
@@ -79,13 +83,14 @@ def reason_below(
     own: tuple[str, float] | None = None,
     traffic: float | None = None,
     graph_gain: float | None = None,
+    is_graph: bool = False,
     layer_seconds: float = inf,
 ) -> str:
     """Why a forward pass stays below LOW of the matrix rate, in words.
 
     `own`: a precision, where it is not the ceiling's, and the share of its own matrix rate; `traffic`: of the copy rate the
-    share that is moved at least; `layer_seconds`: what a layer takes for a batch. The larger of the shares is the reason, where
-    it is substantial; then launches.
+    share that is moved at least; `is_graph`: whether a CUDA graph is what runs; `layer_seconds`: what a layer takes for a
+    batch. The larger of the shares is the reason, where it is substantial; then how short the kernels are.
     """
     name, share = own or ("", 0.0)
     if share >= max(LOW, traffic or 0.0):
@@ -93,7 +98,8 @@ def reason_below(
     if traffic is not None and traffic >= SUBSTANTIAL:
         return f"bound by memory traffic, at least {traffic:.0%} of the device's copies"
     if graph_gain is not None and graph_gain >= GRAPH_GAIN:
-        return f"bound by launches: its kernels are so short that a graph of them is {graph_gain:.2f} times as fast"
+        return f"bound by kernels so short that a graph of them is {graph_gain:.2f} times as fast as starting them one by one"
     if layer_seconds < SMALL_LAYER_SECONDS:
-        return f"bound by launches: a layer takes {1e6 * layer_seconds:.0f} µs, as little as starting its kernels"
-    return "bound by neither memory traffic nor launches alone"
+        beside = "" if is_graph else ", as little as starting its kernels"
+        return f"bound by short kernels: a layer takes {1e6 * layer_seconds:.0f} µs{beside}"
+    return "bound by neither memory traffic nor short kernels alone"

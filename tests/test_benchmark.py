@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -65,6 +66,23 @@ def test_a_section_that_fails_is_told_and_the_others_go_on(capsys):
     assert len(said.splitlines()) < 12  # not all twenty calls
     assert went_on == ["second"] and sections.failed == ["first"] and sections.exit_code() == 1
     assert capsys.readouterr().out.endswith("FAILED: first\n")
+
+
+def test_what_a_section_that_fails_held_is_free_and_a_lost_gpu_ends_nothing(monkeypatch):
+    def lost():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def fails():
+        held = torch.zeros(2)
+        there.append(weakref.ref(held))
+        raise ValueError("the reason")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: [found.append(there[0]()), lost()])
+    sections, there, found = Sections(), [], []
+    with sections.section("first"):
+        fails()
+    assert sections.failed == ["first"] and found == [None]
 
 
 def test_an_interrupt_ends_the_benchmark():
@@ -154,6 +172,15 @@ def test_networks_are_compiled_unless_it_is_to_be_quick(given, networks, files):
     assert (args.compile_networks, args.compile_files) == (networks, files)
 
 
+@pytest.mark.parametrize(
+    ("given", "num_files"),
+    [([], 2000), (["--quick"], 4), (["--quick", "--num-files", "9"], 9), (["--quick", "--device", "cuda"], 2000)],
+)
+def test_files_are_as_many_as_asked_for(given, num_files):
+    args = benchmark._arguments(given)
+    assert (args.num_files, args.decode) == (num_files, "cpu")
+
+
 # ----------------------------------------------------------------------------------------------- traffic and reasons
 
 
@@ -211,8 +238,12 @@ def test_the_traffic_of_c3d():
     [
         ({"traffic": 0.5}, "bound by memory traffic, at least 50% of the device's copies"),
         ({"traffic": 0.5, "graph_gain": 2.0}, "bound by memory traffic"),  # a device that moves as much is busy
-        ({"traffic": 0.1, "graph_gain": 1.5}, "bound by launches: .* 1.50 times as fast"),
-        ({"traffic": 0.1, "graph_gain": 1.1, "layer_seconds": 1e-5}, "bound by launches: a layer takes 10 µs"),
+        (
+            {"traffic": 0.1, "graph_gain": 1.5},
+            "bound by kernels so short that .* 1.50 times as fast as starting them one by one",
+        ),
+        ({"traffic": 0.1, "layer_seconds": 1e-5}, "bound by short kernels: a layer takes 10 µs, as little as starting"),
+        ({"traffic": 0.1, "graph_gain": 1.1, "layer_seconds": 1e-5, "is_graph": True}, ".* a layer takes 10 µs$"),
         ({"traffic": 0.3, "graph_gain": 1.1, "layer_seconds": 1e-3}, "bound by neither"),
         ({"own": ("fp32", 0.8), "traffic": 0.1}, "bound by products in fp32, at 80% "),
         ({"own": ("fp32", 0.5), "traffic": 0.6}, "bound by memory traffic"),
@@ -220,34 +251,42 @@ def test_the_traffic_of_c3d():
         ({}, "bound by neither"),
     ],
 )
-def test_the_reason_is_the_largest_share_or_launches(found, reason):
+def test_the_reason_is_the_largest_share_or_short_kernels(found, reason):
     assert re.match(reason, reason_below(**found))
 
 
 def test_the_gain_of_a_graph_is_read_from_what_an_engine_says():
     tried = [Tried("folded", 0.02, 1e-7), Tried("cudnn", 0.01, 1e-7), Tried("cudnn-graph", 0.005, 1e-7)]
-    others = [Tried("compile", problem="no compiler"), Tried("cudnn-graph-search", 0.001, 1e-7)]
+    others = [
+        Tried("compile", problem="no compiler"),
+        Tried("cudnn-graph-search", 0.001, 1e-7),
+        Tried("folded-graph", 0.002, 1e-7),
+    ]
     note = "engines tried: " + "; ".join(one.line(64) for one in (*tried, *others))
-    assert gain_of_graph(["precision bf16 is the fastest: bf16 6,400 clips/s", note]) == 2.0
-    assert gain_of_graph(["engines tried: " + tried[1].line(64)]) is None and gain_of_graph([]) is None
+    notes = ["precision bf16 is the fastest: bf16 6,400 clips/s", note]
+    for taken in ("cudnn-graph", "cudnn", "cudnn-graph-search", "cudnn-search"):
+        assert gain_of_graph(notes, taken) == 2.0
+    assert gain_of_graph(notes, "folded") == 10.0  # not that of the plan that was taken before
+    assert gain_of_graph(notes, "compile") is None and gain_of_graph([], "cudnn") is None
+    assert gain_of_graph(["engines tried: " + tried[1].line(64)], "cudnn") is None
 
 
 def test_shares_of_the_ceilings_by_hand():
     """1000 clips/s of 80 GFLOP are 80 TFLOP/s, a tenth of 800; 2 bytes of 1.0e9 numbers are 2000 GB/s, half of 4000."""
     traffic = Traffic(990_000_000, 100_000_000, 20)
-    told = shares(1000.0, 10, "bf16", 80.0, traffic, CEILINGS, None)
+    told = shares(1000.0, 10, "bf16", 80.0, traffic, CEILINGS, "torch", [])
     assert told == [
         " 10.0% of the bf16 matrix rate, at least 50.0% of the copy rate",
         "    below 30% of the bf16 matrix rate: bound by memory traffic, at least 50% of the device's copies",
     ]
-    assert len(shares(3000.0, 10, "bf16", 80.0, traffic, CEILINGS, None)) == 1  # 30 %: no reason is needed
+    assert len(shares(3000.0, 10, "bf16", 80.0, traffic, CEILINGS, "torch", [])) == 1  # 30 %: no reason is needed
     few = Traffic(1_000_000, 0, 20)
-    assert shares(500.0, 10, "fp32", 80.0, few, CEILINGS, None)[1].endswith(
+    assert shares(500.0, 10, "fp32", 80.0, few, CEILINGS, "torch", [])[1].endswith(
         "bound by products in fp32, at 80% of the device's rate of these"
     )
     # 10 clips in 3.3 ms, and 200 layers: 17 µs each
-    assert "a layer takes 17 µs" in shares(3000.0, 10, "bf16", 1.0, Traffic(10**6, 0, 200), CEILINGS, None)[1]
-    assert "copy rate" not in shares(1000.0, 10, "bf16", 80.0, None, CEILINGS, None)[0]
+    assert "a layer takes 17 µs" in shares(3000.0, 10, "bf16", 1.0, Traffic(10**6, 0, 200), CEILINGS, "torch", [])[1]
+    assert "copy rate" not in shares(1000.0, 10, "bf16", 80.0, None, CEILINGS, "torch", [])[0]
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -255,7 +294,7 @@ def test_shares_of_the_ceilings_by_hand():
 
 def setting(**others) -> benchmark_files.Setting:
     plain = {"card": get_checkpoint("res3d-mini"), "devices": ("cpu",), "device": "cpu", "options": {"engine": "torch"}}
-    return benchmark_files.Setting(**(plain | {"forward": 100.0, "decode": "auto", "planar": True} | others))
+    return benchmark_files.Setting(**(plain | {"forward": 100.0, "decode": "cpu", "planar": True} | others))
 
 
 class Pool:
@@ -427,7 +466,13 @@ def test_files_are_compiled_for_only_where_that_is_asked_for(tmp_path, monkeypat
     benchmark_files.measure_files(card, None, tmp_path, devices, benchmark._arguments(args), Sections())
     assert prepared == [300 if compiled else LONG_RUN_VIDEOS - 1]
     assert (sets[0].forward, sets[0].planar) == (100.0, False)
-    assert sets[0].options == {"weights": None, "batch_size": 2, "precision": "fp32", "engine": "torch"}
+    assert sets[0].options == {
+        "weights": None,
+        "batch_size": 2,
+        "precision": "fp32",
+        "engine": "torch",
+        "decode": "cpu",
+    }
 
 
 def test_a_precision_that_the_device_has_not_is_no_failure(monkeypatch, capsys):
