@@ -45,7 +45,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "playback_speed": tuple(f"{low:g}-{high:g}" for low, high in pairwise(PLAYBACK)),
     "tempo": ("slow", "walking", "quick", "fast"),
     "people": ("one", "two", "three"),
-    "people_speed": SPEEDS,  # the main person's way over the ground, apart from the camera's
+    "people_speed": SPEEDS,  # the main person's way over the ground, of who travels, apart from the camera's
     "camera": tuple(CAMERAS),
     "camera_direction": DIRECTIONS,
     "camera_speed": SPEEDS,
@@ -224,7 +224,7 @@ def _draw_scene(
             "playback": (step > 0).long(),
             "playback_speed": torch.bucketize(step.abs(), torch.tensor(PLAYBACK[1:-1])),
             "tempo": tempo,
-            "people_speed": speed_class(speed),
+            "people_speed": torch.where(people.travel.norm(dim=1) > 1e-4, speed_class(speed), -1),
             "people": people.number - 1,
         }
         reach = people.reach[:, [0, NUM_FRAMES // 2, -1]].flatten(1)
