@@ -439,6 +439,8 @@ class Extractor:
         while in_flight:
             self._collect(*in_flight.popleft())
         engine = self.engine
+        # who prepares nothing has given it to the engine only
+        on_note = engine.on_note if engine.is_beside else self._on_note
         if full.num_asked:
             if engine.batch_size == 1:
                 raise UsageError(
@@ -447,8 +449,8 @@ class Extractor:
                 )
             half = engine.batch_size // 2
             self.engine = self._make_engine(engine.device, half, engine.name, engine.precision)
-            self.engine.on_note = self._on_note
-            self._on_note(
+            self.engine.on_note = on_note
+            on_note(
                 f"the memory of '{engine.device}' is full ({full.what}); batches are of {half} clips from here on, which "
                 "changes the last bits of features"
             )
