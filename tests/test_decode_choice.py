@@ -15,6 +15,7 @@ from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
 from featx.errors import FeatxError
 from featx.extractor import LONG_RUN_VIDEOS, Extractor
 from featx.plan import VideoItem
+from featx.run import extract_to
 from featx.video import VideoHeader
 
 
@@ -261,3 +262,20 @@ def test_a_measurement_that_is_broken_off_leaves_no_process(on_gpu, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         made.prepare(items)
     assert len(pools) == 2 and all(pool.closed for pool in pools)
+
+
+def test_a_run_that_goes_on_reckons_with_what_is_left(clips_folder, tmp_path, monkeypatch):
+    """Of a finished output nobody is tried."""
+    prepared, prepare = [], Extractor.prepare
+
+    def told(self, items, *args):
+        prepared.append((self.decode, [item.key for item in items]))
+        prepare(self, items, *args)
+
+    monkeypatch.setattr(Extractor, "prepare", told)
+    videos = [clips_folder / "dog/001.avi", clips_folder / "cat/000.mkv"]
+    for inputs in (videos[:1], videos, videos):
+        summary = extract_to(
+            inputs, tmp_path / "f.h5", decode="auto", device="cpu", engine="torch", stride=16, num_decoders=1
+        )
+    assert prepared == [("auto", ["001"]), ("auto", ["000"]), ("cpu", ["000", "001"])] and summary.num_present == 2
