@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice, takewhile
 from pathlib import Path
 
+import numpy as np
+
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.errors import FeatxError, VideoError
 from featx.hardware_decode import is_exact_codec
@@ -28,7 +30,9 @@ MOST_PIXELS = (
 )  # of a video: some 500 frames of 1080p, or nine minutes of 320x240; longer ones take too long to try
 MEASURED_SECONDS = 1.5  # of each, and to the end of the videos that are begun then
 MOST_SECONDS = 60.0  # whatever headers say, nothing takes longer
-PAYS = 1.1  # so many times the frames a second, since a GPU's decoder does not tell damage inside of a picture
+DIGESTED_EVERY = 16  # frames of a video one is compared, and the last: of all it would take a core
+# so many times the processor's frames a second, since a GPU's decoder does not tell damage inside of a picture
+PAYS = 1.1
 PAYS_SECONDS = (
     60.0  # of decoding by the processor; in less a GPU's decoder hardly wins the time that it takes to be tried
 )
@@ -60,7 +64,8 @@ class _Decoded:
     num_frames: int = 0
     num_videos: int = 0
     seconds: float = 0.0
-    # index -> digests of its chunks' first and last frames, and the word it ended with; of all frames it would take a core
+    # index -> digests of frames, told by their numbers in the video, since chunks are cut otherwise by every worker; and how
+    # it ended: of one that failed that alone, since frames of its last chunk may be lost
     told: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -79,6 +84,7 @@ def is_gpu_faster(
 ) -> tuple[bool, str]:
     """Whether the pool of a GPU is to decode a run of so many videos like these, and a line to tell, "" for none.
 
+    The processor is measured before and after the GPU, and its better rate counts: what else the machine does comes and goes.
     A pool that took too long is closed.
     """
     try:
@@ -86,13 +92,14 @@ def is_gpu_faster(
         if on_cpu.seconds / max(on_cpu.num_videos, 1) * num_videos < PAYS_SECONDS:
             return False, ""
         on_gpu = _measured(gpu, paths, num_workers, clock)
+        cpu_rate = max(on_cpu.rate, _measured(cpu, paths, num_workers, clock).rate)
     except (FeatxError, OSError) as error:
         return False, f"the processor decodes, since the GPU's decoder cannot be tried: {error}"
     both = on_cpu.told.keys() & on_gpu.told.keys()
     if any(on_cpu.told[i] != on_gpu.told[i] for i in both):
         return False, "the processor decodes, since the GPU's decoder gives other frames of the first videos"
-    rates = f"{on_gpu.rate:,.0f} frames/s of the first videos beside the processor's {on_cpu.rate:,.0f}"
-    if on_gpu.rate <= PAYS * on_cpu.rate:
+    rates = f"{on_gpu.rate:,.0f} frames/s of the first videos beside the processor's {cpu_rate:,.0f}"
+    if on_gpu.rate <= PAYS * cpu_rate:
         return False, f"the processor decodes: the GPU's decoder gives {rates}"
     return True, (
         f"the GPU's decoder is taken: it gives {rates}, and the same frames; damage inside of a picture, which it does not "
@@ -110,13 +117,24 @@ def _measured(pool: DecodePool, paths: Sequence[Path], num_workers: int, clock: 
 
 def _decode(pool: DecodePool, paths: Iterable[Path], clock: Callable[[], float]) -> _Decoded:
     decoded, begun = _Decoded(), clock()
+    num_before: dict[int, int] = defaultdict(int)  # frames of a video
+    last: dict[int, tuple[bytes, np.ndarray]] = {}
     for event in pool.decode(paths, planar=True):
         told = decoded.told[event.index]
         if isinstance(event, Chunk):
-            decoded.num_frames += len(event.seconds)
-            told.append(_digest(event))
+            number, num_frames = num_before[event.index], len(event.seconds)
+            for i in range(-number % DIGESTED_EVERY, num_frames, DIGESTED_EVERY):
+                told.append(_digest(_what(event, i), event.frames[i]))
+            last[event.index] = _what(event, -1), event.frames[-1].copy()
+            num_before[event.index] = number + num_frames
+            decoded.num_frames += num_frames
         elif isinstance(event, Ended | Failed):
             decoded.num_videos += 1
+            final = last.pop(event.index, None)
+            if isinstance(event, Failed):
+                told.clear()
+            elif final is not None:
+                told.append(_digest(*final))
             told.append(type(event).__name__)
         decoded.seconds = clock() - begun
         if decoded.seconds > MOST_SECONDS:
@@ -125,8 +143,12 @@ def _decode(pool: DecodePool, paths: Iterable[Path], clock: Callable[[], float])
     return decoded
 
 
-def _digest(chunk: Chunk) -> str:
-    digest = hashlib.sha256(repr((chunk.size, chunk.yuv, chunk.seconds)).encode())
-    for frame in (chunk.frames[0], chunk.frames[-1]):
-        digest.update(frame)
+def _what(chunk: Chunk, place: int) -> bytes:
+    """What a frame of a chunk is beside its bytes."""
+    return repr((chunk.size, chunk.yuv, chunk.seconds[place])).encode()
+
+
+def _digest(what: bytes, frame: np.ndarray) -> str:
+    digest = hashlib.sha256(what)
+    digest.update(frame)
     return digest.hexdigest()

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import tempfile
+import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,7 @@ from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
 from featx.reachable import hindrance
+from featx.scratch import scratch_folder
 from featx.segments import Segment
 from featx.views import Views
 
@@ -57,6 +59,7 @@ DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others on
 
 PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
 PROBED_ADDRESSES, PROBED_BYTES = 4, 256 * 2**20  # the same, where all have to be fetched, and their files together
+PROBED_SECONDS = 20.0  # for which these are waited for
 SMALL_BYTES = 2 * 2**20
 LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay, and seconds in which decoders are measured
 
@@ -254,6 +257,9 @@ class Extractor:
         begun = takewhile(lambda item: len(clips) < wanted, items)
         with Feeder(self._decoders(), begun, self.sampling, self.checkpoint.preprocess, wanted) as feeder:
             for event in feeder.events():
+                if isinstance(event, MemoryFull):  # these few will do
+                    event.freed.set()
+                    break
                 if isinstance(event, ClipReady) and len(clips) < wanted:
                     clips.append(event.frames)
                 if len(clips) == wanted and not read_on:
@@ -261,17 +267,28 @@ class Extractor:
         return clips
 
     def _first_fetched_clips(self, items: Sequence[VideoItem]) -> list[torch.Tensor]:
-        """The same of videos of addresses, which are fetched for it; the run fetches them again, and says what is wrong."""
-        with tempfile.TemporaryDirectory(prefix="featx-") as folder:
-            ahead = FetchAhead(Path(folder) / "videos", PROBED_BYTES)
-            try:
-                fetched = (each.item for each in ahead.fetched(items) if isinstance(each, Fetched))
-                return self._first_clips(fetched, read_on=False)
-            except FeatxError as error:
-                self._on_note(f"of the first addresses no clip could be had: {error}")
-                return []
-            finally:
-                ahead.close()
+        """The same of videos of addresses, which are fetched for it; the run fetches them again, and says what is wrong.
+
+        What is not there in time is done without.
+        """
+        until = time.monotonic() + PROBED_SECONDS
+        clips: list[torch.Tensor] = []
+        try:
+            with scratch_folder(tempfile.gettempdir()) as folder:
+                ahead = FetchAhead(folder, PROBED_BYTES, stopped=lambda: time.monotonic() > until)
+                try:
+                    fetched = (each.item for each in ahead.fetched(items) if isinstance(each, Fetched))
+                    clips = self._first_clips(fetched, read_on=False)
+                finally:
+                    ahead.close()
+        except FeatxError as error:
+            self._on_note(f"of the first addresses no clip could be had: {error}")
+            return []
+        if time.monotonic() > until and len(clips) < self.engine.batch_size:
+            self._on_note(
+                f"the first addresses are slow: after {PROBED_SECONDS:g} s the choice is made by {len(clips)} clips of theirs"
+            )
+        return clips
 
     def extract(self, path: str | os.PathLike) -> Features:
         """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
@@ -439,6 +456,8 @@ class Extractor:
         while in_flight:
             self._collect(*in_flight.popleft())
         engine = self.engine
+        # who prepares nothing has given it to the engine only
+        on_note = engine.on_note if engine.is_beside else self._on_note
         if full.num_asked:
             if engine.batch_size == 1:
                 raise UsageError(
@@ -447,8 +466,8 @@ class Extractor:
                 )
             half = engine.batch_size // 2
             self.engine = self._make_engine(engine.device, half, engine.name, engine.precision)
-            self.engine.on_note = self._on_note
-            self._on_note(
+            self.engine.on_note = on_note
+            on_note(
                 f"the memory of '{engine.device}' is full ({full.what}); batches are of {half} clips from here on, which "
                 "changes the last bits of features"
             )

@@ -154,8 +154,14 @@ def extract_to(
         resume.require_own(before, output)
         resume.keep_plan(before, options)
     require_cache(cache, cache_bytes)
+    left = items
+    if options.get("decode") == "auto":
+        if before is not None:
+            left = _left_to_do(output, items, options, retry_failed, refresh)
+        if not left:  # nobody is to be tried
+            options["decode"] = "cpu"
     with bar, open_extractor(backbone, **options) as extractor:
-        extractor.prepare(items or planned, on_note)
+        extractor.prepare(left or items or planned, on_note)
         provenance = replace(extractor.provenance, shard=str(own or ""), run=BEGUN)
         if extractor.engine.note:
             on_note(extractor.engine.note)
@@ -240,6 +246,15 @@ def extract_to(
 def made_by(extractor: Extractor, provenance: Provenance) -> Provenance:
     """How results are made now: as at first, but a GPU whose memory became full goes on with smaller batches."""
     return replace(provenance, batch_size=extractor.engine.batch_size)
+
+
+def _left_to_do(
+    output: Path, items: list[VideoItem], options: dict, retry_failed: bool, refresh: bool
+) -> list[VideoItem]:
+    """The videos that the output seems to be without, before a run has locked it; hashes are not looked at."""
+    how = {"retry_failed": retry_failed, "refresh": refresh, "on_corrupt": options.get("on_corrupt", "fail")}
+    with store.open_features(output, warn=False) as done:
+        return resume.missing(done, items, compare_hashes=False, on_note=lambda note: None, **how).items
 
 
 def _require_shared_cache(items: Sequence[VideoItem], ray: object, cache: str | os.PathLike | None) -> None:

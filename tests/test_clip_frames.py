@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import types
+from collections import deque
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from featx.catalog import CHECKPOINTS
 from featx.clip_frames import DeviceFrames, FrameOnDevice, HostFrames
 from featx.clips import Sampling, plan_clips
 from featx.decode_pool import Arena, Chunk, DecodePool
-from featx.engine import native
+from featx.engine import Engine, native
 from featx.engine.page_lock import page_lock
 from featx.errors import UsageError
 from featx.extractor import Extractor
@@ -295,10 +296,10 @@ def test_a_reader_that_makes_no_room_leaves(videos):
         assert not feeder._thread.is_alive()
 
 
-@pytest.mark.parametrize(("times", "batch_size"), [(1, 4), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("times", "batch_size"), [(1, 4), pytest.param(2, 2, marks=pytest.mark.long), (3, 1)])
 def test_a_run_goes_on_with_smaller_batches_where_waiting_is_not_enough(clips_folder, monkeypatch, times, batch_size):
-    items, notes = plan_videos([clips_folder]), []
-    options = {"batch_size": 4, "stride": 2, "pixels": "device", "device": "cpu"}
+    items, notes = plan_videos([clips_folder / "cat/000.mkv", clips_folder / "dog/001.avi"]), []
+    options = {"batch_size": 4, "stride": 4, "pixels": "device", "device": "cpu", "engine": "torch", "num_decoders": 1}
     with Extractor(**options) as extractor:
         expected = {f.key: f.descriptors["pool5"] for f in extractor.extract_many(items)}
     with Extractor(**options) as extractor:
@@ -311,6 +312,20 @@ def test_a_run_goes_on_with_smaller_batches_where_waiting_is_not_enough(clips_fo
         assert note.startswith("the memory of 'cpu' is full (") and f"batches are of {size} clips from here on" in note
     for key, values in expected.items():
         assert 1 - float(values @ found[key]) < 1e-6
+
+
+def test_who_listens_to_the_engine_only_is_told_of_smaller_batches(monkeypatch):
+    """As `featx classify` does, which prepares nothing: also of the second time, when the engine is another one."""
+    notes = []
+    monkeypatch.setattr(Engine, "is_beside", True)
+    monkeypatch.setattr(Engine, "on_note", None)  # kept by an engine on a GPU only
+    with Extractor(batch_size=4, device="cpu", engine="torch") as extractor:
+        extractor.engine.on_note = notes.append
+        for num_asked in (1, 2):
+            full = MemoryFull("64 frames of 64x48", num_asked)
+            extractor._make_room(full, [], deque())
+            assert full.freed.is_set()
+    assert [note.partition("; ")[2][:22] for note in notes] == ["batches are of 2 clips", "batches are of 1 clips"]
 
 
 def test_frames_for_which_nothing_makes_room_end_the_run_in_words(clips_folder, monkeypatch):

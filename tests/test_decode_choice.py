@@ -15,6 +15,7 @@ from featx.decode_pool import Chunk, DecodePool, Ended, Failed, Started
 from featx.errors import FeatxError
 from featx.extractor import LONG_RUN_VIDEOS, Extractor
 from featx.plan import VideoItem
+from featx.run import extract_to
 from featx.video import VideoHeader
 
 
@@ -26,16 +27,20 @@ class Clock:
 
 
 class Paced:
-    """A pool that gives so many frames a second, after a start: videos of 100 frames in two chunks, told by their names."""
+    """A pool that gives so many frames a second, after a start: videos of 100 frames in chunks of `cuts`, told by their names.
 
-    def __init__(self, clock, rate, start_seconds=3.0, other=None, error=None):
+    `other`: a frame that others have otherwise, by video and number. `rates`: of one call after another, warming up included.
+    """
+
+    def __init__(self, clock, rate, start_seconds=3.0, other=None, error=None, cuts=(50, 50), rates=()):
         self.clock, self.rate, self.left_to_start, self.other, self.error = clock, rate, start_seconds, other, error
-        self.closed, self.decoded = False, []
+        self.closed, self.decoded, self.cuts, self.rates = False, [], cuts, list(rates)
 
     def decode(self, paths, planar):
         assert planar and not self.closed
         if self.error:
             raise self.error
+        self.rate = self.rates.pop(0) if self.rates else self.rate
         self.clock.now, self.left_to_start = self.clock.now + self.left_to_start, 0.0
         for index, path in enumerate(paths):
             self.decoded.append(path)
@@ -43,11 +48,17 @@ class Paced:
             if path.stem == "broken":
                 yield Failed(index, "not a video")
                 continue
-            for first in (0, 50):
-                frames = np.full((50, 12), sum(path.stem.encode()) % 256, np.uint8)
-                frames[-1] += self.other == (path.stem, first)
-                self.clock.now += 50 / self.rate
-                yield Chunk(index, frames, [i / 25 for i in range(first, first + 50)], (2, 4))
+            video = np.full((100, 12), sum(path.stem.encode()) % 256, np.uint8)
+            if self.other and self.other[0] == path.stem:
+                video[self.other[1]] += 1
+            for i, num_frames in enumerate(self.cuts[:-1] if path.stem == "damaged" else self.cuts):
+                first = sum(self.cuts[:i])
+                self.clock.now += num_frames / self.rate
+                seconds = [number / 25 for number in range(first, first + num_frames)]
+                yield Chunk(index, video[first : first + num_frames], seconds, (2, 4))
+            if path.stem == "damaged":
+                yield Failed(index, "damaged at its end")
+                continue
             yield Ended(index, 25.0, 100, 4.0, 4.0)
 
     def close(self):
@@ -83,12 +94,37 @@ def test_the_faster_one_decodes(paths, gpu_rate, taken):
         assert len([path for path in pool.decoded[2:] if path.stem != "broken"]) >= MEASURED_SECONDS * pool.rate / 100
 
 
-@pytest.mark.parametrize("other", [("a", 0), ("b", 50)])
-def test_other_frames_are_not_taken_however_fast(paths, other):
-    is_faster, note, *_ = choose(paths, 1000, 9000, other=other)
+def test_the_better_try_of_the_processor_counts(paths):
+    """It is measured before and after: what slowed it down at first, or later, wins nothing for the GPU."""
+    for rates, taken in (((500, 1000), False), ((1000, 500), False), ((900, 800), True)):
+        clock = Clock()
+        cpu, gpu = Paced(clock, 0, rates=[rate for rate in rates for _ in range(2)]), Paced(clock, 1050)
+        is_faster, note = is_gpu_faster(cpu, gpu, paths, 2, 10**6, clock)
+        assert (
+            is_faster == taken and f"1,050 frames/s of the first videos beside the processor's {max(rates):,}" in note
+        )
+
+
+@pytest.mark.parametrize("other", [("a", 0), ("b", 48), ("a", 99)])
+@pytest.mark.parametrize("cuts", [(50, 50), (7,) * 14 + (2,)])
+def test_other_frames_are_not_taken_however_fast(paths, other, cuts):
+    is_faster, note, *_ = choose(paths, 1000, 9000, other=other, cuts=cuts)
     assert not is_faster and note == (
         "the processor decodes, since the GPU's decoder gives other frames of the first videos"
     )
+
+
+@pytest.mark.parametrize("cuts", [(100,), (7,) * 14 + (2,), (1, 31, 20, 48), (1,) * 100])
+def test_the_same_frames_in_other_chunks_are_the_same(paths, cuts):
+    """As a worker has them whose memory is smaller, or larger, by the videos that it had before."""
+    assert choose(paths, 1000, 9000, cuts=cuts)[0]
+
+
+def test_a_video_that_fails_for_both_is_no_other_one(paths):
+    """Though one pool gave more of its frames before."""
+    damaged = paths[0].with_name("damaged.mp4")
+    damaged.write_bytes(bytes(99))
+    assert choose([*paths, damaged], 1000, 9000, cuts=(7,) * 14 + (2,))[0]
 
 
 def test_a_run_that_is_soon_over_is_not_held_up(paths):
@@ -111,7 +147,7 @@ def test_a_gpu_that_does_not_start_or_hangs(paths):
 def test_pools_of_real_workers(tmp_path):
     """Both the processor's: their frames are the same."""
     videos = [write_noise_video(tmp_path / f"{i}.mp4", 70, seed=i, codec="libx264") for i in range(2)]
-    ticks = iter(np.arange(0, 1e6, 0.05))  # a clock that nothing but being looked at moves
+    ticks = iter(np.arange(0, 1e6, 0.1))  # a clock that nothing but being looked at moves
     with DecodePool(2) as cpu, DecodePool(2) as gpu:
         is_faster, note = is_gpu_faster(cpu, gpu, videos, 2, 10**6, lambda: float(next(ticks)))
         assert "frames/s of the first videos beside" in note and isinstance(is_faster, bool)
@@ -226,3 +262,20 @@ def test_a_measurement_that_is_broken_off_leaves_no_process(on_gpu, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         made.prepare(items)
     assert len(pools) == 2 and all(pool.closed for pool in pools)
+
+
+def test_a_run_that_goes_on_reckons_with_what_is_left(clips_folder, tmp_path, monkeypatch):
+    """Of a finished output nobody is tried."""
+    prepared, prepare = [], Extractor.prepare
+
+    def told(self, items, *args):
+        prepared.append((self.decode, [item.key for item in items]))
+        prepare(self, items, *args)
+
+    monkeypatch.setattr(Extractor, "prepare", told)
+    videos = [clips_folder / "dog/001.avi", clips_folder / "cat/000.mkv"]
+    for inputs in (videos[:1], videos, videos):
+        summary = extract_to(
+            inputs, tmp_path / "f.h5", decode="auto", device="cpu", engine="torch", stride=16, num_decoders=1
+        )
+    assert prepared == [("auto", ["001"]), ("auto", ["000"]), ("cpu", ["000", "001"])] and summary.num_present == 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import tempfile
+import threading
+import types
 import weakref
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,13 +20,18 @@ from test_engine_plan import wide
 from test_urls import server  # noqa: F401 - a fixture
 
 from featx import checkpoints, fetch_ahead
+from featx.checkpoints.download import download
 from featx.engine.batches import MAX_BATCH_SIZE, PROBES
 from featx.engine.cuda import Plans
 from featx.engine.dispatch import Dispatch
 from featx.errors import UsageError
-from featx.extractor import Extractor
+from featx.extractor import PROBED_SECONDS, Extractor
+from featx.feeder import ClipReady, MemoryFull
+from featx.fetch_ahead import FetchAhead
 from featx.plan import VideoItem, plan_videos
 from featx.preprocess import Preprocess
+from featx.remote import Stop
+from featx.scratch import PREFIX
 
 CPU = torch.device("cpu")
 AS_WRITTEN = Plans._as_written
@@ -407,6 +415,10 @@ def test_a_run_of_addresses_only_is_prepared_by_the_first_of_them(preparing, ser
         return [VideoItem(n, Path(n), url=f"http://127.0.0.1:{server.server_port}/{n}") for n in names]
 
     extractor.prepare([local])
+    left = clips_folder.parent / f"{PREFIX}killed_0"  # by a worker that was ended while it fetched
+    (left / "videos").mkdir(parents=True)
+    (left / ".lock").touch()
+    (left / "videos/half.mp4").touch()
     extractor.prepare(addresses("absent.mp4", "whole.mp4"))
     assert torch.equal(*taken) and taken[0].shape == (4, 8, 112, 112, 3)
     extractor.prepare([*addresses("whole.mp4"), local])  # where there is a file, nothing is fetched
@@ -416,6 +428,55 @@ def test_a_run_of_addresses_only_is_prepared_by_the_first_of_them(preparing, ser
     extractor.prepare(addresses("whole.mp4", "absent.mp4"), dispatch.notes.append)
     assert dispatch.precision == "fp32" and "there is no clip by which to compare" in dispatch.notes[0]
     assert sorted(clips_folder.parent.iterdir()) == before
+
+
+def test_an_address_that_is_slow_does_not_hold_up_a_run(preparing, server, clips_folder, monkeypatch):  # noqa: F811
+    """What came by then will do; the clock goes on when the first video has been taken."""
+    extractor, dispatch, taken = preparing
+    now, released, notes = [0.0], threading.Event(), []
+
+    class InTime(FetchAhead):
+        def fetched(self, items):
+            for each in super().fetched(items):
+                yield each
+                now[0] += PROBED_SECONDS + 1
+
+    def fetch(url, *args, **options):
+        if "slow" in url:
+            released.wait(60)
+            raise Stop
+        return download(url, *args, **options)
+
+    monkeypatch.setattr("featx.extractor.FetchAhead", InTime)
+    monkeypatch.setattr("featx.extractor.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(fetch_ahead, "download", fetch)
+    monkeypatch.setattr(tempfile, "tempdir", str(clips_folder.parent))
+    before = sorted(clips_folder.parent.iterdir())
+    host = f"http://127.0.0.1:{server.server_port}"
+    try:
+        extractor.sampling = dataclasses.replace(extractor.sampling, stride=20)  # two clips of the video
+        extractor.prepare([VideoItem(n, Path(n), url=f"{host}/{n}") for n in ("whole.mp4", "slow.mp4")], notes.append)
+    finally:
+        released.set()
+    assert notes == ["the first addresses are slow: after 20 s the choice is made by 2 clips of theirs"]
+    assert [len(clips) for clips in taken] == [2] and dispatch.precision == "auto"
+    assert sorted(clips_folder.parent.iterdir()) == before
+
+
+def test_a_full_memory_ends_the_look_at_first_clips(preparing, clips_folder, monkeypatch):
+    extractor, _, taken = preparing
+    full = MemoryFull("a clip of 16 frames", 0)
+
+    class Feeding(nullcontext):
+        def __init__(self, *args):
+            super().__init__(self)
+
+        def events(self):
+            yield from (ClipReady(0, torch.zeros(1)), full, ClipReady(0, torch.ones(1)))
+
+    monkeypatch.setattr("featx.extractor.Feeder", Feeding)
+    extractor.prepare(plan_videos([clips_folder / "dog/000.mp4"]))
+    assert [clips.tolist() for clips in taken] == [[[0.0]]] and full.freed.is_set()
 
 
 def test_a_disk_that_takes_no_video_leaves_the_choice_open(preparing, server, monkeypatch):  # noqa: F811

@@ -169,6 +169,22 @@ def test_the_first_worker_settles_what_was_left_open_and_the_others_must_agree()
         scripted_pool(2, lambda *args: Scripted(*args, provenance=next(others)))
 
 
+def test_batches_that_the_first_worker_had_to_halve_are_those_of_all():
+    class Halving(Scripted):
+        """As on a GPU whose memory has no room for more than 4 clips: who asks for more gets that."""
+
+        def open(self, options, items):
+            self._provenance = replace(
+                PROVENANCE, batch_size=min(options["batch_size"], 4) if items else options["batch_size"]
+            )
+            super().open(options, items)
+
+    pool, workers = scripted_pool(3, Halving, batch_size=8)
+    with pool:
+        assert [worker.options["batch_size"] for worker in workers] == [8, 4, 4]
+        assert len(list(pool.extract_many(items(5)))) == 5
+
+
 def test_an_error_of_the_plan_is_raised_and_leaving_early_ends_the_workers():
     def broken():
         yield items(1)[0]

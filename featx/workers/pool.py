@@ -103,7 +103,8 @@ class ExtractorPool:
         """
         self.on_note = on_note
         first = self._open_first(items[:SAMPLE_ITEMS])
-        settled = {**self._options, "device": first.worker.device}
+        # whatever was asked for: the first may have had to halve its batches
+        settled = {**self._options, "device": first.worker.device, "batch_size": None}
         keep_plan(self.provenance, settled)
         del settled["device"]
         if not self.late:  # other machines may have no video decoder that is as fast
