@@ -1,7 +1,7 @@
 """Where the time of a run goes: seconds a stage, from threads and processes that work side by side.
 
 decode workers    one thread    the caller's thread, whose parts add up to the whole    a GPU
-decode            resize        wait (for clips), forward, write, other                 -
+input, decode     resize        wait (for clips), forward, write, other                 -
                                 wait, launch, results, write, other                     copy, forward
 """
 
