@@ -37,6 +37,7 @@ class Waiting:
 
     def __init__(self, device: str, num_decoders: int, backbone: str, video_seconds: float, **_: object) -> None:
         self.stopwatch, self.num_decoders, self._seconds = Stopwatch(), num_decoders, video_seconds
+        self.decode = "cpu"
         self.checkpoint, self.sampling, self.num_dims = CARD, CARD.sampling, {"pool5": NUM_DIMS}
         self.save, self.dtype, self.on_corrupt = "descriptors", np.dtype("float32"), "fail"
         self.aggregation = self.views = None

@@ -236,8 +236,9 @@ class DecodePool:
             while (busy or not supply.is_over) and not self.closed:
                 num_lacking, began = 0 if supply.is_over else self._num_workers - len(busy), time.monotonic()
                 ready = selector.select(timeout=HELD_POLL_SECONDS if self._held else self._poll_seconds)
-                share = num_lacking / self._num_workers
-                self._spent_before += Spent(lacking_seconds=share * (time.monotonic() - began))
+                if num_lacking:
+                    share = num_lacking / self._num_workers
+                    self._spent_before += Spent(lacking_seconds=share * (time.monotonic() - began))
                 for key, _ in ready:
                     if key.data is None:  # a job has come
                         continue

@@ -12,14 +12,11 @@ from __future__ import annotations
 import gc
 import json
 import os
-import tempfile
-import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +34,16 @@ from featx.decode_choice import is_gpu_faster, videos_to_try
 from featx.decode_pool import Chunk, DecodePool, Ended, Failed
 from featx.engine import Engine, choose_device
 from featx.engine.flight import Done, Handle
-from featx.errors import FeatxError, UsageError, VideoError
+from featx.errors import UsageError, VideoError
 from featx.features import Failure, Features
 from featx.feeder import ClipReady, Feeder, MemoryFull
-from featx.fetch_ahead import FetchAhead, Fetched
+from featx.first_clips import first_clips
 from featx.hardware_decode import why_no_hardware
 from featx.plan import VideoItem, video_item
 from featx.preprocess import Preprocess
 from featx.profile import Stopwatch
 from featx.provenance import Provenance
 from featx.reachable import hindrance
-from featx.scratch import scratch_folder
 from featx.segments import Segment
 from featx.views import Views
 
@@ -57,10 +53,6 @@ DECODE_FORMS = ("cpu", "cuda", "auto")
 PIXELS = ("auto", "host", "device")
 DEVICE_NUM_SLOTS = 4  # of a decode worker: one is written, and of the others one is copied
 
-PROBED_VIDEOS = 64  # at most, from which the clips come by which a GPU's precision is chosen
-PROBED_ADDRESSES, PROBED_BYTES = 4, 256 * 2**20  # the same, where all have to be fetched, and their files together
-PROBED_SECONDS = 20.0  # for which these are waited for
-SMALL_BYTES = 2 * 2**20
 LONG_RUN_VIDEOS = 200  # from here on torch.compile's minute may pay, and seconds in which decoders are measured
 
 
@@ -221,11 +213,12 @@ class Extractor:
             self._choose_decoder(items)
         if not self.engine.wants_clips:
             return
-        clips: list[torch.Tensor] = []
-        if files := [item for item in items if not item.url][:PROBED_VIDEOS]:
-            clips = self._first_clips(files, read_on=all(_is_small(item.path) for item in files))
-        elif items:
-            clips = self._first_fetched_clips(items[:PROBED_ADDRESSES])
+        wanted = self.engine.batch_size
+
+        def feed(videos: Iterable[VideoItem]) -> Feeder:
+            return Feeder(self._decoders(), videos, self.sampling, self.checkpoint.preprocess, wanted)
+
+        clips = first_clips(items, feed, wanted, on_note)
         self.engine.settle(clips, long_run=len(items) >= LONG_RUN_VIDEOS)
 
     def _choose_decoder(self, items: Sequence[VideoItem]) -> None:
@@ -249,46 +242,6 @@ class Extractor:
         self._pool, self._frames = (gpu if is_faster else cpu), self._make_frames()
         if is_faster:
             self.decode, self._gpu = "cuda", _number_of(device)
-
-    def _first_clips(self, items: Iterable[VideoItem], read_on: bool) -> list[torch.Tensor]:
-        """The first clips of videos, up to a batch. `read_on`: wait for the end of the videos begun, and keep the workers."""
-        clips: list[torch.Tensor] = []
-        wanted = self.engine.batch_size
-        begun = takewhile(lambda item: len(clips) < wanted, items)
-        with Feeder(self._decoders(), begun, self.sampling, self.checkpoint.preprocess, wanted) as feeder:
-            for event in feeder.events():
-                if isinstance(event, MemoryFull):  # these few will do
-                    event.freed.set()
-                    break
-                if isinstance(event, ClipReady) and len(clips) < wanted:
-                    clips.append(event.frames)
-                if len(clips) == wanted and not read_on:
-                    break
-        return clips
-
-    def _first_fetched_clips(self, items: Sequence[VideoItem]) -> list[torch.Tensor]:
-        """The same of videos of addresses, which are fetched for it; the run fetches them again, and says what is wrong.
-
-        What is not there in time is done without.
-        """
-        until = time.monotonic() + PROBED_SECONDS
-        clips: list[torch.Tensor] = []
-        try:
-            with scratch_folder(tempfile.gettempdir()) as folder:
-                ahead = FetchAhead(folder, PROBED_BYTES, stopped=lambda: time.monotonic() > until)
-                try:
-                    fetched = (each.item for each in ahead.fetched(items) if isinstance(each, Fetched))
-                    clips = self._first_clips(fetched, read_on=False)
-                finally:
-                    ahead.close()
-        except FeatxError as error:
-            self._on_note(f"of the first addresses no clip could be had: {error}")
-            return []
-        if time.monotonic() > until and len(clips) < self.engine.batch_size:
-            self._on_note(
-                f"the first addresses are slow: after {PROBED_SECONDS:g} s the choice is made by {len(clips)} clips of theirs"
-            )
-        return clips
 
     def extract(self, path: str | os.PathLike) -> Features:
         """The features of one video, a file or a folder of numbered images. Raises VideoError where there are none.
@@ -579,11 +532,6 @@ def _check_views(checkpoint: Checkpoint, crops: int, flip: bool) -> Views:
             "{}x{} pixels; leave --crops out".format(*preprocess.resize)
         )
     return views
-
-
-def _is_small(path: Path) -> bool:
-    """Whether a video is decoded to its end sooner than a worker starts."""
-    return os.path.isfile(path) and os.path.getsize(path) <= SMALL_BYTES
 
 
 def _num_dims(backbone, checkpoint: Checkpoint, sampling: Sampling, layers: tuple[str, ...]) -> dict[str, int]:

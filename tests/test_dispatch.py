@@ -25,9 +25,10 @@ from featx.engine.batches import MAX_BATCH_SIZE, PROBES
 from featx.engine.cuda import Plans
 from featx.engine.dispatch import Dispatch
 from featx.errors import UsageError
-from featx.extractor import PROBED_SECONDS, Extractor
+from featx.extractor import Extractor
 from featx.feeder import ClipReady, MemoryFull
 from featx.fetch_ahead import FetchAhead
+from featx.first_clips import PROBED_SECONDS
 from featx.plan import VideoItem, plan_videos
 from featx.preprocess import Preprocess
 from featx.remote import Stop
@@ -424,7 +425,7 @@ def test_a_run_of_addresses_only_is_prepared_by_the_first_of_them(preparing, ser
     extractor.prepare([*addresses("whole.mp4"), local])  # where there is a file, nothing is fetched
     assert server.asked == 2 and torch.equal(taken[0], taken[2])
     assert dispatch.precision == "auto" and dispatch.notes == []
-    monkeypatch.setattr("featx.extractor.PROBED_BYTES", 100)  # the video has more
+    monkeypatch.setattr("featx.first_clips.PROBED_BYTES", 100)  # the video has more
     extractor.prepare(addresses("whole.mp4", "absent.mp4"), dispatch.notes.append)
     assert dispatch.precision == "fp32" and "there is no clip by which to compare" in dispatch.notes[0]
     assert sorted(clips_folder.parent.iterdir()) == before
@@ -447,8 +448,8 @@ def test_an_address_that_is_slow_does_not_hold_up_a_run(preparing, server, clips
             raise Stop
         return download(url, *args, **options)
 
-    monkeypatch.setattr("featx.extractor.FetchAhead", InTime)
-    monkeypatch.setattr("featx.extractor.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("featx.first_clips.FetchAhead", InTime)
+    monkeypatch.setattr("featx.first_clips.time", types.SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(fetch_ahead, "download", fetch)
     monkeypatch.setattr(tempfile, "tempdir", str(clips_folder.parent))
     before = sorted(clips_folder.parent.iterdir())
@@ -492,7 +493,7 @@ def test_a_disk_that_takes_no_video_leaves_the_choice_open(preparing, server, mo
 @pytest.mark.parametrize("small", [True, False])
 def test_decode_workers_of_the_preparation_are_kept_where_videos_end_soon(preparing, clips_folder, monkeypatch, small):
     extractor, _, taken = preparing
-    monkeypatch.setattr("featx.extractor.SMALL_BYTES", 2**20 if small else 0)
+    monkeypatch.setattr("featx.first_clips.SMALL_BYTES", 2**20 if small else 0)
     extractor.prepare(plan_videos([clips_folder / "dog/000.mp4"]) * 3)
     assert extractor._pool.closed != small and len(taken[0]) == 4
     if small:

@@ -46,7 +46,7 @@ LEVELS = [
     },
     {"workers"},
     {"extractor", "parts", "part_writer", "resume", "urls", "uploads"},
-    {"aggregation"},
+    {"aggregation", "first_clips"},
     {"decode_choice", "feeder", "fetch_ahead"},
     {"clip_frames"},
     {"devices"},

@@ -55,7 +55,7 @@ class Opened:
     @classmethod
     def of(cls, extractor: object, kind: str = "") -> Opened:
         facts = {name: getattr(extractor, name) for name in FACTS}
-        return cls(facts, extractor.engine.note, kind, getattr(extractor, "decode", "cpu"))
+        return cls(facts, extractor.engine.note, kind, extractor.decode)
 
 
 @dataclass(frozen=True)
