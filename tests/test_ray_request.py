@@ -94,7 +94,7 @@ class Echo:
         for name in FACTS:
             setattr(self, name, None)
         self.engine = self
-        self.note, self.batch_size, self.num_decoders, self.stopwatch = "", 1, 2, self
+        self.note, self.batch_size, self.num_decoders, self.stopwatch, self.decode = "", 1, 2, self, "cpu"
 
     def prepare(self, items, on_note):
         on_note("ready")
